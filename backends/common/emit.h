@@ -1,0 +1,173 @@
+/* Emitting kernels as LLVM IR through the C API: the part that every kernel family uses and no target specialises.
+ *
+ * An emitter builds one module. A family calls `kernel_begin`, which gives it its arguments, the step's sizes and the
+ * coordinates of the workgroup, emits the body of ONE workgroup, and calls `kernel_end`. How workgroups and lanes are run
+ * is the target's business (`struct atoms`): on the host a workgroup is one lane, `kernel_begin` opens the loop over
+ * workgroups, and barriers vanish; on a GPU the coordinates are block indices.
+ *
+ * Control flow is structured (`loop_*`, `if_*`); values that change in a loop live in `local` variables, which LLVM
+ * promotes to registers. Integers are i64 unless said otherwise; element offsets, not bytes, go into pointers.
+ *
+ * LLVM cannot report most misuse: it crashes. Therefore this code runs in a forked child (backend_compile).
+ */
+#ifndef BACKENDS_COMMON_EMIT_H
+#define BACKENDS_COMMON_EMIT_H
+
+#include "backends/common/kernel.h"
+#include "sluice/plan.h"
+
+#include <llvm-c/Core.h>
+#include <llvm-c/TargetMachine.h>
+
+typedef LLVMValueRef V;
+typedef LLVMTypeRef T;
+
+typedef struct emitter emitter;
+
+typedef enum reduction { REDUCE_ADD, REDUCE_MAX, REDUCE_MIN } reduction;
+
+/* What a target provides; one table for each (backends/host/atoms.c, ...). */
+typedef struct atoms {
+  const char *name;
+  unsigned lanes;  /* lanes of a workgroup for elementwise and row kernels; 1 on the host */
+  unsigned vector; /* f32 elements of a lane's widest useful vector: 16, 8, 4 */
+  unsigned vector_registers;
+  /* Opens the kernel function `spec->symbol` and, on the host, the loop over its workgroups; sets e->x and e->y. */
+  void (*begin)(emitter *e, const kernel_spec *spec);
+  void (*end)(emitter *e);
+  V (*lane)(emitter *e);                                /* i64, 0 .. lanes-1 */
+  void (*barrier)(emitter *e);                          /* all lanes of the workgroup */
+  V (*reduce)(emitter *e, V value, reduction operation); /* a scalar over all lanes; every lane gets the result */
+  V (*exp2)(emitter *e, V x);                           /* f32 scalar or vector; at most 2 ulp; exp2(-inf) = 0 */
+  V (*log2)(emitter *e, V x);                           /* likewise, x > 0 */
+  V (*rsqrt)(emitter *e, V x);                          /* f32, at most 2 ulp */
+} atoms;
+
+struct emitter {
+  LLVMContextRef context;
+  LLVMModuleRef module;
+  LLVMBuilderRef builder;
+  LLVMTargetMachineRef machine;
+  const atoms *atoms;
+  T i1, i8, i16, i32, i64, f32, f64, pointer, nothing;
+  /* the kernel at hand */
+  const kernel_spec *spec;
+  V function;
+  LLVMBasicBlockRef entry;   /* allocas go to its start */
+  V argument[24];            /* pointers, as in docs/ir.md */
+  V x, y;                    /* workgroup coordinates, i64 */
+  V sizes;                   /* i32[SLUICE_SIZE_COUNT] */
+  V workgroup;               /* workgroup memory, see workgroup_take */
+  uint32_t workgroup_bytes;  /* taken so far */
+  sluice_plan_extent grid_x; /* set by the family before kernel_begin */
+  V first, last, index;      /* host: the range of workgroups and the loop variable */
+  LLVMBasicBlockRef loop_head, loop_exit;
+  sluice_status *status;     /* first error; families check attributes through it */
+};
+
+/* A family: emits one kernel. Returns with e->status set when the attributes make no sense. */
+typedef void kernel_family(emitter *e, const kernel_spec *spec);
+
+/* The registry, one line a family (backends/common/families.c). NULL for an unknown name. */
+kernel_family *kernel_family_find(const char *name);
+
+/* ---- attributes of the kernel at hand ---- */
+int64_t attribute(emitter *e, const char *name);
+double attribute_float(emitter *e, const char *name);
+bool attribute_is(emitter *e, const char *name, const char *value);
+sluice_dtype attribute_dtype(emitter *e, const char *name);
+/* The sluice_size that a `size` attribute names. */
+sluice_size attribute_size(emitter *e, const char *name);
+
+/* Opens the kernel. `grid_x` tells how the linear workgroup index splits into e->x (fastest) and e->y; it must be the
+ * launch's grid[0]. */
+void kernel_begin(emitter *e, const kernel_spec *spec, sluice_size size, uint32_t divisor, uint32_t factor);
+void kernel_end(emitter *e);
+
+/* `bytes` of workgroup memory (64-byte aligned, undefined contents), shared by the lanes of a workgroup. */
+V workgroup_take(emitter *e, uint64_t bytes);
+/* sizes[size] as i64. */
+V size_of(emitter *e, sluice_size size);
+
+/* ---- constants and types ---- */
+V int64(emitter *e, int64_t value);
+V int32(emitter *e, int32_t value);
+V float32(emitter *e, double value); /* rounded to float32 */
+T vector_type(T element, unsigned width); /* width 1: the element itself */
+V splat(emitter *e, V scalar, unsigned width); /* width 1: the scalar */
+unsigned width_of(V value);                    /* 1 for scalars */
+
+/* ---- arithmetic; scalars and vectors alike, a scalar beside a vector is broadcast ---- */
+V add(emitter *e, V a, V b); /* integers */
+V sub(emitter *e, V a, V b);
+V mul(emitter *e, V a, V b);
+V udiv(emitter *e, V a, V b); /* unsigned */
+V urem(emitter *e, V a, V b);
+V and_(emitter *e, V a, V b);
+V or_(emitter *e, V a, V b);
+V shl(emitter *e, V a, V b);
+V lshr(emitter *e, V a, V b);
+V imin(emitter *e, V a, V b); /* signed */
+V imax(emitter *e, V a, V b);
+V ceil_div(emitter *e, V a, int64_t b);
+V fadd(emitter *e, V a, V b);
+V fsub(emitter *e, V a, V b);
+V fmul(emitter *e, V a, V b);
+V fdiv(emitter *e, V a, V b);
+V fma_(emitter *e, V a, V b, V c); /* a * b + c, fused where the target can */
+V fmax_(emitter *e, V a, V b);     /* NaN loses */
+V fmin_(emitter *e, V a, V b);
+V icmp(emitter *e, LLVMIntPredicate predicate, V a, V b);
+V fcmp(emitter *e, LLVMRealPredicate predicate, V a, V b);
+V select_(emitter *e, V condition, V a, V b);
+V to_i64(emitter *e, V i32_value); /* sign-extended */
+V to_i32(emitter *e, V i64_value);
+V to_f32(emitter *e, V integer);   /* signed integer to float32, nearest */
+V bitcast(emitter *e, V value, T type);
+/* sigmoid(x) = 1 / (1 + exp2(-x log2 e)), f32 */
+V sigmoid(emitter *e, V x);
+/* Over the elements of one vector: REDUCE_ADD adds in a fixed tree order. */
+V vector_reduce(emitter *e, V vector, reduction operation);
+V intrinsic(emitter *e, const char *name, T *overloads, unsigned overload_count, V *arguments, unsigned count);
+
+/* ---- memory ---- */
+V element(emitter *e, T type, V pointer, V index); /* &((type *)pointer)[index] */
+V element_of(emitter *e, sluice_dtype dtype, V pointer, V index);
+V byte_offset(emitter *e, V pointer, V bytes);
+V load(emitter *e, T type, V pointer);
+void store(emitter *e, V value, V pointer);
+/* `width` consecutive elements of `dtype` (F32 or BF16) at &pointer[index] as an f32 vector (scalar for width 1). */
+V load_f32(emitter *e, sluice_dtype dtype, V pointer, V index, unsigned width);
+/* The reverse, rounding once to nearest even for BF16 (NaN stays NaN). */
+void store_f32(emitter *e, sluice_dtype dtype, V value, V pointer, V index);
+V load_i32(emitter *e, V pointer, V index); /* as i64, sign-extended */
+void store_i32(emitter *e, V i64_value, V pointer, V index);
+
+/* ---- local variables ---- */
+V local(emitter *e, T type); /* a stack slot in the entry block */
+V local_set(emitter *e, T type, V initial); /* local, then store */
+V get(emitter *e, T type, V slot);
+void set(emitter *e, V slot, V value);
+
+/* ---- control flow ---- */
+typedef struct loop {
+  V index; /* i64 */
+  V step, limit;
+  LLVMBasicBlockRef head, exit;
+} loop;
+loop loop_begin(emitter *e, V from, V to, V step); /* for (index = from; index < to; index += step) */
+void loop_end(emitter *e, loop *l);
+
+typedef struct branch {
+  LLVMBasicBlockRef otherwise, join;
+} branch;
+branch if_begin(emitter *e, V condition);
+void if_else(emitter *e, branch *b);
+void if_end(emitter *e, branch *b);
+
+/* Elementwise work on a row of `width` elements, spread over lanes and vectors: calls `body` with an offset (i64) and a vector
+ * width; first full vectors, then single elements. */
+typedef void row_body(emitter *e, V offset, unsigned vector, void *user);
+void row_loop(emitter *e, int64_t width, row_body *body, void *user);
+
+#endif

@@ -1,0 +1,88 @@
+/* What the compiler asks of a backend: a list of kernels, each a family and its attributes (docs/ir.md, "kernel ops"), to be
+ * compiled for one target into one code object. Nothing here knows MLIR or JSON.
+ */
+#ifndef BACKENDS_COMMON_KERNEL_H
+#define BACKENDS_COMMON_KERNEL_H
+
+#include "sluice/dtype.h"
+#include "sluice/status.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef enum kernel_attribute_kind { KERNEL_INTEGER, KERNEL_FLOAT, KERNEL_STRING } kernel_attribute_kind;
+
+typedef struct kernel_attribute {
+  const char *name;
+  kernel_attribute_kind kind;
+  int64_t integer;
+  double number;
+  const char *string;
+} kernel_attribute;
+
+typedef struct kernel_spec {
+  const char *family; /* op name without "kernel." */
+  const char *symbol; /* name in the code object: the family, "_" and a number */
+  const kernel_attribute *attributes;
+  size_t attribute_count;
+  uint32_t argument_count;
+} kernel_spec;
+
+typedef struct kernel_info { /* per kernel, in the order of the specs */
+  uint32_t workgroup_bytes;
+  uint32_t lanes;
+  uint32_t registers;
+  uint32_t spill_bytes;
+  uint64_t code_bytes;
+} kernel_info;
+
+typedef enum code_form { /* how far to go */
+  CODE_LLVM_IR,  /* text, after optimisation */
+  CODE_ASSEMBLY, /* text */
+  CODE_OBJECT,   /* relocatable object */
+  CODE_LINKED,   /* what the runtime loads */
+} code_form;
+
+typedef struct backend_options {
+  code_form form;
+  const char *save_directory; /* NULL, or an existing directory that gets NAME.ll, NAME.s, ... */
+  unsigned jobs;              /* children that generate code at once; 0: one for each core */
+} backend_options;
+
+typedef struct code_object { /* free with code_object_free */
+  void *data;
+  size_t length;
+  kernel_info *kernels;
+  size_t kernel_count;
+} code_object;
+
+void code_object_free(code_object *code);
+
+/* Splits and checks a target name. "host" becomes the best level this machine has, e.g. "host:x86-64-v4"; aliases ("h100")
+ * become what they stand for. `canonical` gets at most 32 bytes. An unknown target is an error that lists the known ones. */
+SLUICE_MUST_USE sluice_status *target_canonicalise(const char *name, char canonical[32]);
+
+/* Compiles `specs` for the canonical `target`. Code generation runs in forked children, since LLVM aborts on its own errors;
+ * a child that dies becomes an SLUICE_INTERNAL error that names the kernel. Deterministic. */
+SLUICE_MUST_USE sluice_status *backend_compile(const char *target, const kernel_spec *specs, size_t count,
+                                               const backend_options *options, code_object *out_code);
+
+/* What choose-tiles needs to know of a target. */
+typedef struct target_tiles {
+  uint32_t gemm_tile_m;      /* rows of x of one workgroup */
+  uint32_t gemm_panel;       /* rows of w in a panel = columns of out of one workgroup */
+  uint32_t expert_tile_m;
+  uint32_t query_tile;       /* tokens of a query tile */
+  uint32_t cache_lines;      /* 1: keys transposed in cache pages */
+} target_tiles;
+SLUICE_MUST_USE sluice_status *target_default_tiles(const char *target, target_tiles *out_tiles);
+
+/* Attribute access for emitters. A missing attribute or a wrong kind is recorded as an internal error in `*status` (the first
+ * one stays) and 0 / "" comes back, so that an emitter reads all attributes first and checks once. */
+int64_t kernel_integer(const kernel_spec *spec, const char *name, sluice_status **status);
+double kernel_float(const kernel_spec *spec, const char *name, sluice_status **status);
+const char *kernel_string(const kernel_spec *spec, const char *name, sluice_status **status);
+/* "f32" or "bf16". */
+sluice_dtype kernel_dtype(const kernel_spec *spec, const char *name, sluice_status **status);
+
+#endif

@@ -1,0 +1,54 @@
+/* From a model description to a bundle. */
+#ifndef COMPILER_COMPILE_H
+#define COMPILER_COMPILE_H
+
+#include "compiler/model_config.h"
+#include "backends/common/kernel.h"
+#include "passes/passes.h"
+
+/* config -> `model` IR (compiler/model_builder.c): the function @step of docs/ir.md, unfused, verified. */
+SLUICE_MUST_USE sluice_status *model_build(ir_context *context, const model_config *config, sluice_dtype dtype,
+                                           int64_t max_context, MlirModule *out_module);
+
+/* `kernel` IR -> plan section and the kernels it wants (compiler/plan_writer.c). Both deterministic. */
+typedef struct plan_image {
+  void *data; /* the plan section */
+  size_t length;
+  kernel_spec *specs; /* in the plan's kernel order; owned with all their strings */
+  size_t spec_count;
+  void *storage;      /* private */
+} plan_image;
+SLUICE_MUST_USE sluice_status *plan_write(ir_context *context, MlirModule module, plan_image *out_plan);
+/* Fills in what code generation learnt of the kernels. */
+void plan_set_kernels(plan_image *plan, const kernel_info *kernels);
+void plan_image_free(plan_image *plan);
+
+typedef enum emit_form { EMIT_MODEL_IR, EMIT_KERNEL_IR, EMIT_LLVM_IR, EMIT_ASM, EMIT_OBJ, EMIT_BUNDLE } emit_form;
+
+typedef struct compile_options {
+  const char *const *targets; /* canonical */
+  size_t target_count;
+  sluice_dtype dtype;         /* of activations */
+  int64_t max_context;        /* 0: the model's */
+  emit_form emit;
+  const char *output;         /* "-": standard output (not for bundles) */
+  const char *save_directory; /* NULL: none */
+  pass_options passes;
+} compile_options;
+
+/* The whole way. Nothing is left behind at `output` on failure. */
+SLUICE_MUST_USE sluice_status *compile_model(const model_config *config, const compile_options *options);
+
+/* Writing a bundle (compiler/bundle_writer.c): sections in the given order, digests, temporary file, fsync, rename. */
+typedef struct bundle_part {
+  uint32_t kind; /* sluice_section_kind */
+  const char *target; /* "" for all targets */
+  const void *data;
+  size_t length;
+} bundle_part;
+SLUICE_MUST_USE sluice_status *bundle_write(const char *path, const bundle_part *parts, size_t count);
+
+/* A file that appears under `path` only when complete; "-" is standard output. */
+SLUICE_MUST_USE sluice_status *file_write_atomic(const char *path, const void *data, size_t length);
+
+#endif

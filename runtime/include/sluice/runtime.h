@@ -1,0 +1,125 @@
+/* sluice runtime: runs bundles. Include this; it needs libc, libm, libdl and pthreads only.
+ *
+ *   sluice_model      an opened bundle on a device, then its weights
+ *   sluice_session    cache pages, arena and page tables for running sequences; one thread at a time
+ *   sluice_step       one step over a ragged batch of chunks
+ *
+ * A sequence is a list of tokens whose keys and values are in the cache. Each step feeds a chunk of new tokens to any
+ * number of sequences; prefill is a step (or several) with long chunks, decode one with chunks of a single token. Logits
+ * do not depend on how a prompt is cut into chunks nor on what else is in the batch, beyond rounding of one matrix
+ * product's shape; on the host device they do not depend on the number of threads at all.
+ */
+#ifndef SLUICE_RUNTIME_H
+#define SLUICE_RUNTIME_H
+
+#include "sluice/bundle.h"
+#include "sluice/checkpoint.h"
+#include "sluice/dtype.h"
+#include "sluice/json.h"
+#include "sluice/memory.h"
+#include "sluice/plan.h"
+#include "sluice/status.h"
+
+#define SLUICE_VERSION_MAJOR 0
+#define SLUICE_VERSION_MINOR 1
+#define SLUICE_VERSION_PATCH 0
+const char *sluice_version(void); /* "0.1.0" */
+
+typedef struct sluice_model sluice_model;
+typedef struct sluice_session sluice_session;
+
+typedef struct sluice_model_options {
+  const char *device; /* "host", "cuda:N", "hip:N"; NULL: "host" */
+  unsigned threads;   /* host: worker threads including the caller's; 0: one for each usable core */
+} sluice_model_options;
+
+/* Opens a bundle for a device: checks the bundle, picks the plan built for the device (an error lists what the bundle was
+ * built for and what the device is), and loads its code. No weights yet. */
+SLUICE_MUST_USE sluice_status *sluice_model_open(const char *bundle_path, const sluice_model_options *options,
+                                                 sluice_model **out_model);
+void sluice_model_close(sluice_model *model); /* NULL is allowed; sessions first */
+
+const sluice_plan *sluice_model_plan(const sluice_model *model);
+const char *sluice_model_target(const sluice_model *model);          /* e.g. "host:x86-64-v4" */
+const sluice_bundle *sluice_model_bundle(const sluice_model *model);
+/* The manifest's JSON root. */
+const sluice_json_value *sluice_model_manifest(const sluice_model *model);
+
+/* Progress of loading: bytes packed so far, of how many, and the tensor at hand. May be called from several threads, one at
+ * a time. */
+typedef void sluice_progress(void *user, uint64_t done, uint64_t total, const char *tensor);
+
+/* Loads and packs all weights. A checkpoint that lacks a tensor, or has one of another shape, or has text-model tensors
+ * that the plan does not know ("extra"), is refused with the tensor and file named. */
+SLUICE_MUST_USE sluice_status *sluice_model_load(sluice_model *model, const sluice_checkpoint *checkpoint,
+                                                 sluice_progress *progress, void *user);
+
+typedef struct sluice_session_options {
+  uint32_t max_sequences;   /* in one step; 0: 1 */
+  uint32_t max_step_tokens; /* tokens of one step; 0: 512 */
+  uint64_t cache_tokens;    /* capacity of the cache in tokens, over all sequences; 0: the plan's max_context */
+} sluice_session_options;
+
+/* What a session would need, and what the device has; all bytes. */
+typedef struct sluice_memory_plan {
+  uint64_t weights, cache, arena, inputs_outputs;
+  uint64_t total;
+  uint64_t available;           /* memory of the device that is free now (plus what the model already holds) */
+  uint64_t bytes_per_page;      /* cache bytes of one page over all layers */
+  uint64_t longest_context;     /* tokens of one sequence that fit next to weights and arena, at most the plan's max */
+} sluice_memory_plan;
+SLUICE_MUST_USE sluice_status *sluice_model_memory(const sluice_model *model, const sluice_session_options *options,
+                                                   sluice_memory_plan *out_plan);
+
+/* Refuses, with the figures of the memory plan, what does not fit. */
+SLUICE_MUST_USE sluice_status *sluice_session_create(sluice_model *model, const sluice_session_options *options,
+                                                     sluice_session **out_session);
+void sluice_session_close(sluice_session *session);
+
+/* Sequences. An id is small, non-negative and reused after removal. */
+SLUICE_MUST_USE sluice_status *sluice_sequence_add(sluice_session *session, int32_t *out_sequence);
+/* A new sequence with the same tokens; full pages are shared, the last partial one is copied. */
+SLUICE_MUST_USE sluice_status *sluice_sequence_fork(sluice_session *session, int32_t sequence, int32_t *out_sequence);
+SLUICE_MUST_USE sluice_status *sluice_sequence_remove(sluice_session *session, int32_t sequence);
+SLUICE_MUST_USE sluice_status *sluice_sequence_length(const sluice_session *session, int32_t sequence,
+                                                      uint32_t *out_tokens);
+/* Pages free in the pool, for admission control. */
+uint64_t sluice_session_free_pages(const sluice_session *session);
+
+typedef struct sluice_sampling {
+  float temperature; /* <= 0: greedy */
+  float top_p;       /* 0 or >= 1: off */
+  int32_t top_k;     /* <= 0: off */
+  uint64_t seed;
+} sluice_sampling;
+
+typedef struct sluice_chunk {
+  int32_t sequence;
+  const int32_t *tokens; /* each in [0, vocabulary) */
+  uint32_t count;        /* >= 1 */
+  uint32_t logit_rows;   /* logits of the last `logit_rows` tokens are wanted; 0: none, nothing is sampled */
+  sluice_sampling sampling;
+} sluice_chunk;
+
+/* Called for each observable of the plan (sluice_plan_observable) right after the launch that made it; `rows` rows of
+ * `dimension` elements of `dtype` each, [TOKENS] major as in the step. */
+typedef sluice_status *sluice_observer(void *user, const char *name, sluice_dtype dtype, const void *data, uint32_t rows,
+                                       uint32_t row_elements);
+
+/* Called around each launch when set; `seconds` is the launch's wall time. For bench and trace. */
+typedef void sluice_launch_hook(void *user, uint32_t launch, double seconds);
+
+typedef struct sluice_step_result {
+  const float *logits;    /* [rows][vocabulary], rows in the chunks' order; valid until the next step; host memory */
+  const int32_t *sampled; /* [rows]: the next token after each row */
+  uint32_t rows;
+} sluice_step_result;
+
+/* Runs one step. On an error that the batch caused (bad token, unknown sequence, cache full, ...) nothing has changed; after
+ * a device error the session must be closed. */
+SLUICE_MUST_USE sluice_status *sluice_step(sluice_session *session, const sluice_chunk *chunks, uint32_t chunk_count,
+                                           sluice_step_result *out_result);
+void sluice_session_observe(sluice_session *session, sluice_observer *observer, void *user); /* NULL: stop */
+void sluice_session_hook_launches(sluice_session *session, sluice_launch_hook *hook, void *user);
+
+#endif
