@@ -2,8 +2,8 @@
 #ifndef COMPILER_COMPILE_H
 #define COMPILER_COMPILE_H
 
-#include "compiler/model_config.h"
 #include "backends/common/kernel.h"
+#include "compiler/model_config.h"
 #include "passes/passes.h"
 
 /* config -> `model` IR (compiler/model_builder.c): the function @step of docs/ir.md, unfused, verified. */
@@ -16,7 +16,7 @@ typedef struct plan_image {
   size_t length;
   kernel_spec *specs; /* in the plan's kernel order; owned with all their strings */
   size_t spec_count;
-  void *storage;      /* private */
+  void *storage; /* private */
 } plan_image;
 SLUICE_MUST_USE sluice_status *plan_write(ir_context *context, MlirModule module, plan_image *out_plan);
 /* Fills in what code generation learnt of the kernels. */
@@ -28,8 +28,8 @@ typedef enum emit_form { EMIT_MODEL_IR, EMIT_KERNEL_IR, EMIT_LLVM_IR, EMIT_ASM, 
 typedef struct compile_options {
   const char *const *targets; /* canonical */
   size_t target_count;
-  sluice_dtype dtype;         /* of activations */
-  int64_t max_context;        /* 0: the model's */
+  sluice_dtype dtype;  /* of activations */
+  int64_t max_context; /* 0: the model's */
   emit_form emit;
   const char *output;         /* "-": standard output (not for bundles) */
   const char *save_directory; /* NULL: none */
@@ -39,9 +39,14 @@ typedef struct compile_options {
 /* The whole way. Nothing is left behind at `output` on failure. */
 SLUICE_MUST_USE sluice_status *compile_model(const model_config *config, const compile_options *options);
 
+/* The manifest, docs/bundle-format.md (compiler/manifest.c): what was compiled, how, and which fusions happened. Holds no
+ * time, path or host name. `remarks` are those of the first target's passes; NULL: none. Appends to `out`. */
+SLUICE_MUST_USE sluice_status *manifest_write(const model_config *config, const compile_options *options,
+                                              const pass_remarks *remarks, sluice_text *out);
+
 /* Writing a bundle (compiler/bundle_writer.c): sections in the given order, digests, temporary file, fsync, rename. */
 typedef struct bundle_part {
-  uint32_t kind; /* sluice_section_kind */
+  uint32_t kind;      /* sluice_section_kind */
   const char *target; /* "" for all targets */
   const void *data;
   size_t length;

@@ -1,6 +1,6 @@
-/* A model description: what config.json says, checked and made explicit for each layer. Both spellings are accepted: the released
- * one (nested `sparse_attention_config`, `moe_layer_freq`, ...) and the one that transformers writes (flat `index_*` keys,
- * `layer_types`, `mlp_layer_types`, `rope_parameters`). See docs/config.md for every key.
+/* A model description: what config.json says, checked and made explicit for each layer. Both spellings are accepted:
+ * the released one (nested `sparse_attention_config`, `moe_layer_freq`, ...) and the one that transformers writes (flat
+ * `index_*` keys, `layer_types`, `mlp_layer_types`, `rope_parameters`). See docs/config.md for every key.
  */
 #ifndef COMPILER_MODEL_CONFIG_H
 #define COMPILER_MODEL_CONFIG_H
@@ -28,8 +28,8 @@ typedef struct model_config {
   int64_t page;              /* tokens of a cache page: the block size of the sparse layers, 128 without any */
   int64_t *stop_ids;         /* eos_token_id, when the file has it */
   size_t stop_id_count;
-  bool has_vision;           /* a vision tower is described; it is not compiled yet */
-  layer_config *layer;       /* `layers` of them */
+  bool has_vision;     /* a vision tower is described; it is not compiled yet */
+  layer_config *layer; /* `layers` of them */
 } model_config;
 
 /* What reading had to say besides errors. */
@@ -50,7 +50,8 @@ typedef struct config_tensor {
   int64_t shape[2];
   sluice_dtype dtype; /* as the released checkpoint stores it */
 } config_tensor;
-/* Every tensor of the text model, in layer order: embed, lm_head, norm, then the layers. Free with config_tensors_free. */
+/* Every tensor of the text model, in layer order: embed, lm_head, norm, then the layers. Free with config_tensors_free.
+ */
 SLUICE_MUST_USE sluice_status *model_config_tensors(const model_config *config, config_tensor **out_tensors,
                                                     size_t *out_count);
 void config_tensors_free(config_tensor *tensors, size_t count);

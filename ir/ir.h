@@ -15,13 +15,14 @@
 
 typedef struct ir_context ir_context;
 
-/* A context with `func` and our dialects loaded. Diagnostics of MLIR (parser, verifier, passes) are collected; the first
- * error becomes the status of the call that failed (see ir_take_error). */
+/* A context with `func` and our dialects loaded. Diagnostics of MLIR (parser, verifier, passes) are collected; the
+ * first error becomes the status of the call that failed (see ir_take_error). */
 SLUICE_MUST_USE sluice_status *ir_context_create(ir_context **out_context);
 void ir_context_destroy(ir_context *context);
 MlirContext ir_mlir(const ir_context *context);
 
-/* The first error diagnostic since the last call, as a status with its file:line:col; `fallback` when there was none. */
+/* The first error diagnostic since the last call, as a status with its file:line:col; `fallback` when there was none.
+ */
 SLUICE_MUST_USE sluice_status *ir_take_error(ir_context *context, sluice_code code, const char *fallback);
 
 /* Parses a module from text and verifies it (MLIR's verifier, then ours). */
@@ -36,8 +37,8 @@ SLUICE_MUST_USE sluice_status *ir_verify(ir_context *context, MlirModule module)
 /* ---- building ---- */
 typedef struct ir_builder {
   ir_context *context;
-  MlirBlock block;       /* operations are appended here, or */
-  MlirOperation before;  /* inserted before this one, when not null */
+  MlirBlock block;      /* operations are appended here, or */
+  MlirOperation before; /* inserted before this one, when not null */
   MlirLocation location;
 } ir_builder;
 
@@ -49,8 +50,8 @@ typedef struct ir_attribute {
 MlirAttribute ir_integer(ir_context *context, int64_t value); /* i64 */
 MlirAttribute ir_float(ir_context *context, double value);    /* f64 */
 MlirAttribute ir_string(ir_context *context, const char *text);
-MlirAttribute ir_integers(ir_context *context, const int64_t *values, size_t count);      /* array of i64 */
-MlirAttribute ir_strings(ir_context *context, const char *const *values, size_t count);   /* array of strings */
+MlirAttribute ir_integers(ir_context *context, const int64_t *values, size_t count);    /* array of i64 */
+MlirAttribute ir_strings(ir_context *context, const char *const *values, size_t count); /* array of strings */
 
 /* Creates and inserts "name"(operands) {attributes} : results. Does not verify. */
 MlirOperation ir_create(ir_builder *builder, const char *name, const MlirValue *operands, size_t operand_count,
@@ -74,9 +75,9 @@ MlirType ir_i32(ir_context *context);
 bool ir_is(MlirOperation operation, const char *name);
 MlirStringRef ir_name(MlirOperation operation);
 bool ir_has(MlirOperation operation, const char *name);
-int64_t ir_get_integer(MlirOperation operation, const char *name);       /* 0 when absent */
-double ir_get_float(MlirOperation operation, const char *name);          /* 0 when absent */
-MlirStringRef ir_get_string(MlirOperation operation, const char *name);  /* empty when absent */
+int64_t ir_get_integer(MlirOperation operation, const char *name);      /* 0 when absent */
+double ir_get_float(MlirOperation operation, const char *name);         /* 0 when absent */
+MlirStringRef ir_get_string(MlirOperation operation, const char *name); /* empty when absent */
 /* The operation that defines `value`; null for block arguments. */
 MlirOperation ir_definition(MlirValue value);
 /* Number of operand uses of all results. */

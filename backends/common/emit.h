@@ -1,9 +1,9 @@
 /* Emitting kernels as LLVM IR through the C API: the part that every kernel family uses and no target specialises.
  *
  * An emitter builds one module. A family calls `kernel_begin`, which gives it its arguments, the step's sizes and the
- * coordinates of the workgroup, emits the body of ONE workgroup, and calls `kernel_end`. How workgroups and lanes are run
- * is the target's business (`struct atoms`): on the host a workgroup is one lane, `kernel_begin` opens the loop over
- * workgroups, and barriers vanish; on a GPU the coordinates are block indices.
+ * coordinates of the workgroup, emits the body of ONE workgroup, and calls `kernel_end`. How workgroups and lanes are
+ * run is the target's business (`struct atoms`): on the host a workgroup is one lane, `kernel_begin` opens the loop
+ * over workgroups, and barriers vanish; on a GPU the coordinates are block indices.
  *
  * Control flow is structured (`loop_*`, `if_*`); values that change in a loop live in `local` variables, which LLVM
  * promotes to registers. Integers are i64 unless said otherwise; element offsets, not bytes, go into pointers.
@@ -18,6 +18,13 @@
 
 #include <llvm-c/Core.h>
 #include <llvm-c/TargetMachine.h>
+#include <math.h>
+
+/* GNU's math.h declares narrowing functions of these names. */
+#define fadd emit_fadd
+#define fsub emit_fsub
+#define fmul emit_fmul
+#define fdiv emit_fdiv
 
 typedef LLVMValueRef V;
 typedef LLVMTypeRef T;
@@ -35,12 +42,12 @@ typedef struct atoms {
   /* Opens the kernel function `spec->symbol` and, on the host, the loop over its workgroups; sets e->x and e->y. */
   void (*begin)(emitter *e, const kernel_spec *spec);
   void (*end)(emitter *e);
-  V (*lane)(emitter *e);                                /* i64, 0 .. lanes-1 */
-  void (*barrier)(emitter *e);                          /* all lanes of the workgroup */
+  V (*lane)(emitter *e);                                 /* i64, 0 .. lanes-1 */
+  void (*barrier)(emitter *e);                           /* all lanes of the workgroup */
   V (*reduce)(emitter *e, V value, reduction operation); /* a scalar over all lanes; every lane gets the result */
-  V (*exp2)(emitter *e, V x);                           /* f32 scalar or vector; at most 2 ulp; exp2(-inf) = 0 */
-  V (*log2)(emitter *e, V x);                           /* likewise, x > 0 */
-  V (*rsqrt)(emitter *e, V x);                          /* f32, at most 2 ulp */
+  V (*exp2)(emitter *e, V x);                            /* f32 scalar or vector; at most 2 ulp; exp2(-inf) = 0 */
+  V (*log2)(emitter *e, V x);                            /* likewise, x > 0 */
+  V (*rsqrt)(emitter *e, V x);                           /* f32, at most 2 ulp */
 } atoms;
 
 struct emitter {
@@ -62,7 +69,7 @@ struct emitter {
   sluice_plan_extent grid_x; /* set by the family before kernel_begin */
   V first, last, index;      /* host: the range of workgroups and the loop variable */
   LLVMBasicBlockRef loop_head, loop_exit;
-  sluice_status *status;     /* first error; families check attributes through it */
+  sluice_status *status; /* first error; families check attributes through it */
 };
 
 /* A family: emits one kernel. Returns with e->status set when the attributes make no sense. */
@@ -92,8 +99,8 @@ V size_of(emitter *e, sluice_size size);
 /* ---- constants and types ---- */
 V int64(emitter *e, int64_t value);
 V int32(emitter *e, int32_t value);
-V float32(emitter *e, double value); /* rounded to float32 */
-T vector_type(T element, unsigned width); /* width 1: the element itself */
+V float32(emitter *e, double value);           /* rounded to float32 */
+T vector_type(T element, unsigned width);      /* width 1: the element itself */
 V splat(emitter *e, V scalar, unsigned width); /* width 1: the scalar */
 unsigned width_of(V value);                    /* 1 for scalars */
 
@@ -122,7 +129,7 @@ V fcmp(emitter *e, LLVMRealPredicate predicate, V a, V b);
 V select_(emitter *e, V condition, V a, V b);
 V to_i64(emitter *e, V i32_value); /* sign-extended */
 V to_i32(emitter *e, V i64_value);
-V to_f32(emitter *e, V integer);   /* signed integer to float32, nearest */
+V to_f32(emitter *e, V integer); /* signed integer to float32, nearest */
 V bitcast(emitter *e, V value, T type);
 /* sigmoid(x) = 1 / (1 + exp2(-x log2 e)), f32 */
 V sigmoid(emitter *e, V x);
@@ -144,7 +151,7 @@ V load_i32(emitter *e, V pointer, V index); /* as i64, sign-extended */
 void store_i32(emitter *e, V i64_value, V pointer, V index);
 
 /* ---- local variables ---- */
-V local(emitter *e, T type); /* a stack slot in the entry block */
+V local(emitter *e, T type);                /* a stack slot in the entry block */
 V local_set(emitter *e, T type, V initial); /* local, then store */
 V get(emitter *e, T type, V slot);
 void set(emitter *e, V slot, V value);
@@ -165,8 +172,8 @@ branch if_begin(emitter *e, V condition);
 void if_else(emitter *e, branch *b);
 void if_end(emitter *e, branch *b);
 
-/* Elementwise work on a row of `width` elements, spread over lanes and vectors: calls `body` with an offset (i64) and a vector
- * width; first full vectors, then single elements. */
+/* Elementwise work on a row of `width` elements, spread over lanes and vectors: calls `body` with an offset (i64) and a
+ * vector width; first full vectors, then single elements. */
 typedef void row_body(emitter *e, V offset, unsigned vector, void *user);
 void row_loop(emitter *e, int64_t width, row_body *body, void *user);
 

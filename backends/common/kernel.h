@@ -1,5 +1,5 @@
-/* What the compiler asks of a backend: a list of kernels, each a family and its attributes (docs/ir.md, "kernel ops"), to be
- * compiled for one target into one code object. Nothing here knows MLIR or JSON.
+/* What the compiler asks of a backend: a list of kernels, each a family and its attributes (docs/ir.md, "kernel ops"),
+ * to be compiled for one target into one code object. Nothing here knows MLIR or JSON.
  */
 #ifndef BACKENDS_COMMON_KERNEL_H
 #define BACKENDS_COMMON_KERNEL_H
@@ -36,11 +36,11 @@ typedef struct kernel_info { /* per kernel, in the order of the specs */
   uint64_t code_bytes;
 } kernel_info;
 
-typedef enum code_form { /* how far to go */
-  CODE_LLVM_IR,  /* text, after optimisation */
-  CODE_ASSEMBLY, /* text */
-  CODE_OBJECT,   /* relocatable object */
-  CODE_LINKED,   /* what the runtime loads */
+typedef enum code_form {                /* how far to go */
+                         CODE_LLVM_IR,  /* text, after optimisation */
+                         CODE_ASSEMBLY, /* text */
+                         CODE_OBJECT,   /* relocatable object */
+                         CODE_LINKED,   /* what the runtime loads */
 } code_form;
 
 typedef struct backend_options {
@@ -58,27 +58,28 @@ typedef struct code_object { /* free with code_object_free */
 
 void code_object_free(code_object *code);
 
-/* Splits and checks a target name. "host" becomes the best level this machine has, e.g. "host:x86-64-v4"; aliases ("h100")
- * become what they stand for. `canonical` gets at most 32 bytes. An unknown target is an error that lists the known ones. */
+/* Splits and checks a target name. "host" becomes the best level this machine has, e.g. "host:x86-64-v4"; aliases
+ * ("h100") become what they stand for. `canonical` gets at most 32 bytes. An unknown target is an error that lists the
+ * known ones. */
 SLUICE_MUST_USE sluice_status *target_canonicalise(const char *name, char canonical[32]);
 
-/* Compiles `specs` for the canonical `target`. Code generation runs in forked children, since LLVM aborts on its own errors;
- * a child that dies becomes an SLUICE_INTERNAL error that names the kernel. Deterministic. */
+/* Compiles `specs` for the canonical `target`. Code generation runs in forked children, since LLVM aborts on its own
+ * errors; a child that dies becomes an SLUICE_INTERNAL error that names the kernel. Deterministic. */
 SLUICE_MUST_USE sluice_status *backend_compile(const char *target, const kernel_spec *specs, size_t count,
                                                const backend_options *options, code_object *out_code);
 
 /* What choose-tiles needs to know of a target. */
 typedef struct target_tiles {
-  uint32_t gemm_tile_m;      /* rows of x of one workgroup */
-  uint32_t gemm_panel;       /* rows of w in a panel = columns of out of one workgroup */
+  uint32_t gemm_tile_m; /* rows of x of one workgroup */
+  uint32_t gemm_panel;  /* rows of w in a panel = columns of out of one workgroup */
   uint32_t expert_tile_m;
-  uint32_t query_tile;       /* tokens of a query tile */
-  uint32_t cache_lines;      /* 1: keys transposed in cache pages */
+  uint32_t query_tile;  /* tokens of a query tile */
+  uint32_t cache_lines; /* 1: keys transposed in cache pages */
 } target_tiles;
 SLUICE_MUST_USE sluice_status *target_default_tiles(const char *target, target_tiles *out_tiles);
 
-/* Attribute access for emitters. A missing attribute or a wrong kind is recorded as an internal error in `*status` (the first
- * one stays) and 0 / "" comes back, so that an emitter reads all attributes first and checks once. */
+/* Attribute access for emitters. A missing attribute or a wrong kind is recorded as an internal error in `*status` (the
+ * first one stays) and 0 / "" comes back, so that an emitter reads all attributes first and checks once. */
 int64_t kernel_integer(const kernel_spec *spec, const char *name, sluice_status **status);
 double kernel_float(const kernel_spec *spec, const char *name, sluice_status **status);
 const char *kernel_string(const kernel_spec *spec, const char *name, sluice_status **status);

@@ -1,9 +1,9 @@
-/* Bundles: one file with a manifest, and for every target a launch plan and a code object. docs/bundle-format.md specifies
- * the bytes well enough to write another reader.
+/* Bundles: one file with a manifest, and for every target a launch plan and a code object. docs/bundle-format.md
+ * specifies the bytes well enough to write another reader.
  *
  * Layout: a 4096-byte header page (sluice_bundle_header and the section table), then the sections, each starting on a
- * multiple of 4096 bytes and padded with zeros. Every byte of the file is covered by a SHA-256 digest: each section's by
- * its entry (padding must be zero), the header page by the digest at its end. Little-endian.
+ * multiple of 4096 bytes and padded with zeros. Every byte of the file is covered by a SHA-256 digest: each section's
+ * by its entry (padding must be zero), the header page by the digest at its end. Little-endian.
  */
 #ifndef SLUICE_BUNDLE_H
 #define SLUICE_BUNDLE_H
@@ -26,12 +26,12 @@ typedef enum sluice_section_kind {
 } sluice_section_kind;
 
 typedef struct sluice_bundle_section {
-  uint32_t kind;     /* sluice_section_kind */
-  uint32_t reserved; /* 0 */
-  uint64_t offset;   /* multiple of SLUICE_BUNDLE_PAGE */
-  uint64_t length;   /* bytes without padding */
+  uint32_t kind;      /* sluice_section_kind */
+  uint32_t reserved;  /* 0 */
+  uint64_t offset;    /* multiple of SLUICE_BUNDLE_PAGE */
+  uint64_t length;    /* bytes without padding */
   uint8_t digest[32]; /* SHA-256 of those bytes */
-  char target[32];   /* e.g. "host:x86-64-v4", "cuda:sm_90a", zero-padded; empty for sections of all targets */
+  char target[32];    /* e.g. "host:x86-64-v4", "cuda:sm_90a", zero-padded; empty for sections of all targets */
 } sluice_bundle_section;
 
 typedef struct sluice_bundle_header {
@@ -39,10 +39,10 @@ typedef struct sluice_bundle_header {
   uint32_t version;
   uint32_t section_count;
   uint64_t file_length;
-  uint8_t reserved[8]; /* 0 */
+  uint8_t reserved[8];                                        /* 0 */
   sluice_bundle_section sections[SLUICE_BUNDLE_MAX_SECTIONS]; /* unused ones zero */
-  uint8_t padding[512];  /* 0 */
-  uint8_t digest[32]; /* SHA-256 of the 4064 bytes before it */
+  uint8_t padding[512];                                       /* 0 */
+  uint8_t digest[32];                                         /* SHA-256 of the 4064 bytes before it */
 } sluice_bundle_header;
 
 typedef struct sluice_bundle sluice_bundle;

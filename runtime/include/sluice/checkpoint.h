@@ -3,13 +3,13 @@
  * Three sources look the same to the loader:
  *   - a directory with `model.safetensors.index.json` and its shards, or with one `model.safetensors`;
  *   - a single `*.safetensors` file;
- *   - `synthetic:SEED`, whose tensors are a pure function of name, index and seed (docs/synthetic.md) and exist for every
- *     name and shape asked for.
+ *   - `synthetic:SEED`, whose tensors are a pure function of name, index and seed (docs/synthetic.md) and exist for
+ * every name and shape asked for.
  *
- * A safetensors file is refused unless its header fits the file and is at most 100,000,000 bytes, every tensor has a known
- * dtype, dtype x shape equals its byte range without overflow, ranges neither overlap nor leave holes nor leave the file,
- * and no name occurs twice. An index is refused when a shard name is absolute, has a path separator or "..", or when a
- * tensor's shard does not hold it. Messages name the file and the tensor.
+ * A safetensors file is refused unless its header fits the file and is at most 100,000,000 bytes, every tensor has a
+ * known dtype, dtype x shape equals its byte range without overflow, ranges neither overlap nor leave holes nor leave
+ * the file, and no name occurs twice. An index is refused when a shard name is absolute, has a path separator or "..",
+ * or when a tensor's shard does not hold it. Messages name the file and the tensor.
  */
 #ifndef SLUICE_CHECKPOINT_H
 #define SLUICE_CHECKPOINT_H
@@ -43,20 +43,21 @@ const char *sluice_checkpoint_source(const sluice_checkpoint *checkpoint);
 size_t sluice_checkpoint_tensor_count(const sluice_checkpoint *checkpoint);
 const sluice_tensor_info *sluice_checkpoint_tensor(const sluice_checkpoint *checkpoint, size_t index);
 
-/* The tensor `name`, or NULL when the checkpoint has none (never NULL for a synthetic checkpoint's known dtypes: there use
- * sluice_checkpoint_read alone). */
+/* The tensor `name`, or NULL when the checkpoint has none (never NULL for a synthetic checkpoint's known dtypes: there
+ * use sluice_checkpoint_read alone). */
 const sluice_tensor_info *sluice_checkpoint_find(const sluice_checkpoint *checkpoint, const char *name);
 
 /* Reads `count` elements of tensor `name` starting at element `first` (row-major) into `destination`, converted to
  * `as` (SLUICE_F32, or SLUICE_BF16). `shape`/`rank` is the shape the caller expects: another one is an error that names
- * tensor, file, both shapes. Converting F32 or F16 to BF16 rounds to nearest even when `may_round`; without it a value that
- * BF16 cannot hold exactly is an error that names the tensor. Safe to call from several threads at once. */
+ * tensor, file, both shapes. Converting F32 or F16 to BF16 rounds to nearest even when `may_round`; without it a value
+ * that BF16 cannot hold exactly is an error that names the tensor. Safe to call from several threads at once. */
 SLUICE_MUST_USE sluice_status *sluice_checkpoint_read(const sluice_checkpoint *checkpoint, const char *name,
-                                                      const int64_t *shape, unsigned rank, uint64_t first, uint64_t count,
-                                                      sluice_dtype as, bool may_round, void *destination);
+                                                      const int64_t *shape, unsigned rank, uint64_t first,
+                                                      uint64_t count, sluice_dtype as, bool may_round,
+                                                      void *destination);
 
-/* The synthetic weight function (docs/synthetic.md): elements [first, first + count) of tensor `name`, whose last dimension
- * is `last_dimension`, as bfloat16. */
+/* The synthetic weight function (docs/synthetic.md): elements [first, first + count) of tensor `name`, whose last
+ * dimension is `last_dimension`, as bfloat16. */
 void sluice_synthetic_fill(const char *name, uint64_t seed, int64_t last_dimension, uint64_t first, uint64_t count,
                            uint16_t *destination);
 
@@ -86,6 +87,6 @@ SLUICE_MUST_USE sluice_status *sluice_safetensors_create(const char *path, const
 SLUICE_MUST_USE sluice_status *sluice_safetensors_append(sluice_safetensors_writer *writer, const void *data,
                                                          size_t bytes);
 SLUICE_MUST_USE sluice_status *sluice_safetensors_finish(sluice_safetensors_writer *writer); /* frees it in any case */
-void sluice_safetensors_abandon(sluice_safetensors_writer *writer);                          /* removes the file, frees */
+void sluice_safetensors_abandon(sluice_safetensors_writer *writer); /* removes the file, frees */
 
 #endif

@@ -1,8 +1,8 @@
 /* A strict JSON reader (RFC 8259) that keeps positions.
  *
- * Refused, each with file, line, column and the source line: anything outside the grammar, trailing bytes, duplicate keys
- * within an object, invalid UTF-8 or unpaired surrogates, more than SLUICE_JSON_MAX_DEPTH levels, numbers that overflow a
- * double, documents over SLUICE_JSON_MAX_BYTES.
+ * Refused, each with file, line, column and the source line: anything outside the grammar, trailing bytes, duplicate
+ * keys within an object, invalid UTF-8 or unpaired surrogates, more than SLUICE_JSON_MAX_DEPTH levels, numbers that
+ * overflow a double, documents over SLUICE_JSON_MAX_BYTES.
  *
  * Ownership: a document owns its values, its strings and a copy of its text; sluice_json_free frees all of it.
  */
@@ -35,14 +35,14 @@ typedef struct sluice_json_value sluice_json_value;
 struct sluice_json_value {
   sluice_json_kind kind;
   bool boolean;
-  bool is_integer;      /* a number written without fraction and exponent that fits int64_t */
-  int64_t integer;      /* valid when is_integer */
-  double number;        /* valid for every number */
-  const char *string;   /* unescaped, terminated; may hold NUL bytes inside: see length */
-  size_t length;        /* bytes of string; elements of array; members of object */
-  const sluice_json_value *items;       /* array elements */
+  bool is_integer;                          /* a number written without fraction and exponent that fits int64_t */
+  int64_t integer;                          /* valid when is_integer */
+  double number;                            /* valid for every number */
+  const char *string;                       /* unescaped, terminated; may hold NUL bytes inside: see length */
+  size_t length;                            /* bytes of string; elements of array; members of object */
+  const sluice_json_value *items;           /* array elements */
   const struct sluice_json_member *members; /* object members, in the file's order */
-  size_t offset;        /* byte offset of the value in the text */
+  size_t offset;                            /* byte offset of the value in the text */
 };
 
 typedef struct sluice_json_member {
@@ -74,8 +74,8 @@ SLUICE_MUST_USE sluice_status *sluice_json_error(const sluice_json_document *doc
 /* The kind as it is called in messages: "an object", "a string", ... */
 const char *sluice_json_kind_name(sluice_json_kind kind);
 
-/* Writing. A growing text buffer with the few helpers that every JSON writer here needs; numbers are written so that they
- * read back to the same value. A failed allocation is remembered in `failed` and later calls do nothing. */
+/* Writing. A growing text buffer with the few helpers that every JSON writer here needs; numbers are written so that
+ * they read back to the same value. A failed allocation is remembered in `failed` and later calls do nothing. */
 typedef struct sluice_text {
   char *data; /* terminated; owned; freed by sluice_text_free */
   size_t length, capacity;

@@ -12,8 +12,8 @@
 extern "C" {
 #endif
 
-/* `count` * `size` bytes, zeroed, aligned as malloc does. NULL when memory is short or the product overflows; never NULL
- * for an empty request that succeeds. */
+/* `count` * `size` bytes, zeroed, aligned as malloc does. NULL when memory is short or the product overflows; never
+ * NULL for an empty request that succeeds. */
 void *sluice_allocate_array(size_t count, size_t size);
 
 /* sluice_allocate_array(1, bytes). */
@@ -41,6 +41,9 @@ void sluice_release(void *memory); /* NULL is allowed */
 /* For tests: `should_fail` is asked before every allocation, with `user`; non-zero makes that allocation fail. NULL
  * restores the default. */
 void sluice_set_allocation_hook(int (*should_fail)(void *user, size_t bytes), void *user);
+
+/* For tests: allocations that have not been released. */
+size_t sluice_live_allocations(void);
 
 #ifdef __cplusplus
 }

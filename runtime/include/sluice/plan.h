@@ -19,15 +19,15 @@
 
 /* Extents of a step. Kernels get them as `const int32_t sizes[SLUICE_SIZE_COUNT]`. */
 typedef enum sluice_size {
-  SLUICE_SIZE_ONE = 0,        /* 1 */
-  SLUICE_SIZE_TOKENS = 1,     /* tokens of the step, all sequences together */
-  SLUICE_SIZE_ROWS = 2,       /* tokens whose logits are wanted */
-  SLUICE_SIZE_SEQUENCES = 3,  /* sequences in the step */
-  SLUICE_SIZE_TILES = 4,      /* query tiles, see SLUICE_INPUT_TILES */
-  SLUICE_SIZE_PAGE_STRIDE = 5, /* entries of one row of the page table */
-  SLUICE_SIZE_CONTEXT = 6,    /* longest context in the step, rounded up to whole pages, in tokens */
-  SLUICE_SIZE_PAGES = 7,      /* longest context in the step, in pages */
-  SLUICE_SIZE_CACHE_PAGES = 8, /* pages in the cache pool */
+  SLUICE_SIZE_ONE = 0,            /* 1 */
+  SLUICE_SIZE_TOKENS = 1,         /* tokens of the step, all sequences together */
+  SLUICE_SIZE_ROWS = 2,           /* tokens whose logits are wanted */
+  SLUICE_SIZE_SEQUENCES = 3,      /* sequences in the step */
+  SLUICE_SIZE_TILES = 4,          /* query tiles, see SLUICE_INPUT_TILES */
+  SLUICE_SIZE_PAGE_STRIDE = 5,    /* entries of one row of the page table */
+  SLUICE_SIZE_CONTEXT = 6,        /* longest context in the step, rounded up to whole pages, in tokens */
+  SLUICE_SIZE_PAGES = 7,          /* longest context in the step, in pages */
+  SLUICE_SIZE_CACHE_PAGES = 8,    /* pages in the cache pool */
   SLUICE_SIZE_TOKENS_CONTEXT = 9, /* TOKENS x CONTEXT (an arena region of unfused plans; saturates at INT32_MAX) */
   SLUICE_SIZE_TOKENS_PAGES = 10,  /* TOKENS x PAGES (likewise) */
   SLUICE_SIZE_COUNT = 16,
@@ -35,21 +35,22 @@ typedef enum sluice_size {
 
 /* What the runtime prepares on the host for every step. */
 typedef enum sluice_input {
-  SLUICE_INPUT_TOKENS = 0,     /* i32[TOKENS]: token ids, the sequences one after another */
-  SLUICE_INPUT_POSITIONS = 1,  /* i32[TOKENS]: position of the token in its sequence */
-  SLUICE_INPUT_SEQUENCE = 2,   /* i32[TOKENS]: row of the page table */
-  SLUICE_INPUT_PAGE_TABLE = 3, /* i32[SEQUENCES][PAGE_STRIDE]: cache page of each 'page_tokens' tokens, -1 beyond the end */
-  SLUICE_INPUT_TILES = 4,      /* i32[TILES][4]: first token, token count (1..query_tile), row of the page table, position
-                                  of the first token. A tile never spans two sequences; tiles cover all tokens in order. */
+  SLUICE_INPUT_TOKENS = 0,    /* i32[TOKENS]: token ids, the sequences one after another */
+  SLUICE_INPUT_POSITIONS = 1, /* i32[TOKENS]: position of the token in its sequence */
+  SLUICE_INPUT_SEQUENCE = 2,  /* i32[TOKENS]: row of the page table */
+  SLUICE_INPUT_PAGE_TABLE =
+      3,                  /* i32[SEQUENCES][PAGE_STRIDE]: cache page of each 'page_tokens' tokens, -1 beyond the end */
+  SLUICE_INPUT_TILES = 4, /* i32[TILES][4]: first token, token count (1..query_tile), row of the page table, position
+                             of the first token. A tile never spans two sequences; tiles cover all tokens in order. */
   SLUICE_INPUT_LOGIT_ROWS = 5, /* i32[ROWS]: the tokens whose logits are wanted, ascending */
   SLUICE_INPUT_SAMPLING = 6,   /* sluice_sampling_row[ROWS] */
   SLUICE_INPUT_COUNT = 7,
 } sluice_input;
 
 /* How the token after a row is chosen. temperature <= 0 is greedy (largest logit, then lowest id; NaN lowest).
- * Otherwise: divide by temperature; keep the top_k largest (0: all; ties with the k-th stay); of these keep the smallest
- * set of most probable tokens whose probabilities reach top_p (>= 1: all; ties with the last stay); draw from the rest
- * with the uniform number of docs/sampling.md made from (seed, position). */
+ * Otherwise: divide by temperature; keep the top_k largest (0: all; ties with the k-th stay); of these keep the
+ * smallest set of most probable tokens whose probabilities reach top_p (>= 1: all; ties with the last stay); draw from
+ * the rest with the uniform number of docs/sampling.md made from (seed, position). */
 typedef struct sluice_sampling_row {
   float temperature;
   float top_p;
@@ -84,8 +85,8 @@ typedef struct sluice_plan_argument {
  * `unit_offset` * size of its region, and both are multiples of SLUICE_ARENA_ALIGNMENT. */
 #define SLUICE_ARENA_ALIGNMENT 64u
 typedef struct sluice_plan_buffer {
-  uint32_t name;  /* string */
-  uint32_t size;  /* sluice_size: the region */
+  uint32_t name; /* string */
+  uint32_t size; /* sluice_size: the region */
   uint64_t unit_offset;
   uint64_t unit_bytes;
   uint32_t dtype; /* sluice_dtype of the elements */
@@ -96,29 +97,29 @@ typedef struct sluice_plan_region { /* one for each sluice_size, in order */
   uint64_t unit_bytes;              /* bytes of the region for each unit of the size; 0: unused */
 } sluice_plan_region;
 
-/* How a weight lies in device memory. Sources are matrices [rows][columns], row-major as in the checkpoint (a vector has
- * one row), stacked along the rows in order; `rows` is their total, for each of `batch` experts. */
+/* How a weight lies in device memory. Sources are matrices [rows][columns], row-major as in the checkpoint (a vector
+ * has one row), stacked along the rows in order; `rows` is their total, for each of `batch` experts. */
 typedef enum sluice_layout {
   SLUICE_LAYOUT_ROWS = 1,   /* row-major [rows][columns], as it is */
   SLUICE_LAYOUT_PANELS = 2, /* Panels of `panel` rows; in a panel, pairs of columns: element (r, c) of panel p lies at
-                               ((p * pairs + c / 2) * panel + r) * 2 + c % 2, pairs = (columns + 1) / 2; rows and columns
-                               beyond the matrix are zero. So one SIMD register holds a column pair of its rows, and a
-                               matrix-vector product reads a panel from front to back. */
-  SLUICE_LAYOUT_PANEL_PAIRS = 3, /* two matrices of equal shape (gate, up: the first and second half of the rows): panel p
-                                    of the first, panel p of the second, panel p + 1 of the first, ... */
+                               ((p * pairs + c / 2) * panel + r) * 2 + c % 2, pairs = (columns + 1) / 2; rows and
+                               columns beyond the matrix are zero. So one SIMD register holds a column pair of its rows,
+                               and a matrix-vector product reads a panel from front to back. */
+  SLUICE_LAYOUT_PANEL_PAIRS = 3, /* two matrices of equal shape (gate, up: the first and second half of the rows): panel
+                                    p of the first, panel p of the second, panel p + 1 of the first, ... */
 } sluice_layout;
 
 typedef struct sluice_plan_weight {
-  uint32_t name;         /* string, for messages and inspect */
-  uint32_t layout;       /* sluice_layout */
-  uint32_t dtype;        /* sluice_dtype as stored on the device: F32 or BF16 */
-  uint32_t batch;        /* experts; 1 for an ordinary weight */
+  uint32_t name;          /* string, for messages and inspect */
+  uint32_t layout;        /* sluice_layout */
+  uint32_t dtype;         /* sluice_dtype as stored on the device: F32 or BF16 */
+  uint32_t batch;         /* experts; 1 for an ordinary weight */
   uint32_t rows, columns; /* of one matrix after stacking */
-  uint32_t panel;        /* rows of a panel, 0 for SLUICE_LAYOUT_ROWS */
+  uint32_t panel;         /* rows of a panel, 0 for SLUICE_LAYOUT_ROWS */
   uint32_t first_source, source_count;
-  uint32_t reserved;     /* 0 */
-  uint64_t batch_bytes;  /* bytes of one matrix, a multiple of 64 */
-  uint64_t bytes;        /* batch * batch_bytes */
+  uint32_t reserved;    /* 0 */
+  uint64_t batch_bytes; /* bytes of one matrix, a multiple of 64 */
+  uint64_t bytes;       /* batch * batch_bytes */
 } sluice_plan_weight;
 
 /* A tensor of the checkpoint. In a weight with batch > 1, "{expert}" in the name stands for 0 .. batch-1. */
@@ -135,13 +136,13 @@ typedef struct sluice_plan_layer { /* the cache of one layer */
 } sluice_plan_layer;
 
 typedef struct sluice_plan_kernel {
-  uint32_t name;       /* string: symbol in the code object */
-  uint32_t family;     /* string: the kernel family */
-  uint32_t attributes; /* string: the configuration, JSON object */
+  uint32_t name;            /* string: symbol in the code object */
+  uint32_t family;          /* string: the kernel family */
+  uint32_t attributes;      /* string: the configuration, JSON object */
   uint32_t workgroup_bytes; /* workgroup memory (LDS; on the host: scratch of the thread) */
   uint32_t argument_count;
-  uint32_t lanes;      /* lanes of a workgroup, 1 on the host */
-  uint32_t registers;  /* per lane, 0 when unknown or on the host */
+  uint32_t lanes;     /* lanes of a workgroup, 1 on the host */
+  uint32_t registers; /* per lane, 0 when unknown or on the host */
   uint32_t spill_bytes;
   uint64_t code_bytes;
 } sluice_plan_kernel;
@@ -154,21 +155,23 @@ typedef struct sluice_plan_extent {
   uint32_t reserved; /* 0 */
 } sluice_plan_extent;
 
-/* What a launch costs: bytes = fixed_bytes + rows * row_bytes + row_keys * key_bytes, the same for flops; rows is
- * sizes[size], row_keys the sum over its tokens of min(keys each sees, key_limit or infinity). `expert_bytes` are read for
- * each distinct expert that a step routes to. */
+/* What a launch costs: bytes = fixed_bytes + rows * row_bytes + keys * key_bytes + limited_keys * limited_key_bytes, the
+ * same for flops. `rows` is ROWS when an extent of the grid is ROWS, otherwise TOKENS; `keys` is the sum over the tokens
+ * of the keys each sees, `limited_keys` the sum of min(keys it sees, key_limit): block-sparse attention reads no more.
+ * These count a key once for every token that sees it; a lower bound of traffic counts it once for every sequence.
+ * `expert_bytes` are read for each distinct expert that a step routes to. */
 typedef struct sluice_plan_cost {
-  uint64_t fixed_bytes, row_bytes, key_bytes;
-  uint64_t fixed_flops, row_flops, key_flops;
+  uint64_t fixed_bytes, row_bytes, key_bytes, limited_key_bytes;
+  uint64_t fixed_flops, row_flops, key_flops, limited_key_flops;
   uint64_t expert_bytes;
-  uint64_t key_limit; /* 0: none */
+  uint64_t key_limit; /* 0: the launch has no limited keys */
 } sluice_plan_cost;
 
 typedef struct sluice_plan_launch {
   uint32_t kernel;
-  uint32_t first_argument; /* argument_count of the kernel follow */
-  uint32_t layer;          /* layer index, or UINT32_MAX */
-  uint32_t label;          /* string: the model op(s) this came from, e.g. "select_attention" */
+  uint32_t first_argument;    /* argument_count of the kernel follow */
+  uint32_t layer;             /* layer index, or UINT32_MAX */
+  uint32_t label;             /* string: the model op(s) this came from, e.g. "select_attention" */
   sluice_plan_extent grid[2]; /* workgroup w is x = w % grid[0], y = w / grid[0] */
   sluice_plan_cost cost;
 } sluice_plan_launch;
@@ -192,26 +195,26 @@ typedef struct sluice_plan_table {
 } sluice_plan_table;
 
 typedef struct sluice_plan_header {
-  uint32_t version;     /* SLUICE_PLAN_VERSION */
-  uint32_t dtype;       /* of activations: SLUICE_F32 or SLUICE_BF16 */
+  uint32_t version; /* SLUICE_PLAN_VERSION */
+  uint32_t dtype;   /* of activations: SLUICE_F32 or SLUICE_BF16 */
   uint32_t hidden, vocabulary;
   uint32_t layers;
-  uint32_t page_tokens; /* tokens of a cache page = of a sparse block */
-  uint32_t query_tile;  /* most tokens of a query tile */
-  uint32_t max_context; /* longest sequence */
+  uint32_t page_tokens;                /* tokens of a cache page = of a sparse block */
+  uint32_t query_tile;                 /* most tokens of a query tile */
+  uint32_t max_context;                /* longest sequence */
   uint32_t experts, experts_per_token; /* largest of any layer, 0 without MoE */
-  uint32_t weight_dtype; /* checkpoint dtype that the plan keeps: SLUICE_BF16 or SLUICE_F32 */
-  uint32_t reserved;    /* 0 */
-  sluice_plan_table strings;     /* count: bytes */
-  sluice_plan_table buffers;     /* sluice_plan_buffer */
-  sluice_plan_table regions;     /* sluice_plan_region, SLUICE_SIZE_COUNT of them */
-  sluice_plan_table weights;     /* sluice_plan_weight */
-  sluice_plan_table sources;     /* sluice_plan_source */
-  sluice_plan_table cache;       /* sluice_plan_layer, one for each layer */
-  sluice_plan_table kernels;     /* sluice_plan_kernel */
-  sluice_plan_table launches;    /* sluice_plan_launch, in order of execution */
-  sluice_plan_table arguments;   /* sluice_plan_argument */
-  sluice_plan_table observables; /* sluice_plan_observable, in order of launch */
+  uint32_t weight_dtype;               /* checkpoint dtype that the plan keeps: SLUICE_BF16 or SLUICE_F32 */
+  uint32_t reserved;                   /* 0 */
+  sluice_plan_table strings;           /* count: bytes */
+  sluice_plan_table buffers;           /* sluice_plan_buffer */
+  sluice_plan_table regions;           /* sluice_plan_region, SLUICE_SIZE_COUNT of them */
+  sluice_plan_table weights;           /* sluice_plan_weight */
+  sluice_plan_table sources;           /* sluice_plan_source */
+  sluice_plan_table cache;             /* sluice_plan_layer, one for each layer */
+  sluice_plan_table kernels;           /* sluice_plan_kernel */
+  sluice_plan_table launches;          /* sluice_plan_launch, in order of execution */
+  sluice_plan_table arguments;         /* sluice_plan_argument */
+  sluice_plan_table observables;       /* sluice_plan_observable, in order of launch */
 } sluice_plan_header;
 
 /* A checked plan: pointers into the section's bytes. */
@@ -229,8 +232,9 @@ typedef struct sluice_plan {
   const sluice_plan_observable *observables;
 } sluice_plan;
 
-/* Checks all of `length` bytes at `data` (8-byte aligned, must outlive the plan). After success no index, offset, string or
- * size in the plan can lead outside its table, no buffer outside its region, and no product of sizes overflows. */
+/* Checks all of `length` bytes at `data` (8-byte aligned, must outlive the plan). After success no index, offset,
+ * string or size in the plan can lead outside its table, no buffer outside its region, and no product of sizes
+ * overflows. */
 SLUICE_MUST_USE sluice_status *sluice_plan_open(const void *data, size_t length, sluice_plan *out_plan);
 
 static inline const char *sluice_plan_string(const sluice_plan *plan, uint32_t offset) {
@@ -238,8 +242,8 @@ static inline const char *sluice_plan_string(const sluice_plan *plan, uint32_t o
 }
 
 /* The host calling convention of every kernel: runs workgroups [first, last) with `arguments` (one pointer each, in the
- * order of the kernel's operands in docs/ir.md), `sizes`, and `workgroup` (workgroup_bytes bytes, 64-byte aligned, contents
- * undefined). Different workgroups may run on different threads at once. */
+ * order of the kernel's operands in docs/ir.md), `sizes`, and `workgroup` (workgroup_bytes bytes, 64-byte aligned,
+ * contents undefined). Different workgroups may run on different threads at once. */
 typedef void sluice_host_kernel(void *const *arguments, const int32_t *sizes, int64_t first, int64_t last,
                                 void *workgroup);
 

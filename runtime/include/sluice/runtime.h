@@ -5,9 +5,9 @@
  *   sluice_step       one step over a ragged batch of chunks
  *
  * A sequence is a list of tokens whose keys and values are in the cache. Each step feeds a chunk of new tokens to any
- * number of sequences; prefill is a step (or several) with long chunks, decode one with chunks of a single token. Logits
- * do not depend on how a prompt is cut into chunks nor on what else is in the batch, beyond rounding of one matrix
- * product's shape; on the host device they do not depend on the number of threads at all.
+ * number of sequences; prefill is a step (or several) with long chunks, decode one with chunks of a single token.
+ * Logits do not depend on how a prompt is cut into chunks nor on what else is in the batch, beyond rounding of one
+ * matrix product's shape; on the host device they do not depend on the number of threads at all.
  */
 #ifndef SLUICE_RUNTIME_H
 #define SLUICE_RUNTIME_H
@@ -33,20 +33,20 @@ typedef struct sluice_model_options {
   unsigned threads;   /* host: worker threads including the caller's; 0: one for each usable core */
 } sluice_model_options;
 
-/* Opens a bundle for a device: checks the bundle, picks the plan built for the device (an error lists what the bundle was
- * built for and what the device is), and loads its code. No weights yet. */
+/* Opens a bundle for a device: checks the bundle, picks the plan built for the device (an error lists what the bundle
+ * was built for and what the device is), and loads its code. No weights yet. */
 SLUICE_MUST_USE sluice_status *sluice_model_open(const char *bundle_path, const sluice_model_options *options,
                                                  sluice_model **out_model);
 void sluice_model_close(sluice_model *model); /* NULL is allowed; sessions first */
 
 const sluice_plan *sluice_model_plan(const sluice_model *model);
-const char *sluice_model_target(const sluice_model *model);          /* e.g. "host:x86-64-v4" */
+const char *sluice_model_target(const sluice_model *model); /* e.g. "host:x86-64-v4" */
 const sluice_bundle *sluice_model_bundle(const sluice_model *model);
 /* The manifest's JSON root. */
 const sluice_json_value *sluice_model_manifest(const sluice_model *model);
 
-/* Progress of loading: bytes packed so far, of how many, and the tensor at hand. May be called from several threads, one at
- * a time. */
+/* Progress of loading: bytes packed so far, of how many, and the tensor at hand. May be called from several threads,
+ * one at a time. */
 typedef void sluice_progress(void *user, uint64_t done, uint64_t total, const char *tensor);
 
 /* Loads and packs all weights. A checkpoint that lacks a tensor, or has one of another shape, or has text-model tensors
@@ -64,9 +64,9 @@ typedef struct sluice_session_options {
 typedef struct sluice_memory_plan {
   uint64_t weights, cache, arena, inputs_outputs;
   uint64_t total;
-  uint64_t available;           /* memory of the device that is free now (plus what the model already holds) */
-  uint64_t bytes_per_page;      /* cache bytes of one page over all layers */
-  uint64_t longest_context;     /* tokens of one sequence that fit next to weights and arena, at most the plan's max */
+  uint64_t available;       /* memory of the device that is free now (plus what the model already holds) */
+  uint64_t bytes_per_page;  /* cache bytes of one page over all layers */
+  uint64_t longest_context; /* tokens of one sequence that fit next to weights and arena, at most the plan's max */
 } sluice_memory_plan;
 SLUICE_MUST_USE sluice_status *sluice_model_memory(const sluice_model *model, const sluice_session_options *options,
                                                    sluice_memory_plan *out_plan);
@@ -103,8 +103,8 @@ typedef struct sluice_chunk {
 
 /* Called for each observable of the plan (sluice_plan_observable) right after the launch that made it; `rows` rows of
  * `dimension` elements of `dtype` each, [TOKENS] major as in the step. */
-typedef sluice_status *sluice_observer(void *user, const char *name, sluice_dtype dtype, const void *data, uint32_t rows,
-                                       uint32_t row_elements);
+typedef sluice_status *sluice_observer(void *user, const char *name, sluice_dtype dtype, const void *data,
+                                       uint32_t rows, uint32_t row_elements);
 
 /* Called around each launch when set; `seconds` is the launch's wall time. For bench and trace. */
 typedef void sluice_launch_hook(void *user, uint32_t launch, double seconds);
@@ -115,8 +115,8 @@ typedef struct sluice_step_result {
   uint32_t rows;
 } sluice_step_result;
 
-/* Runs one step. On an error that the batch caused (bad token, unknown sequence, cache full, ...) nothing has changed; after
- * a device error the session must be closed. */
+/* Runs one step. On an error that the batch caused (bad token, unknown sequence, cache full, ...) nothing has changed;
+ * after a device error the session must be closed. */
 SLUICE_MUST_USE sluice_status *sluice_step(sluice_session *session, const sluice_chunk *chunks, uint32_t chunk_count,
                                            sluice_step_result *out_result);
 void sluice_session_observe(sluice_session *session, sluice_observer *observer, void *user); /* NULL: stop */

@@ -71,7 +71,7 @@ const char *sluice_status_message(const sluice_status *status);
  * NULL when memory is short. */
 char *sluice_status_format(const sluice_status *status);
 
-/* Prints that report to stderr. */
+/* Prints that report to stderr; nothing for NULL. */
 void sluice_status_print(const sluice_status *status);
 
 /* Frees an error; NULL is allowed. */

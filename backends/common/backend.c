@@ -1,0 +1,281 @@
+#include "backends/common/families.h"
+#include "backends/host/host.h"
+#include "sluice/memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <llvm-c/Analysis.h>
+#include <llvm-c/Error.h>
+#include <llvm-c/ErrorHandling.h>
+#include <llvm-c/Transforms/PassBuilder.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+sluice_status *target_canonicalise(const char *name, char canonical[32]) {
+  memset(canonical, 0, 32);
+  if (strcmp(name, "host") == 0) {
+    snprintf(canonical, 32, "host:%s", host_level_native()->name);
+    return NULL;
+  }
+  if (host_level_find(name)) {
+    snprintf(canonical, 32, "%s", name);
+    return NULL;
+  }
+  return sluice_error(SLUICE_UNSUPPORTED,
+                      "unknown target '%s'; known are host (the best level of this machine), host:x86-64, "
+                      "host:x86-64-v2, host:x86-64-v3, host:x86-64-v4",
+                      name);
+}
+
+sluice_status *target_default_tiles(const char *target, target_tiles *out_tiles) {
+  const host_level *level = host_level_find(target);
+  if (!level) return sluice_error(SLUICE_UNSUPPORTED, "no tiles are known for target '%s'", target);
+  *out_tiles = (target_tiles){
+      .gemm_tile_m = 48, .gemm_panel = 4 * level->vector, .expert_tile_m = 48, .query_tile = 16, .cache_lines = 1};
+  if (level->registers == 16) out_tiles->gemm_panel = 2 * level->vector;
+  return NULL;
+}
+
+/* ---- one child: emits, optimises and compiles its share of the kernels ---- */
+
+/* What a child sends: this, then the bytes of its result, then workgroup sizes. `failed`: the bytes are a message. */
+typedef struct child_header {
+  uint32_t failed;
+  uint32_t kernels;
+  uint64_t length;
+} child_header;
+
+static void send_all(int file, const void *data, size_t length) {
+  const char *at = data;
+  while (length) {
+    ssize_t n = write(file, at, length);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) _exit(3);
+    at += n;
+    length -= (size_t)n;
+  }
+}
+
+static void child_fails(int file, const char *message) {
+  child_header header = {.failed = 1, .length = strlen(message)};
+  send_all(file, &header, sizeof header);
+  send_all(file, message, strlen(message));
+  _exit(1);
+}
+
+static void emitter_open(emitter *e, const host_level *level, LLVMTargetMachineRef machine) {
+  *e = (emitter){.context = LLVMContextCreate(), .atoms = host_atoms(level), .machine = machine};
+  e->module = LLVMModuleCreateWithNameInContext("kernels", e->context);
+  char *triple = LLVMGetTargetMachineTriple(machine);
+  LLVMSetTarget(e->module, triple);
+  LLVMDisposeMessage(triple);
+  LLVMSetModuleDataLayout(e->module, LLVMCreateTargetDataLayout(machine));
+  e->builder = LLVMCreateBuilderInContext(e->context);
+  e->i1 = LLVMInt1TypeInContext(e->context);
+  e->i8 = LLVMInt8TypeInContext(e->context);
+  e->i16 = LLVMInt16TypeInContext(e->context);
+  e->i32 = LLVMInt32TypeInContext(e->context);
+  e->i64 = LLVMInt64TypeInContext(e->context);
+  e->f32 = LLVMFloatTypeInContext(e->context);
+  e->f64 = LLVMDoubleTypeInContext(e->context);
+  e->pointer = LLVMPointerTypeInContext(e->context, 0);
+  e->nothing = LLVMVoidTypeInContext(e->context);
+}
+
+/* Runs in the child and never returns. Kernels share, share + children, ... are this child's. */
+static void child_run(int file, const host_level *level, const kernel_spec *specs, size_t count, size_t share,
+                      size_t children, code_form form) {
+  char *error = NULL, text[512];
+  LLVMTargetMachineRef machine = host_machine(level, &error);
+  if (!machine) child_fails(file, error ? error : "LLVM has no x86-64 target");
+  emitter e;
+  emitter_open(&e, level, machine);
+  uint32_t *sizes = calloc(count, sizeof *sizes);
+  uint32_t kernels = 0;
+  if (!sizes) child_fails(file, "out of memory");
+  for (size_t i = share; i < count; i += children) {
+    kernel_family *family = kernel_family_find(specs[i].family);
+    if (!family) {
+      snprintf(text, sizeof text, "no kernel family '%s'", specs[i].family);
+      child_fails(file, text);
+    }
+    family(&e, &specs[i]);
+    if (e.status) child_fails(file, sluice_status_message(e.status));
+    sizes[kernels++] = e.workgroup_bytes;
+  }
+  if (LLVMVerifyModule(e.module, LLVMReturnStatusAction, &error)) child_fails(file, error);
+  LLVMPassBuilderOptionsRef options = LLVMCreatePassBuilderOptions();
+  LLVMPassBuilderOptionsSetLoopUnrolling(options, 0);
+  LLVMPassBuilderOptionsSetLoopVectorization(options, 0);
+  LLVMPassBuilderOptionsSetSLPVectorization(options, 0);
+  LLVMErrorRef failed = LLVMRunPasses(e.module, "default<O2>", machine, options);
+  if (failed) child_fails(file, LLVMGetErrorMessage(failed));
+  const void *data;
+  size_t length;
+  if (form == CODE_LLVM_IR) {
+    char *ir = LLVMPrintModuleToString(e.module);
+    data = ir;
+    length = strlen(ir);
+  } else {
+    LLVMMemoryBufferRef buffer;
+    if (LLVMTargetMachineEmitToMemoryBuffer(machine, e.module,
+                                            form == CODE_ASSEMBLY ? LLVMAssemblyFile : LLVMObjectFile, &error, &buffer))
+      child_fails(file, error);
+    data = LLVMGetBufferStart(buffer);
+    length = LLVMGetBufferSize(buffer);
+  }
+  child_header header = {.kernels = kernels, .length = length};
+  send_all(file, &header, sizeof header);
+  send_all(file, data, length);
+  send_all(file, sizes, kernels * sizeof *sizes);
+  _exit(0);
+}
+
+/* ---- the parent ---- */
+
+typedef struct generator {
+  pid_t process;
+  int file;   /* read end, -1 when finished */
+  char *data; /* everything it sent */
+  size_t length, capacity;
+} generator;
+
+static sluice_status *read_more(generator *c) {
+  if (c->capacity - c->length < 65536) {
+    size_t capacity = c->capacity ? c->capacity * 2 : 1 << 18;
+    char *data = sluice_reallocate_array(c->data, capacity, 1);
+    if (!data) return sluice_out_of_memory();
+    c->data = data;
+    c->capacity = capacity;
+  }
+  ssize_t n = read(c->file, c->data + c->length, c->capacity - c->length);
+  if (n < 0 && errno == EINTR) return NULL;
+  if (n <= 0) {
+    close(c->file);
+    c->file = -1;
+  } else
+    c->length += (size_t)n;
+  return NULL;
+}
+
+/* Reads from all children until they are done. */
+static sluice_status *collect(generator *children, size_t count) {
+  for (;;) {
+    struct pollfd polls[16];
+    size_t open = 0;
+    for (size_t i = 0; i < count; i++)
+      if (children[i].file >= 0) polls[open++] = (struct pollfd){.fd = children[i].file, .events = POLLIN};
+    if (!open) return NULL;
+    if (poll(polls, open, -1) < 0 && errno != EINTR)
+      return sluice_error(SLUICE_IO, "waiting for code generation failed: %s", strerror(errno));
+    for (size_t p = 0; p < open; p++) {
+      if (!polls[p].revents) continue;
+      for (size_t i = 0; i < count; i++)
+        if (children[i].file == polls[p].fd) {
+          SLUICE_TRY(read_more(&children[i]));
+          break;
+        }
+    }
+  }
+}
+
+static sluice_status *check_child(const generator *c, int wait_status, const char *first_kernel) {
+  child_header header = {0};
+  if (c->length >= sizeof header) memcpy(&header, c->data, sizeof header);
+  bool complete = c->length >= sizeof header && !header.failed && WIFEXITED(wait_status) &&
+                  WEXITSTATUS(wait_status) == 0 &&
+                  c->length == sizeof header + header.length + header.kernels * sizeof(uint32_t);
+  if (complete) return NULL;
+  if (header.failed)
+    return sluice_error(SLUICE_INTERNAL, "code generation failed: %.*s", (int)(c->length - sizeof header),
+                        c->data + sizeof header);
+  return sluice_error(SLUICE_INTERNAL, "code generation of %s and others died (%s %d)", first_kernel,
+                      WIFSIGNALED(wait_status) ? "signal" : "exit code",
+                      WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : WEXITSTATUS(wait_status));
+}
+
+/* Puts what the children made into one code object, in the order of the specs. */
+static sluice_status *merge(const generator *children, size_t child_count, size_t count, code_form form,
+                            code_object *out) {
+  out->kernels = sluice_allocate_array(count, sizeof *out->kernels);
+  if (!out->kernels) return sluice_out_of_memory();
+  out->kernel_count = count;
+  void *objects[16];
+  size_t lengths[16], total = 0;
+  for (size_t c = 0; c < child_count; c++) {
+    child_header header;
+    memcpy(&header, children[c].data, sizeof header);
+    objects[c] = children[c].data + sizeof header;
+    lengths[c] = header.length;
+    total += header.length;
+    for (uint32_t k = 0; k < header.kernels; k++) {
+      kernel_info *info = &out->kernels[c + k * child_count];
+      memcpy(&info->workgroup_bytes, children[c].data + sizeof header + header.length + k * sizeof(uint32_t),
+             sizeof(uint32_t));
+      info->lanes = 1;
+    }
+  }
+  if (form == CODE_LINKED || (form == CODE_OBJECT && child_count > 1))
+    return host_link(objects, lengths, child_count, &out->data, &out->length);
+  char *data = sluice_allocate(total + 1);
+  if (!data) return sluice_out_of_memory();
+  for (size_t c = 0, at = 0; c < child_count; at += lengths[c++]) memcpy(data + at, objects[c], lengths[c]);
+  out->data = data;
+  out->length = total;
+  return NULL;
+}
+
+static sluice_status *start(generator *c, const host_level *level, const kernel_spec *specs, size_t count, size_t share,
+                            size_t children, code_form form) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC)) return sluice_error(SLUICE_IO, "no pipe: %s", strerror(errno));
+  fflush(NULL);
+  c->process = fork();
+  if (c->process < 0) {
+    close(ends[0]);
+    close(ends[1]);
+    return sluice_error(SLUICE_IO, "no process for code generation: %s", strerror(errno));
+  }
+  if (c->process == 0) {
+    close(ends[0]);
+    sluice_set_allocation_hook(NULL, NULL);
+    child_run(ends[1], level, specs, count, share, children, form);
+  }
+  close(ends[1]);
+  c->file = ends[0];
+  return NULL;
+}
+
+sluice_status *backend_compile(const char *target, const kernel_spec *specs, size_t count,
+                               const backend_options *options, code_object *out_code) {
+  *out_code = (code_object){0};
+  const host_level *level = host_level_find(target);
+  if (!level) return sluice_error(SLUICE_UNSUPPORTED, "no backend for target '%s'", target);
+  if (count == 0) return sluice_error(SLUICE_INTERNAL, "no kernels to compile");
+  /* The number of children is fixed, since it shapes the code object; text comes from one, so that it is one module. */
+  bool text = options->form == CODE_LLVM_IR || options->form == CODE_ASSEMBLY;
+  size_t children = text || count < 4 ? 1 : 4;
+  generator child[4];
+  for (size_t i = 0; i < children; i++) child[i] = (generator){.file = -1};
+  sluice_status *status = NULL;
+  size_t started = 0;
+  while (started < children && !status) {
+    status = start(&child[started], level, specs, count, started, children, options->form);
+    if (!status) started++;
+  }
+  if (!status) status = collect(child, started);
+  for (size_t i = 0; i < started; i++) {
+    if (child[i].file >= 0) close(child[i].file); /* given up: the child ends on its closed pipe */
+    int wait_status = 0;
+    while (waitpid(child[i].process, &wait_status, 0) < 0 && errno == EINTR) continue;
+    if (!status) status = check_child(&child[i], wait_status, specs[i].symbol);
+  }
+  if (!status) status = merge(child, children, count, options->form, out_code);
+  for (size_t i = 0; i < children; i++) sluice_release(child[i].data);
+  if (status) code_object_free(out_code);
+  return status;
+}

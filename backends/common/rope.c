@@ -1,0 +1,336 @@
+/* Norm and rotary position embedding of attention heads, and appending to the paged cache: the families head_norm,
+ * rope_table, rope, cache_append and norm_rope_append (docs/ir.md). One workgroup is one token. */
+#include "backends/common/families.h"
+
+#include <math.h>
+
+/* ---- sine and cosine ---- */
+
+static V float64(emitter *e, double value) { return LLVMConstReal(e->f64, value); }
+
+/* sum of coefficients[i] * x^i, by Horner's rule in double. */
+static V polynomial(emitter *e, V x, const double *coefficients, int count) {
+  unsigned width = width_of(x);
+  V sum = splat(e, float64(e, coefficients[count - 1]), width);
+  for (int i = count - 2; i >= 0; --i) sum = fadd(e, fmul(e, sum, x), splat(e, float64(e, coefficients[i]), width));
+  return sum;
+}
+
+/* Sine and cosine of an f32 angle, 0 <= angle <= 2^21, rounded from double.
+ *
+ * Cody and Waite's reduction: r = angle - n * pi/2, |r| <= pi/4 (a little more at the rounding of n). The first part of pi/2
+ * has 31 bits, so that its product with n < 2^22 is exact; the second has the next 53, which leaves an error below 1e-19.
+ * On r the Taylor polynomials of degree 13 and 14 are good to 1e-13, far below the 6e-8 of a float32. */
+static void sine_cosine(emitter *e, V angle, V *sine, V *cosine) {
+  static const double sine_terms[] = {1.0,
+                                      -1.0 / 6.0,
+                                      1.0 / 120.0,
+                                      -1.0 / 5040.0,
+                                      1.0 / 362880.0,
+                                      -1.0 / 39916800.0,
+                                      1.0 / 6227020800.0};
+  static const double cosine_terms[] = {1.0,
+                                        -1.0 / 2.0,
+                                        1.0 / 24.0,
+                                        -1.0 / 720.0,
+                                        1.0 / 40320.0,
+                                        -1.0 / 3628800.0,
+                                        1.0 / 479001600.0,
+                                        -1.0 / 87178291200.0};
+  unsigned width = width_of(angle);
+  T wide = vector_type(e->f64, width), bits = vector_type(e->i64, width);
+  V x = LLVMBuildFPExt(e->builder, angle, wide, "");
+  /* Adding 1.5 * 2^52 rounds to an integer, whose low bits are then the low bits of the sum. */
+  V magic = splat(e, float64(e, 0x1.8p52), width);
+  V shifted = fadd(e, fmul(e, x, splat(e, float64(e, 0x1.45f306dc9c883p-1), width)), magic); /* 2/pi */
+  V n = fsub(e, shifted, magic);
+  V r = fsub(e, x, fmul(e, n, splat(e, float64(e, 0x1.921fb544p0), width)));
+  r = fsub(e, r, fmul(e, n, splat(e, float64(e, 0x1.0b4611a626331p-34), width)));
+  V square = fmul(e, r, r);
+  V s = fmul(e, r, polynomial(e, square, sine_terms, 7));
+  V c = polynomial(e, square, cosine_terms, 8);
+  V quadrant = bitcast(e, shifted, bits);
+  V one = splat(e, int64(e, 1), width), two = splat(e, int64(e, 2), width), zero = splat(e, int64(e, 0), width);
+  V odd = icmp(e, LLVMIntNE, and_(e, quadrant, one), zero);
+  V sine_negative = icmp(e, LLVMIntNE, and_(e, quadrant, two), zero);
+  V cosine_negative = icmp(e, LLVMIntNE, and_(e, add(e, quadrant, one), two), zero);
+  V sine_magnitude = select_(e, odd, c, s), cosine_magnitude = select_(e, odd, s, c);
+  V sine_value = select_(e, sine_negative, LLVMBuildFNeg(e->builder, sine_magnitude, ""), sine_magnitude);
+  V cosine_value = select_(e, cosine_negative, LLVMBuildFNeg(e->builder, cosine_magnitude, ""), cosine_magnitude);
+  T narrow = vector_type(e->f32, width);
+  *sine = LLVMBuildFPTrunc(e->builder, sine_value, narrow, "");
+  *cosine = LLVMBuildFPTrunc(e->builder, cosine_value, narrow, "");
+}
+
+typedef struct table_row {
+  V frequencies, position, out;
+  int64_t half;
+} table_row;
+
+static void table_body(emitter *e, V offset, unsigned vector, void *user) {
+  const table_row *row = user;
+  V frequency = load_f32(e, SLUICE_F32, row->frequencies, offset, vector);
+  V sine, cosine;
+  sine_cosine(e, fmul(e, splat(e, row->position, vector), frequency), &sine, &cosine);
+  store_f32(e, SLUICE_F32, cosine, row->out, offset);
+  store_f32(e, SLUICE_F32, sine, row->out, add(e, offset, int64(e, row->half)));
+}
+
+/* The inverse frequencies 1 / theta^(2i / rotary_dim), all of it in float32 as the reference model computes them (m3.md
+ * 2.6); powf is that of the machine that compiles. */
+static V inverse_frequencies(emitter *e, double theta, int64_t rotary_dim) {
+  enum { MOST = 1024 };
+  V values[MOST];
+  int64_t half = rotary_dim / 2;
+  if (half > MOST) half = MOST;
+  for (int64_t i = 0; i < half; ++i)
+    values[i] = float32(e, (double)(1.0f / powf((float)theta, (float)(2 * i) / (float)rotary_dim)));
+  V array = LLVMConstArray2(e->f32, values, (uint64_t)half);
+  V global = LLVMAddGlobal(e->module, LLVMTypeOf(array), "inverse_frequencies");
+  LLVMSetInitializer(global, array);
+  LLVMSetGlobalConstant(global, 1);
+  LLVMSetLinkage(global, LLVMPrivateLinkage);
+  LLVMSetAlignment(global, 64);
+  return global;
+}
+
+void family_rope_table(emitter *e, const kernel_spec *spec) {
+  double theta = kernel_float(spec, "theta", &e->status);
+  int64_t rotary_dim = kernel_integer(spec, "rotary_dim", &e->status);
+  if (e->status) return;
+  if (rotary_dim < 2 || rotary_dim % 2 || rotary_dim > 2048 || !(theta > 0)) {
+    e->status = sluice_error(SLUICE_INTERNAL, "%s: rotary_dim %lld and theta %g: expected an even dimension of 2 to 2048 "
+                             "and a positive theta", spec->symbol, (long long)rotary_dim, theta);
+    return;
+  }
+  kernel_begin(e, spec, SLUICE_SIZE_TOKENS, 1, 1);
+  table_row row = {.half = rotary_dim / 2};
+  row.frequencies = inverse_frequencies(e, theta, rotary_dim);
+  row.position = to_f32(e, load_i32(e, e->argument[0], e->x));
+  row.out = element(e, e->f32, e->argument[1], mul(e, e->x, int64(e, rotary_dim)));
+  row_loop(e, row.half, table_body, &row);
+  kernel_end(e);
+}
+
+/* ---- one head ---- */
+
+/* A head on its way from a row of activations to its destination: normalised when `norm` is there, rotated when `table` is,
+ * rounded once when it is stored. */
+typedef struct head {
+  sluice_dtype dtype, weight_dtype;
+  V from;         /* first element of the head */
+  V norm;         /* [dim] offsets w of the norm, or NULL */
+  V table;        /* row of the rope table, or NULL */
+  V to;           /* first element of the destination */
+  int64_t stride; /* elements between neighbours at the destination */
+  int64_t dim, rotary_dim;
+  double epsilon;
+  V scale;          /* 1 / root mean square */
+  V vector_sum;     /* local variables of the sum of squares */
+  V scalar_sum;
+  int64_t offset;   /* of the elements that head_copy passes on */
+} head;
+
+static void square_body(emitter *e, V offset, unsigned vector, void *user) {
+  const head *h = user;
+  V x = load_f32(e, h->dtype, h->from, offset, vector);
+  V slot = vector > 1 ? h->vector_sum : h->scalar_sum;
+  set(e, slot, fma_(e, x, x, get(e, vector_type(e->f32, vector), slot)));
+}
+
+static V head_value(emitter *e, const head *h, V offset, unsigned vector) {
+  V x = load_f32(e, h->dtype, h->from, offset, vector);
+  if (!h->norm) return x;
+  V weight = load_f32(e, h->weight_dtype, h->norm, offset, vector);
+  V normalised = fmul(e, x, splat(e, h->scale, vector));
+  return fmul(e, normalised, fadd(e, weight, splat(e, float32(e, 1.0), vector)));
+}
+
+static void head_store(emitter *e, const head *h, V value, V offset, unsigned vector) {
+  if (h->stride == 1 || vector == 1) {
+    store_f32(e, h->dtype, value, h->to, mul(e, offset, int64(e, h->stride)));
+    return;
+  }
+  for (unsigned i = 0; i < vector; ++i) {
+    V one = LLVMBuildExtractElement(e->builder, value, int64(e, i), "");
+    store_f32(e, h->dtype, one, h->to, mul(e, add(e, offset, int64(e, i)), int64(e, h->stride)));
+  }
+}
+
+static void rotate_body(emitter *e, V offset, unsigned vector, void *user) {
+  const head *h = user;
+  V half = int64(e, h->rotary_dim / 2);
+  V partner = add(e, offset, half);
+  V a = head_value(e, h, offset, vector), b = head_value(e, h, partner, vector);
+  V cosine = load_f32(e, SLUICE_F32, h->table, offset, vector);
+  V sine = load_f32(e, SLUICE_F32, h->table, partner, vector);
+  head_store(e, h, fsub(e, fmul(e, a, cosine), fmul(e, b, sine)), offset, vector);
+  head_store(e, h, fadd(e, fmul(e, b, cosine), fmul(e, a, sine)), partner, vector);
+}
+
+static void copy_body(emitter *e, V offset, unsigned vector, void *user) {
+  const head *h = user;
+  V at = add(e, offset, int64(e, h->offset));
+  head_store(e, h, head_value(e, h, at, vector), at, vector);
+}
+
+static void head_move(emitter *e, head *h) {
+  if (h->norm) {
+    T vector = vector_type(e->f32, e->atoms->vector);
+    h->vector_sum = local_set(e, vector, LLVMConstNull(vector));
+    h->scalar_sum = local_set(e, e->f32, float32(e, 0.0));
+    row_loop(e, h->dim, square_body, h);
+    V sum = get(e, e->f32, h->scalar_sum);
+    if (e->atoms->vector > 1) sum = fadd(e, vector_reduce(e, get(e, vector, h->vector_sum), REDUCE_ADD), sum);
+    sum = e->atoms->reduce(e, sum, REDUCE_ADD);
+    V mean = fdiv(e, sum, float32(e, (double)h->dim));
+    h->scale = e->atoms->rsqrt(e, fadd(e, mean, float32(e, h->epsilon)));
+  }
+  h->offset = h->table ? h->rotary_dim : 0;
+  if (h->table) row_loop(e, h->rotary_dim / 2, rotate_body, h);
+  if (h->offset < h->dim) row_loop(e, h->dim - h->offset, copy_body, h);
+}
+
+/* `count` heads that lie one after another: the sources `dim` elements apart, the destinations `to_step`. */
+static void heads_move(emitter *e, head h, int64_t count, int64_t to_step) {
+  loop each = loop_begin(e, int64(e, 0), int64(e, count), int64(e, 1));
+  h.from = element_of(e, h.dtype, h.from, mul(e, each.index, int64(e, h.dim)));
+  h.to = element_of(e, h.dtype, h.to, mul(e, each.index, int64(e, to_step)));
+  head_move(e, &h);
+  loop_end(e, &each);
+}
+
+static bool head_sizes_ok(emitter *e, const kernel_spec *spec, int64_t heads, int64_t dim, int64_t rotary_dim) {
+  if (e->status) return false;
+  if (heads >= 1 && dim >= 1 && rotary_dim >= 0 && rotary_dim % 2 == 0 && rotary_dim <= dim) return true;
+  e->status = sluice_error(SLUICE_INTERNAL, "%s: %lld heads of %lld with %lld rotated dimensions: expected an even number of "
+                           "rotated dimensions, at most those of a head", spec->symbol, (long long)heads, (long long)dim,
+                           (long long)rotary_dim);
+  return false;
+}
+
+void family_head_norm(emitter *e, const kernel_spec *spec) {
+  int64_t heads = kernel_integer(spec, "heads", &e->status);
+  head h = {.stride = 1,
+            .dtype = kernel_dtype(spec, "dtype", &e->status),
+            .weight_dtype = kernel_dtype(spec, "weight_dtype", &e->status),
+            .dim = kernel_integer(spec, "head_dim", &e->status),
+            .epsilon = kernel_float(spec, "eps", &e->status)};
+  if (!head_sizes_ok(e, spec, heads, h.dim, 0)) return;
+  kernel_begin(e, spec, SLUICE_SIZE_TOKENS, 1, 1);
+  V row = mul(e, e->x, int64(e, heads * h.dim));
+  h.from = element_of(e, h.dtype, e->argument[0], row);
+  h.norm = e->argument[1];
+  h.to = element_of(e, h.dtype, e->argument[2], row);
+  heads_move(e, h, heads, h.dim);
+  kernel_end(e);
+}
+
+void family_rope(emitter *e, const kernel_spec *spec) {
+  int64_t heads = kernel_integer(spec, "heads", &e->status);
+  head h = {.stride = 1,
+            .dtype = kernel_dtype(spec, "dtype", &e->status),
+            .dim = kernel_integer(spec, "head_dim", &e->status),
+            .rotary_dim = kernel_integer(spec, "rotary_dim", &e->status)};
+  if (!head_sizes_ok(e, spec, heads, h.dim, h.rotary_dim)) return;
+  kernel_begin(e, spec, SLUICE_SIZE_TOKENS, 1, 1);
+  V row = mul(e, e->x, int64(e, heads * h.dim));
+  h.from = element_of(e, h.dtype, e->argument[0], row);
+  h.table = element(e, e->f32, e->argument[1], mul(e, e->x, int64(e, h.rotary_dim)));
+  h.to = element_of(e, h.dtype, e->argument[2], row);
+  heads_move(e, h, heads, h.dim);
+  kernel_end(e);
+}
+
+/* ---- the cache ---- */
+
+/* Where the token of this workgroup lies: its page, and its slot in the page. */
+typedef struct cache_slot {
+  V page; /* first byte of the page in the layer's pool */
+  V slot;
+} cache_slot;
+
+static cache_slot find_slot(emitter *e, V positions, V sequence, V page_table, V cache, int64_t page, int64_t page_bytes) {
+  V position = load_i32(e, positions, e->x);
+  V row = mul(e, load_i32(e, sequence, e->x), size_of(e, SLUICE_SIZE_PAGE_STRIDE));
+  V entry = load_i32(e, page_table, add(e, row, udiv(e, position, int64(e, page))));
+  return (cache_slot){.page = byte_offset(e, cache, mul(e, entry, int64(e, page_bytes))),
+                      .slot = urem(e, position, int64(e, page))};
+}
+
+/* Appends `count` heads: transposed ([dim][page] for each head) or as rows ([page][dim]). */
+static void heads_append(emitter *e, head h, int64_t count, cache_slot at, int64_t page, int64_t part_offset,
+                         bool transposed) {
+  V part = byte_offset(e, at.page, int64(e, part_offset));
+  h.stride = transposed ? page : 1;
+  h.to = element_of(e, h.dtype, part, transposed ? at.slot : mul(e, at.slot, int64(e, h.dim)));
+  heads_move(e, h, count, h.dim * page);
+}
+
+void family_cache_append(emitter *e, const kernel_spec *spec) {
+  int64_t heads = kernel_integer(spec, "heads", &e->status);
+  int64_t page = kernel_integer(spec, "page", &e->status);
+  int64_t page_bytes = kernel_integer(spec, "page_bytes", &e->status);
+  int64_t part_offset = kernel_integer(spec, "part_offset", &e->status);
+  const char *part = kernel_string(spec, "part", &e->status);
+  head h = {.dtype = kernel_dtype(spec, "dtype", &e->status), .dim = kernel_integer(spec, "head_dim", &e->status)};
+  if (!head_sizes_ok(e, spec, heads, h.dim, 0)) return;
+  kernel_begin(e, spec, SLUICE_SIZE_TOKENS, 1, 1);
+  cache_slot at = find_slot(e, e->argument[1], e->argument[2], e->argument[3], e->argument[4], page, page_bytes);
+  h.from = element_of(e, h.dtype, e->argument[0], mul(e, e->x, int64(e, heads * h.dim)));
+  heads_append(e, h, heads, at, page, part_offset, strcmp(part, "value") != 0);
+  kernel_end(e);
+}
+
+void family_norm_rope_append(emitter *e, const kernel_spec *spec) {
+  enum { PROJECTION, TABLE, Q_NORM, K_NORM, INDEX_Q_NORM, INDEX_K_NORM, POSITIONS, SEQUENCE, PAGE_TABLE, CACHE, Q, INDEX_Q };
+  sluice_dtype dtype = kernel_dtype(spec, "dtype", &e->status);
+  int64_t heads = kernel_integer(spec, "heads", &e->status);
+  int64_t kv_heads = kernel_integer(spec, "kv_heads", &e->status);
+  int64_t head_dim = kernel_integer(spec, "head_dim", &e->status);
+  int64_t index_heads = kernel_integer(spec, "index_heads", &e->status);
+  int64_t index_dim = kernel_integer(spec, "index_dim", &e->status);
+  int64_t page = kernel_integer(spec, "page", &e->status);
+  int64_t page_bytes = kernel_integer(spec, "page_bytes", &e->status);
+  int64_t value_offset = kernel_integer(spec, "value_offset", &e->status);
+  int64_t index_offset = kernel_integer(spec, "index_offset", &e->status);
+  head normed = {.dtype = dtype,
+                 .stride = 1,
+                 .weight_dtype = kernel_dtype(spec, "weight_dtype", &e->status),
+                 .rotary_dim = kernel_integer(spec, "rotary_dim", &e->status),
+                 .epsilon = kernel_float(spec, "eps", &e->status)};
+  if (!head_sizes_ok(e, spec, heads, head_dim, normed.rotary_dim) ||
+      (index_heads > 0 && !head_sizes_ok(e, spec, index_heads, index_dim, normed.rotary_dim)))
+    return;
+  kernel_begin(e, spec, SLUICE_SIZE_TOKENS, 1, 1);
+  V *argument = e->argument;
+  int64_t width = (heads + 2 * kv_heads) * head_dim + (index_heads > 0 ? (index_heads + 1) * index_dim : 0);
+  V from = element_of(e, dtype, argument[PROJECTION], mul(e, e->x, int64(e, width)));
+  cache_slot at =
+      find_slot(e, argument[POSITIONS], argument[SEQUENCE], argument[PAGE_TABLE], argument[CACHE], page, page_bytes);
+  normed.table = element(e, e->f32, argument[TABLE], mul(e, e->x, int64(e, normed.rotary_dim)));
+
+  head h = normed;
+  h.dim = head_dim;
+  h.from = from;
+  h.norm = argument[Q_NORM];
+  h.to = element_of(e, dtype, argument[Q], mul(e, e->x, int64(e, heads * head_dim)));
+  heads_move(e, h, heads, head_dim);
+  h.from = element_of(e, dtype, from, int64(e, heads * head_dim));
+  h.norm = argument[K_NORM];
+  heads_append(e, h, kv_heads, at, page, 0, true);
+  head value = {.dtype = dtype, .dim = head_dim};
+  value.from = element_of(e, dtype, from, int64(e, (heads + kv_heads) * head_dim));
+  heads_append(e, value, kv_heads, at, page, value_offset, false);
+  if (index_heads > 0) {
+    h.dim = index_dim;
+    h.from = element_of(e, dtype, from, int64(e, (heads + 2 * kv_heads) * head_dim));
+    h.norm = argument[INDEX_Q_NORM];
+    h.to = element_of(e, dtype, argument[INDEX_Q], mul(e, e->x, int64(e, index_heads * index_dim)));
+    heads_move(e, h, index_heads, index_dim);
+    h.from = element_of(e, dtype, h.from, int64(e, index_heads * index_dim));
+    h.norm = argument[INDEX_K_NORM];
+    heads_append(e, h, 1, at, page, index_offset, true);
+  }
+  kernel_end(e);
+}

@@ -1,0 +1,159 @@
+#include "backends/common/tile.h"
+
+/* A block of the product: `rows` rows, `vectors` vectors of columns, accumulators in local variables. */
+typedef struct block {
+  const tile_product *product;
+  unsigned height, vectors;
+  V first_row;          /* i64 */
+  V row[16];            /* row index of C, clamped to the last valid row */
+  V a[16];              /* row pointers of A */
+  V column;             /* first column, i64 */
+  V accumulator[16][8]; /* local variables */
+} block;
+
+enum { MAX_HEIGHT = 16, MAX_VECTORS = 8 };
+
+static T float_vector(const emitter *e) {
+  return vector_type(e->f32, e->atoms->vector);
+}
+
+static V fetch_a(emitter *e, const block *b, unsigned row, V depth) {
+  return splat(e, load_f32(e, b->product->a_dtype, b->a[row], depth, 1), e->atoms->vector);
+}
+
+static void multiply_add(emitter *e, const block *b, unsigned row, unsigned vector, V a, V w) {
+  V slot = b->accumulator[row][vector];
+  set(e, slot, fma_(e, a, w, get(e, float_vector(e), slot)));
+}
+
+/* One pair of columns (2 * pair, 2 * pair + 1) of a packed panel; `both` false: only the first of the two. */
+static void packed_step(emitter *e, const block *b, V pair, bool both) {
+  unsigned lanes = e->atoms->vector;
+  V even[MAX_VECTORS], odd[MAX_VECTORS];
+  V base = mul(e, pair, int64(e, (int64_t)b->vectors * lanes * 2));
+  for (unsigned j = 0; j < b->vectors; j++) {
+    V index = add(e, base, int64(e, (int64_t)j * lanes * 2));
+    if (b->product->b_dtype == SLUICE_BF16) {
+      /* A pair is one 32-bit word: the even column in its low half. */
+      T words = vector_type(e->i32, lanes);
+      V both_halves = load(e, words, element_of(e, SLUICE_BF16, b->product->b, index));
+      even[j] = bitcast(e, shl(e, both_halves, int32(e, 16)), float_vector(e));
+      odd[j] = bitcast(e, and_(e, both_halves, int32(e, (int32_t)0xffff0000)), float_vector(e));
+    } else {
+      V low = load_f32(e, SLUICE_F32, b->product->b, index, lanes);
+      V high = load_f32(e, SLUICE_F32, b->product->b, add(e, index, int64(e, lanes)), lanes);
+      V pick_even[16], pick_odd[16];
+      for (unsigned i = 0; i < lanes; i++) {
+        pick_even[i] = int32(e, (int32_t)(2 * i));
+        pick_odd[i] = int32(e, (int32_t)(2 * i + 1));
+      }
+      even[j] = LLVMBuildShuffleVector(e->builder, low, high, LLVMConstVector(pick_even, lanes), "");
+      odd[j] = LLVMBuildShuffleVector(e->builder, low, high, LLVMConstVector(pick_odd, lanes), "");
+    }
+  }
+  V depth = mul(e, pair, int64(e, 2));
+  for (unsigned i = 0; i < b->height; i++) {
+    V first = fetch_a(e, b, i, depth);
+    for (unsigned j = 0; j < b->vectors; j++) multiply_add(e, b, i, j, first, even[j]);
+    if (!both) continue;
+    V second = fetch_a(e, b, i, add(e, depth, int64(e, 1)));
+    for (unsigned j = 0; j < b->vectors; j++) multiply_add(e, b, i, j, second, odd[j]);
+  }
+}
+
+static void plain_step(emitter *e, const block *b, V depth) {
+  unsigned lanes = e->atoms->vector;
+  V w[MAX_VECTORS];
+  V base = add(e, mul(e, depth, b->product->b_stride), b->column);
+  for (unsigned j = 0; j < b->vectors; j++)
+    w[j] = load_f32(e, b->product->b_dtype, b->product->b, add(e, base, int64(e, (int64_t)j * lanes)), lanes);
+  for (unsigned i = 0; i < b->height; i++) {
+    V a = fetch_a(e, b, i, depth);
+    for (unsigned j = 0; j < b->vectors; j++) multiply_add(e, b, i, j, a, w[j]);
+  }
+}
+
+static V c_index(emitter *e, const block *b, unsigned row, unsigned vector) {
+  V index = add(e, mul(e, b->row[row], int64(e, b->product->c_stride)), b->column);
+  return add(e, index, int64(e, (int64_t)vector * e->atoms->vector));
+}
+
+static void emit_block(emitter *e, block *b) {
+  const tile_product *p = b->product;
+  V last = sub(e, p->rows, int64(e, 1));
+  for (unsigned i = 0; i < b->height; i++) {
+    b->row[i] = imin(e, add(e, b->first_row, int64(e, i)), last);
+    b->a[i] = p->a_row(e, b->row[i], p->user);
+    for (unsigned j = 0; j < b->vectors; j++) {
+      V zero = LLVMConstNull(float_vector(e));
+      V start = p->accumulate ? load_f32(e, SLUICE_F32, p->c, c_index(e, b, i, j), e->atoms->vector) : zero;
+      b->accumulator[i][j] = local_set(e, float_vector(e), start);
+    }
+  }
+  if (p->b_stride) {
+    loop l = loop_begin(e, int64(e, 0), p->depth, int64(e, 1));
+    plain_step(e, b, l.index);
+    loop_end(e, &l);
+  } else {
+    V pairs = lshr(e, p->depth, int64(e, 1));
+    loop l = loop_begin(e, int64(e, 0), pairs, int64(e, 1));
+    packed_step(e, b, l.index, true);
+    loop_end(e, &l);
+    branch odd = if_begin(e, icmp(e, LLVMIntNE, and_(e, p->depth, int64(e, 1)), int64(e, 0)));
+    packed_step(e, b, pairs, false);
+    if_end(e, &odd);
+  }
+  /* A clamped row is computed again with the same result, and stored again: harmless, except where the product is added
+   * to C, which was read before any of these stores. */
+  for (unsigned i = 0; i < b->height; i++)
+    for (unsigned j = 0; j < b->vectors; j++)
+      store_f32(e, SLUICE_F32, get(e, float_vector(e), b->accumulator[i][j]), p->c, c_index(e, b, i, j));
+}
+
+/* All rows for the columns of one block: full blocks of `height` rows, then what is left in a block of half the height,
+ * or of one row, so that a single token costs a single row. */
+static void emit_rows(emitter *e, const tile_product *p, unsigned height, unsigned vectors, V column) {
+  V full = mul(e, udiv(e, p->rows, int64(e, height)), int64(e, height));
+  loop l = loop_begin(e, int64(e, 0), full, int64(e, height));
+  emit_block(e, &(block){.product = p, .height = height, .vectors = vectors, .first_row = l.index, .column = column});
+  loop_end(e, &l);
+  unsigned half = (height + 1) / 2;
+  V left = sub(e, p->rows, full);
+  branch more = if_begin(e, icmp(e, LLVMIntSGT, left, int64(e, 1)));
+  loop h = loop_begin(e, full, p->rows, int64(e, half));
+  emit_block(e, &(block){.product = p, .height = half, .vectors = vectors, .first_row = h.index, .column = column});
+  loop_end(e, &h);
+  if_else(e, &more);
+  branch one = if_begin(e, icmp(e, LLVMIntEQ, left, int64(e, 1)));
+  emit_block(e, &(block){.product = p, .height = 1, .vectors = vectors, .first_row = full, .column = column});
+  if_end(e, &one);
+  if_end(e, &more);
+}
+
+/* Rows of a block so that accumulators, one row of B and a broadcast element of A stay in registers. */
+static unsigned block_height(const emitter *e, unsigned vectors) {
+  unsigned height = (e->atoms->vector_registers - vectors - 2) / vectors;
+  return height > 6 && vectors > 1 ? 6 : height > 12 ? 12 : height;
+}
+
+void tile_multiply(emitter *e, const tile_product *p) {
+  unsigned lanes = e->atoms->vector;
+  if (!p->b_stride) {
+    unsigned vectors = (unsigned)(p->max_columns / lanes);
+    emit_rows(e, p, block_height(e, vectors), vectors, int64(e, 0));
+    return;
+  }
+  unsigned vectors = e->atoms->vector_registers / 8; /* 4 of 32, 2 of 16 */
+  int64_t wide = (int64_t)vectors * lanes;
+  V full = int64(e, 0);
+  if (p->max_columns >= wide) {
+    full = mul(e, udiv(e, p->columns, int64(e, wide)), int64(e, wide));
+    loop l = loop_begin(e, int64(e, 0), full, int64(e, wide));
+    emit_rows(e, p, block_height(e, vectors), vectors, l.index);
+    loop_end(e, &l);
+  }
+  if (p->max_columns % wide == 0 && LLVMIsConstant(p->columns)) return;
+  loop l = loop_begin(e, full, p->columns, int64(e, lanes));
+  emit_rows(e, p, block_height(e, 1), 1, l.index);
+  loop_end(e, &l);
+}

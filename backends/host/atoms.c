@@ -1,0 +1,146 @@
+#include "backends/host/host.h"
+
+#include <string.h>
+
+/* The calling convention is sluice_host_kernel: a loop over workgroups [first, last) around the family's body. */
+static void begin(emitter *e, const kernel_spec *spec) {
+  T parameters[] = {e->pointer, e->pointer, e->i64, e->i64, e->pointer};
+  e->spec = spec;
+  e->function = LLVMAddFunction(e->module, spec->symbol, LLVMFunctionType(e->nothing, parameters, 5, 0));
+  static const struct {
+    const char *name, *value;
+  } attributes[] = {{"no-builtins", ""},
+                    {"frame-pointer", "none"},
+                    {"prefer-vector-width", "512"},
+                    {"min-legal-vector-width", "512"},
+                    {"no-trapping-math", "true"}};
+  for (size_t i = 0; i < sizeof attributes / sizeof *attributes; i++) {
+    const char *name = attributes[i].name, *value = attributes[i].value;
+    LLVMAddAttributeAtIndex(
+        e->function, (LLVMAttributeIndex)LLVMAttributeFunctionIndex,
+        LLVMCreateStringAttribute(e->context, name, (unsigned)strlen(name), value, (unsigned)strlen(value)));
+  }
+  unsigned nounwind = LLVMGetEnumAttributeKindForName("nounwind", 8);
+  LLVMAddAttributeAtIndex(e->function, (LLVMAttributeIndex)LLVMAttributeFunctionIndex,
+                          LLVMCreateEnumAttribute(e->context, nounwind, 0));
+  e->entry = LLVMAppendBasicBlockInContext(e->context, e->function, "entry");
+  LLVMBasicBlockRef setup = LLVMAppendBasicBlockInContext(e->context, e->function, "setup");
+  e->loop_head = LLVMAppendBasicBlockInContext(e->context, e->function, "workgroup");
+  e->loop_exit = LLVMAppendBasicBlockInContext(e->context, e->function, "return");
+  LLVMPositionBuilderAtEnd(e->builder, setup);
+  V arguments = LLVMGetParam(e->function, 0);
+  e->sizes = LLVMGetParam(e->function, 1);
+  e->first = LLVMGetParam(e->function, 2);
+  e->last = LLVMGetParam(e->function, 3);
+  e->workgroup = LLVMGetParam(e->function, 4);
+  for (uint32_t i = 0; i < spec->argument_count; i++)
+    e->argument[i] = LLVMBuildLoad2(e->builder, e->pointer, element(e, e->pointer, arguments, int64(e, i)), "");
+  V grid = size_of(e, (sluice_size)e->grid_x.size);
+  grid = mul(e, ceil_div(e, grid, e->grid_x.divisor), int64(e, e->grid_x.factor));
+  LLVMBuildCondBr(e->builder, icmp(e, LLVMIntSLT, e->first, e->last), e->loop_head, e->loop_exit);
+  LLVMPositionBuilderAtEnd(e->builder, e->loop_head);
+  e->index = LLVMBuildPhi(e->builder, e->i64, "index");
+  LLVMAddIncoming(e->index, &e->first, &setup, 1);
+  e->x = urem(e, e->index, grid);
+  e->y = udiv(e, e->index, grid);
+}
+
+static void end(emitter *e) {
+  V next = add(e, e->index, int64(e, 1));
+  LLVMBasicBlockRef here = LLVMGetInsertBlock(e->builder);
+  LLVMAddIncoming(e->index, &next, &here, 1);
+  LLVMBuildCondBr(e->builder, icmp(e, LLVMIntSLT, next, e->last), e->loop_head, e->loop_exit);
+  LLVMPositionBuilderAtEnd(e->builder, e->loop_exit);
+  LLVMBuildRetVoid(e->builder);
+  LLVMPositionBuilderAtEnd(e->builder, e->entry);
+  LLVMBuildBr(e->builder, LLVMGetNextBasicBlock(e->entry));
+}
+
+static V lane(emitter *e) {
+  return int64(e, 0);
+}
+
+static void barrier(emitter *e) {
+  (void)e;
+}
+
+static V reduce(emitter *e, V value, reduction operation) {
+  (void)e, (void)operation;
+  return value;
+}
+
+static V unary(emitter *e, const char *name, V x) {
+  T type = LLVMTypeOf(x);
+  return intrinsic(e, name, &type, 1, &x, 1);
+}
+
+/* 2^x = 2^n 2^f with n = round(x), |f| <= 1/2; 2^f by its Taylor polynomial of degree 7 (error below 2^-26). n is
+ * applied in two halves, so that results down to the denormals and up to the largest float come out. */
+static V exp2_(emitter *e, V x) {
+  unsigned width = width_of(x);
+  T integers = vector_type(e->i32, width), floats = vector_type(e->f32, width);
+  V bounded = fmax_(e, fmin_(e, x, float32(e, 129)), float32(e, -151));
+  /* Adding 1.5 * 2^23 rounds to an integer: the lowest level of x86-64 has no rounding instruction. */
+  V n = fsub(e, fadd(e, bounded, float32(e, 12582912)), float32(e, 12582912));
+  V f = fsub(e, bounded, n);
+  double coefficient = 1;
+  double c[8];
+  for (int i = 0; i < 8; i++) {
+    c[i] = coefficient;
+    coefficient *= 0.6931471805599453 / (i + 1);
+  }
+  V p = splat(e, float32(e, c[7]), width);
+  for (int i = 6; i >= 0; i--) p = fma_(e, p, f, float32(e, c[i]));
+  V whole = LLVMBuildFPToSI(e->builder, n, integers, "");
+  V half = LLVMBuildAShr(e->builder, whole, splat(e, int32(e, 1), width), "");
+  V rest = sub(e, whole, half);
+  V a = bitcast(e, shl(e, add(e, half, int32(e, 127)), int32(e, 23)), floats);
+  V b = bitcast(e, shl(e, add(e, rest, int32(e, 127)), int32(e, 23)), floats);
+  V result = fmul(e, fmul(e, p, a), b);
+  return select_(e, fcmp(e, LLVMRealUNO, x, x), x, result);
+}
+
+/* x = 2^n m with m in [sqrt(1/2), sqrt(2)); log2 m = 2 / ln 2 * atanh(s), s = (m - 1) / (m + 1), as an odd series. */
+static V log2_(emitter *e, V x) {
+  unsigned width = width_of(x);
+  T integers = vector_type(e->i32, width), floats = vector_type(e->f32, width);
+  V denormal = fcmp(e, LLVMRealOLT, x, float32(e, 1.1754943508222875e-38));
+  V scaled = select_(e, denormal, fmul(e, x, float32(e, 8388608)), x);
+  V bits = bitcast(e, scaled, integers);
+  V shifted = sub(e, bits, int32(e, 0x3f3504f3)); /* sqrt(1/2) */
+  V n = LLVMBuildAShr(e->builder, shifted, splat(e, int32(e, 23), width), "");
+  V m = bitcast(e, sub(e, bits, shl(e, n, int32(e, 23))), floats);
+  V exponent = LLVMBuildSIToFP(e->builder, sub(e, n, select_(e, denormal, splat(e, int32(e, 23), width), int32(e, 0))),
+                               floats, "");
+  V s = fdiv(e, fsub(e, m, float32(e, 1)), fadd(e, m, float32(e, 1)));
+  V q = fmul(e, s, s);
+  V p = splat(e, float32(e, 2.0 / 9), width);
+  for (int i = 7; i >= 1; i -= 2) p = fma_(e, p, q, float32(e, 2.0 / i));
+  V result = fma_(e, fmul(e, p, s), float32(e, 1.4426950408889634), exponent);
+  V infinite = fcmp(e, LLVMRealOEQ, x, float32(e, __builtin_inf()));
+  result = select_(e, infinite, x, result);
+  return select_(e, fcmp(e, LLVMRealUNO, x, x), x, result);
+}
+
+static V rsqrt(emitter *e, V x) {
+  return fdiv(e, splat(e, float32(e, 1), width_of(x)), unary(e, "llvm.sqrt", x));
+}
+
+#define ATOMS(width, count)                                                                                            \
+  {.name = "host",                                                                                                     \
+   .lanes = 1,                                                                                                         \
+   .vector = (width),                                                                                                  \
+   .vector_registers = (count),                                                                                        \
+   .begin = begin,                                                                                                     \
+   .end = end,                                                                                                         \
+   .lane = lane,                                                                                                       \
+   .barrier = barrier,                                                                                                 \
+   .reduce = reduce,                                                                                                   \
+   .exp2 = exp2_,                                                                                                      \
+   .log2 = log2_,                                                                                                      \
+   .rsqrt = rsqrt}
+
+const atoms *host_atoms(const host_level *level) {
+  static const atoms four = ATOMS(4, 16), eight = ATOMS(8, 16), sixteen = ATOMS(16, 32);
+  return level->vector == 16 ? &sixteen : level->vector == 8 ? &eight : &four;
+}

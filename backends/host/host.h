@@ -1,0 +1,33 @@
+/* The host target: x86-64 at one of its four levels. A workgroup is one lane; kernels are plain vector code that loops
+ * over a range of workgroups (sluice_host_kernel in sluice/plan.h).
+ */
+#ifndef BACKENDS_HOST_HOST_H
+#define BACKENDS_HOST_HOST_H
+
+#include "backends/common/emit.h"
+
+/* Levels: "x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4". */
+typedef struct host_level {
+  const char *name;
+  const char *cpu;    /* for LLVM */
+  unsigned vector;    /* f32 lanes */
+  unsigned registers; /* vector registers */
+} host_level;
+
+/* The level named after "host:" in a canonical target; NULL for anything else. */
+const host_level *host_level_find(const char *target);
+/* The best level of this machine. */
+const host_level *host_level_native(void);
+extern const host_level host_levels[4];
+
+/* The atoms of a level. */
+const atoms *host_atoms(const host_level *level);
+
+/* A target machine for the level; NULL with a message in *out_error (free with LLVMDisposeMessage). */
+LLVMTargetMachineRef host_machine(const host_level *level, char **out_error);
+
+/* Links objects into a shared object with ld.lld; temporary files are removed in any case. */
+SLUICE_MUST_USE sluice_status *host_link(void *const *objects, const size_t *lengths, size_t count, void **out_data,
+                                         size_t *out_length);
+
+#endif

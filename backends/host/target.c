@@ -1,0 +1,38 @@
+#include "backends/host/host.h"
+
+#include <llvm-c/Target.h>
+#include <string.h>
+
+const host_level host_levels[4] = {{"x86-64", "x86-64", 4, 16},
+                                   {"x86-64-v2", "x86-64-v2", 4, 16},
+                                   {"x86-64-v3", "x86-64-v3", 8, 16},
+                                   {"x86-64-v4", "x86-64-v4", 16, 32}};
+
+const host_level *host_level_find(const char *target) {
+  if (strncmp(target, "host:", 5) != 0) return NULL;
+  for (size_t i = 0; i < sizeof host_levels / sizeof *host_levels; i++)
+    if (strcmp(target + 5, host_levels[i].name) == 0) return &host_levels[i];
+  return NULL;
+}
+
+const host_level *host_level_native(void) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("x86-64-v4")) return &host_levels[3];
+  if (__builtin_cpu_supports("x86-64-v3")) return &host_levels[2];
+  if (__builtin_cpu_supports("x86-64-v2")) return &host_levels[1];
+#endif
+  return &host_levels[0];
+}
+
+LLVMTargetMachineRef host_machine(const host_level *level, char **out_error) {
+  static const char triple[] = "x86_64-unknown-linux-gnu";
+  LLVMInitializeX86TargetInfo();
+  LLVMInitializeX86Target();
+  LLVMInitializeX86TargetMC();
+  LLVMInitializeX86AsmPrinter();
+  LLVMTargetRef target;
+  if (LLVMGetTargetFromTriple(triple, &target, out_error)) return NULL;
+  return LLVMCreateTargetMachine(target, triple, level->cpu, "", LLVMCodeGenLevelDefault, LLVMRelocPIC,
+                                 LLVMCodeModelDefault);
+}

@@ -1,0 +1,127 @@
+#include "compiler/commands.h"
+#include "compiler/compile.h"
+#include "sluice/memory.h"
+
+#include <string.h>
+
+typedef struct compile_arguments {
+  option_list targets, print_after, disabled;
+  const char *dtype, *emit, *save, *output;
+  int64_t max_context;
+  bool print_diff, verify_each, time;
+} compile_arguments;
+
+#define AT(field) offsetof(compile_arguments, field)
+static const option_description compile_command_options[] = {
+    {"target", 0, OPTION_LIST, "T[,T...]", AT(targets), "what to compile for: host (this CPU), host:x86-64-v3, ...", 0,
+     true},
+    {"output", 'o', OPTION_TEXT, "FILE", AT(output), "file to write; - is standard output, but not for bundles", 0,
+     true},
+    {"dtype", 0, OPTION_TEXT, "float32|bfloat16", AT(dtype), "type of activations and cache (bfloat16)", 0, false},
+    {"max-context", 0, OPTION_INTEGER, "N", AT(max_context), "longest sequence in tokens (the model's)", 1, false},
+    {"emit", 0, OPTION_TEXT, "FORM", AT(emit), "model-ir, kernel-ir, llvm-ir, asm, obj or bundle (bundle)", 0, false},
+    {"disable-pass", 0, OPTION_LIST, "NAME[,NAME...]", AT(disabled), "leave out an optional pass", 0, false},
+    {"print-ir-after", 0, OPTION_LIST, "NAME|all", AT(print_after), "print the IR after a pass, to stderr", 0, false},
+    {"print-ir-diff", 0, OPTION_FLAG, NULL, AT(print_diff), "print what each pass changed, to stderr", 0, false},
+    {"verify-each", 0, OPTION_FLAG, NULL, AT(verify_each), "verify the IR after each pass", 0, false},
+    {"time-passes", 0, OPTION_FLAG, NULL, AT(time), "print the time of each pass, to stderr", 0, false},
+    {"save-temps", 0, OPTION_TEXT, "DIR", AT(save), "keep IR, LLVM IR and assembly in DIR/TARGET", 0, false},
+};
+
+static const struct {
+  const char *name;
+  emit_form form;
+} forms[] = {{"model-ir", EMIT_MODEL_IR}, {"kernel-ir", EMIT_KERNEL_IR}, {"llvm-ir", EMIT_LLVM_IR}, {"asm", EMIT_ASM},
+             {"obj", EMIT_OBJ},           {"bundle", EMIT_BUNDLE}};
+
+static sluice_status *find_form(const char *name, emit_form *out_form) {
+  size_t count = sizeof forms / sizeof forms[0];
+  for (size_t i = 0; i < count; i++)
+    if (strcmp(name, forms[i].name) == 0) {
+      *out_form = forms[i].form;
+      return NULL;
+    }
+  return sluice_error(SLUICE_USAGE, "--emit is '%s', expected model-ir, kernel-ir, llvm-ir, asm, obj or bundle", name);
+}
+
+/* Canonical names of the targets, without duplicates, in `storage`. */
+static sluice_status *find_targets(const option_list *given, char (*storage)[32], const char **names,
+                                   size_t *out_count) {
+  size_t count = 0;
+  for (size_t i = 0; i < given->count; i++) {
+    SLUICE_TRY(target_canonicalise(given->items[i], storage[count]));
+    size_t earlier = 0;
+    while (earlier < count && strcmp(storage[earlier], storage[count]) != 0) earlier++;
+    if (earlier < count) continue;
+    names[count] = storage[count];
+    count++;
+  }
+  *out_count = count;
+  return NULL;
+}
+
+static sluice_status *compile_with(const compile_arguments *arguments, const char *config_path) {
+  compile_options options = {
+      .dtype = SLUICE_BF16,
+      .max_context = arguments->max_context,
+      .emit = EMIT_BUNDLE,
+      .output = arguments->output,
+      .save_directory = arguments->save,
+      .passes = {.disabled = (const char *const *)arguments->disabled.items,
+                 .disabled_count = arguments->disabled.count,
+                 .print_after = (const char *const *)arguments->print_after.items,
+                 .print_after_count = arguments->print_after.count,
+                 .print_diff = arguments->print_diff,
+                 .verify_each = arguments->verify_each,
+                 .time = arguments->time},
+  };
+  if (arguments->emit) SLUICE_TRY(find_form(arguments->emit, &options.emit));
+  if (arguments->dtype) {
+    if (strcmp(arguments->dtype, "float32") == 0)
+      options.dtype = SLUICE_F32;
+    else if (strcmp(arguments->dtype, "bfloat16") != 0)
+      return sluice_error(SLUICE_USAGE, "--dtype is '%s', expected float32 or bfloat16", arguments->dtype);
+  }
+  if (options.emit == EMIT_BUNDLE && strcmp(options.output, "-") == 0)
+    return sluice_error(SLUICE_USAGE, "a bundle cannot go to standard output: give -o a file");
+  char (*storage)[32] = sluice_allocate_array(arguments->targets.count, sizeof *storage);
+  const char **names = sluice_allocate_array(arguments->targets.count, sizeof *names);
+  model_config *config = NULL;
+  sluice_status *status = sluice_out_of_memory();
+  if (storage && names) status = find_targets(&arguments->targets, storage, names, &options.target_count);
+  options.targets = names;
+  if (!status && options.emit != EMIT_BUNDLE && options.target_count > 1)
+    status =
+        sluice_error(SLUICE_USAGE, "--emit=%s takes one target, %zu are given", arguments->emit, options.target_count);
+  if (!status) status = model_config_read(config_path, command_warning, NULL, &config);
+  if (!status) status = compile_model(config, &options);
+  model_config_free(config);
+  sluice_release(names);
+  sluice_release(storage);
+  return status;
+}
+
+static sluice_status *run(const command_description *self, int argc, char **argv) {
+  compile_arguments arguments = {0};
+  const char *config_path;
+  bool help;
+  sluice_status *status = options_parse(self, argc, argv, &arguments, &config_path, &help);
+  if (!status && help)
+    options_print_help(self, stdout);
+  else if (!status)
+    status = compile_with(&arguments, config_path);
+  option_list_free(&arguments.targets);
+  option_list_free(&arguments.print_after);
+  option_list_free(&arguments.disabled);
+  return status;
+}
+
+const command_description command_compile = {
+    .name = "compile",
+    .operand = "MODEL_DIR|CONFIG",
+    .summary = "Compiles a model description to a bundle for one or more targets.",
+    .options = compile_command_options,
+    .option_count = sizeof compile_command_options / sizeof compile_command_options[0],
+    .notes = command_print_passes,
+    .run = run,
+};

@@ -1,0 +1,39 @@
+#include "compiler/commands.h"
+#include "compiler/inspect.h"
+
+#define AT(field) offsetof(explain_options, field)
+static const option_description explain_command_options[] = {
+    {"json", 0, OPTION_FLAG, NULL, AT(json), "print JSON", 0, false},
+    {"tokens", 0, OPTION_INTEGER, "N", AT(tokens), "tokens of the step, all sequences together (one each)", 1, false},
+    {"context", 0, OPTION_INTEGER, "N", AT(context), "tokens of each sequence after it (the longest context)", 1,
+     false},
+    {"sequences", 0, OPTION_INTEGER, "N", AT(sequences), "sequences in the step (1)", 1, false},
+    {"bandwidth", 0, OPTION_NUMBER, "GB/S", AT(bandwidth), "memory bandwidth, for floor times", 0, false},
+    {"flops", 0, OPTION_NUMBER, "TFLOP/S", AT(flops), "arithmetic rate, for floor times", 0, false},
+};
+
+static sluice_status *run(const command_description *self, int argc, char **argv) {
+  explain_options options = {0};
+  bool help;
+  SLUICE_TRY(options_parse(self, argc, argv, &options, &options.path, &help));
+  if (help) {
+    options_print_help(self, stdout);
+    return NULL;
+  }
+  sluice_text text = {0};
+  sluice_status *status = explain_bundle(&options, &text);
+  if (status) {
+    sluice_text_free(&text);
+    return status;
+  }
+  return command_print_text(&text);
+}
+
+const command_description command_explain = {
+    .name = "explain",
+    .operand = "BUNDLE",
+    .summary = "Tells what each op of a step costs (bytes, FLOPs, floor time) and which fusions happened or why not.",
+    .options = explain_command_options,
+    .option_count = sizeof explain_command_options / sizeof explain_command_options[0],
+    .run = run,
+};

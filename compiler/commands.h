@@ -1,0 +1,17 @@
+/* The commands of `sluice`, one file each. */
+#ifndef COMPILER_COMMANDS_H
+#define COMPILER_COMMANDS_H
+
+#include "compiler/options.h"
+#include "sluice/json.h"
+
+extern const command_description command_synth, command_compile, command_opt, command_inspect, command_explain;
+
+/* Warnings of the config reader, to stderr. */
+void command_warning(void *user, const char *line);
+/* Prints the passes with their summaries: the end of two commands' help. */
+void command_print_passes(FILE *out);
+/* Writes `text` to stdout and frees it; also reports a failed `text`. */
+SLUICE_MUST_USE sluice_status *command_print_text(sluice_text *text);
+
+#endif

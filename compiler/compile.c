@@ -1,0 +1,166 @@
+#include "compiler/compile.h"
+
+#include "sluice/bundle.h"
+#include "sluice/memory.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* What one target adds to the bundle. */
+typedef struct target_result {
+  plan_image plan;
+  code_object code;
+} target_result;
+
+static sluice_status *make_directory(const char *path) {
+  if (mkdir(path, 0777) == 0 || errno == EEXIST) return NULL;
+  return sluice_error(SLUICE_IO, "cannot create directory %s: %s", path, strerror(errno));
+}
+
+static sluice_status *write_module(MlirModule module, const char *path) {
+  char *text = ir_print(module);
+  if (!text) return sluice_out_of_memory();
+  sluice_status *status = file_write_atomic(path, text, strlen(text));
+  sluice_release(text);
+  return status;
+}
+
+/* To DIRECTORY/NAME; nothing without a directory. */
+static sluice_status *save_module(MlirModule module, const char *directory, const char *name) {
+  if (!directory) return NULL;
+  char *path = sluice_format_string("%s/%s", directory, name);
+  if (!path) return sluice_out_of_memory();
+  sluice_status *status = write_module(module, path);
+  sluice_release(path);
+  return status;
+}
+
+/* config -> model IR -> passes -> kernel IR -> plan. With EMIT_MODEL_IR and EMIT_KERNEL_IR the text is written instead
+ * and `out_plan` stays empty. `save` is the target's directory for intermediate files, or NULL. */
+static sluice_status *plan_with(ir_context *context, const model_config *config, const compile_options *options,
+                                const char *target, pass_remarks *remarks, const char *save, plan_image *out_plan) {
+  MlirModule module;
+  SLUICE_TRY(model_build(context, config, options->dtype, options->max_context, &module));
+  sluice_status *status = save_module(module, save, "model.mlir");
+  if (!status && options->emit == EMIT_MODEL_IR) {
+    status = write_module(module, options->output);
+  } else if (!status) {
+    pass_options passes = options->passes;
+    passes.target = target;
+    passes.remarks = remarks;
+    status = pass_run(context, module, NULL, 0, &passes);
+    if (!status) status = save_module(module, save, "kernel.mlir");
+    if (!status)
+      status = options->emit == EMIT_KERNEL_IR ? write_module(module, options->output)
+                                               : plan_write(context, module, out_plan);
+  }
+  mlirModuleDestroy(module);
+  return status;
+}
+
+static code_form form_of(emit_form emit) {
+  switch (emit) {
+  case EMIT_LLVM_IR:
+    return CODE_LLVM_IR;
+  case EMIT_ASM:
+    return CODE_ASSEMBLY;
+  case EMIT_OBJ:
+    return CODE_OBJECT;
+  case EMIT_MODEL_IR:
+  case EMIT_KERNEL_IR:
+  case EMIT_BUNDLE:
+    break;
+  }
+  return CODE_LINKED;
+}
+
+/* Target names have colons, which do not belong in file names. */
+static char *target_directory(const char *directory, const char *target) {
+  char *path = sluice_format_string("%s/%s", directory, target);
+  if (!path) return NULL;
+  for (char *c = path + strlen(directory); *c; c++)
+    if (*c == ':') *c = '-';
+  return path;
+}
+
+static sluice_status *compile_target(const model_config *config, const compile_options *options, const char *target,
+                                     pass_remarks *remarks, target_result *result) {
+  char *save = NULL;
+  if (options->save_directory) {
+    SLUICE_TRY(make_directory(options->save_directory));
+    save = target_directory(options->save_directory, target);
+    if (!save) return sluice_out_of_memory();
+    sluice_status *made = make_directory(save);
+    if (made) {
+      sluice_release(save);
+      return made;
+    }
+  }
+  ir_context *context = NULL;
+  sluice_status *status = ir_context_create(&context);
+  if (!status) status = plan_with(context, config, options, target, remarks, save, &result->plan);
+  /* before code generation, whose children would carry it along */
+  if (context) ir_context_destroy(context);
+  if (!status && options->emit != EMIT_MODEL_IR && options->emit != EMIT_KERNEL_IR) {
+    backend_options backend = {.form = form_of(options->emit), .save_directory = save};
+    status = backend_compile(target, result->plan.specs, result->plan.spec_count, &backend, &result->code);
+    if (!status) {
+      if (result->code.kernel_count == result->plan.spec_count)
+        plan_set_kernels(&result->plan, result->code.kernels);
+      else
+        status = sluice_error(SLUICE_INTERNAL, "the backend of %s compiled %zu kernels of %zu", target,
+                              result->code.kernel_count, result->plan.spec_count);
+    }
+  }
+  sluice_release(save);
+  return status;
+}
+
+static sluice_status *write_bundle(const model_config *config, const compile_options *options,
+                                   const target_result *results, const pass_remarks *remarks) {
+  bundle_part *parts = sluice_allocate_array(1 + 2 * options->target_count, sizeof *parts);
+  if (!parts) return sluice_out_of_memory();
+  sluice_text manifest = {0};
+  sluice_status *status = manifest_write(config, options, remarks, &manifest);
+  if (!status && manifest.failed) status = sluice_out_of_memory();
+  if (!status) {
+    size_t count = 0;
+    parts[count++] = (bundle_part){SLUICE_SECTION_MANIFEST, "", manifest.data, manifest.length};
+    for (size_t i = 0; i < options->target_count; i++) {
+      const char *target = options->targets[i];
+      parts[count++] = (bundle_part){SLUICE_SECTION_PLAN, target, results[i].plan.data, results[i].plan.length};
+      parts[count++] = (bundle_part){SLUICE_SECTION_CODE, target, results[i].code.data, results[i].code.length};
+    }
+    status = bundle_write(options->output, parts, count);
+  }
+  sluice_text_free(&manifest);
+  sluice_release(parts);
+  return status;
+}
+
+sluice_status *compile_model(const model_config *config, const compile_options *options) {
+  if (options->target_count == 0) return sluice_error(SLUICE_INVALID, "no target to compile for");
+  if (options->emit != EMIT_BUNDLE && options->target_count > 1)
+    return sluice_error(SLUICE_INVALID, "%zu targets, but only a bundle can hold more than one", options->target_count);
+  if (1 + 2 * options->target_count > SLUICE_BUNDLE_MAX_SECTIONS)
+    return sluice_error(SLUICE_INVALID, "%zu targets, expected at most %u", options->target_count,
+                        (SLUICE_BUNDLE_MAX_SECTIONS - 1) / 2);
+  target_result *results = sluice_allocate_array(options->target_count, sizeof *results);
+  if (!results) return sluice_out_of_memory();
+  pass_remarks remarks = {0};
+  sluice_status *status = NULL;
+  for (size_t i = 0; i < options->target_count && !status; i++)
+    status = compile_target(config, options, options->targets[i], i == 0 ? &remarks : NULL, &results[i]);
+  if (!status && options->emit == EMIT_BUNDLE)
+    status = write_bundle(config, options, results, &remarks);
+  else if (!status && options->emit != EMIT_MODEL_IR && options->emit != EMIT_KERNEL_IR)
+    status = file_write_atomic(options->output, results[0].code.data, results[0].code.length);
+  for (size_t i = 0; i < options->target_count; i++) {
+    plan_image_free(&results[i].plan);
+    code_object_free(&results[i].code);
+  }
+  pass_remarks_free(&remarks);
+  sluice_release(results);
+  return status;
+}

@@ -1,0 +1,29 @@
+/* What is in a bundle (`sluice inspect`) and what running it costs (`sluice explain`). Both read the bundle only: no
+ * device, no checkpoint, no LLVM. Text and JSON are appended to `out`; docs/bundle-format.md describes the JSON. */
+#ifndef COMPILER_INSPECT_H
+#define COMPILER_INSPECT_H
+
+#include "sluice/bundle.h"
+#include "sluice/json.h"
+
+typedef struct inspect_options {
+  const char *path;
+  bool json;
+  /* The memory question: so many sequences of `context` tokens each, fed at most `step_tokens` in one step. Zeros stand
+   * for 1 sequence, the plan's longest context, and min(sequences * context, 512) tokens. */
+  int64_t sequences, context, step_tokens;
+} inspect_options;
+SLUICE_MUST_USE sluice_status *inspect_bundle(const inspect_options *options, sluice_text *out);
+
+typedef struct explain_options {
+  const char *path;
+  bool json;
+  /* One step: `tokens` in all, shared evenly by `sequences`, each of which ends at `context` tokens, its new ones
+   * included. Zeros stand for 1 sequence, as many tokens as sequences (decoding), and the longest context. */
+  int64_t tokens, context, sequences;
+  double bandwidth; /* GB/s (1e9 bytes) of the device's memory; 0: no floor times */
+  double flops;     /* TFLOP/s; 0: floor times from bytes alone */
+} explain_options;
+SLUICE_MUST_USE sluice_status *explain_bundle(const explain_options *options, sluice_text *out);
+
+#endif

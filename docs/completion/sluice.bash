@@ -1,0 +1,55 @@
+# bash completion for sluice and sluice-run
+
+_sluice_complete_from() { # WORDS CURRENT
+  mapfile -t COMPREPLY < <(compgen -W "$1" -- "$2")
+}
+
+_sluice_complete_files() {
+  compopt -o filenames 2> /dev/null
+  mapfile -t COMPREPLY < <(compgen -f -- "$1")
+}
+
+_sluice() {
+  local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]}
+  COMPREPLY=()
+  if [ "$COMP_CWORD" -eq 1 ]; then
+    _sluice_complete_from "compile synth opt inspect explain --help --version" "$current"
+    return
+  fi
+  # readline splits --name=value into three words
+  if [ "$current" = = ]; then
+    current=
+  elif [ "$previous" = = ]; then
+    previous=${COMP_WORDS[COMP_CWORD - 2]}
+  fi
+  case $previous in
+  --target) _sluice_complete_from "host host:x86-64-v2 host:x86-64-v3 host:x86-64-v4" "$current" ;;
+  --dtype) _sluice_complete_from "float32 bfloat16" "$current" ;;
+  --emit) _sluice_complete_from "model-ir kernel-ir llvm-ir asm obj bundle" "$current" ;;
+  --passes | --disable-pass | --print-ir-after)
+    _sluice_complete_from "$("${COMP_WORDS[0]}" opt --help 2> /dev/null |
+      sed -n '/^Passes/,$ s/^  [* ] \([a-z-]*\) .*/\1/p')" "$current"
+    ;;
+  --seed | --shard-size | --max-context | --sequences | --context | --step-tokens | --tokens | --bandwidth | --flops) ;;
+  *)
+    if [[ $current != -* ]]; then
+      _sluice_complete_files "$current"
+      return
+    fi
+    case $command in
+    compile)
+      _sluice_complete_from "--target --output --dtype --max-context --emit --disable-pass --print-ir-after
+        --print-ir-diff --verify-each --time-passes --save-temps --help" "$current"
+      ;;
+    synth) _sluice_complete_from "--seed --output --shard-size --help" "$current" ;;
+    opt)
+      _sluice_complete_from "--passes --target --output --print-ir-after --print-ir-diff --verify-each
+        --time-passes --help" "$current"
+      ;;
+    inspect) _sluice_complete_from "--json --sequences --context --step-tokens --help" "$current" ;;
+    explain) _sluice_complete_from "--json --tokens --context --sequences --bandwidth --flops --help" "$current" ;;
+    esac
+    ;;
+  esac
+}
+complete -F _sluice sluice

@@ -1,0 +1,179 @@
+/* The bundle reader. Everything is checked in sluice_bundle_open, before any byte is used. */
+#include "sluice/bundle.h"
+#include "sluice/memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+_Static_assert(sizeof(sluice_bundle_section) == 88, "the section entry is part of the file format");
+_Static_assert(sizeof(sluice_bundle_header) == SLUICE_BUNDLE_PAGE, "the header fills the first page");
+
+struct sluice_bundle {
+  const uint8_t *data;
+  size_t length;
+  void *mapping; /* NULL for memory of the caller */
+};
+
+static bool all_zero(const uint8_t *bytes, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    if (bytes[i]) return false;
+  return true;
+}
+
+static sluice_status *damaged(const char *name, const char *what) {
+  return sluice_error(SLUICE_INVALID, "%s: damaged bundle: %s; compile or copy it again", name, what);
+}
+
+static const char *section_kind_name(uint32_t kind) {
+  switch ((sluice_section_kind)kind) {
+  case SLUICE_SECTION_MANIFEST: return "manifest";
+  case SLUICE_SECTION_PLAN: return "plan";
+  case SLUICE_SECTION_CODE: return "code";
+  case SLUICE_SECTION_ASSEMBLY: return "assembly";
+  case SLUICE_SECTION_TUNING: return "tuning";
+  case SLUICE_SECTION_VERIFICATION: return "verification";
+  }
+  return NULL;
+}
+
+/* One section: its entry, that it starts at `expected_offset`, and its bytes. */
+static sluice_status *check_section(const uint8_t *data, size_t length, const char *name, uint32_t index,
+                                    const sluice_bundle_section *section, uint64_t expected_offset) {
+  const char *kind = section_kind_name(section->kind);
+  if (!kind)
+    return sluice_error(SLUICE_INVALID, "%s: damaged bundle: section %u has the unknown kind %u", name, index,
+                        section->kind);
+  if (section->reserved || !memchr(section->target, 0, sizeof section->target))
+    return sluice_error(SLUICE_INVALID, "%s: damaged bundle: the entry of section %u (%s) is malformed", name, index,
+                        kind);
+  size_t target_length = strlen(section->target);
+  if (!all_zero((const uint8_t *)section->target + target_length, sizeof section->target - target_length))
+    return sluice_error(SLUICE_INVALID, "%s: damaged bundle: the target of section %u (%s) is not zero-padded", name,
+                        index, kind);
+  if (section->offset != expected_offset || section->offset > length || section->length > length - section->offset)
+    return sluice_error(SLUICE_INVALID,
+                        "%s: damaged bundle: section %u (%s) claims %llu bytes at %llu, but it must start at %llu and "
+                        "end within the %zu bytes of the file",
+                        name, index, kind, (unsigned long long)section->length, (unsigned long long)section->offset,
+                        (unsigned long long)expected_offset, length);
+  uint8_t digest[32];
+  sluice_sha256(data + section->offset, (size_t)section->length, digest);
+  if (memcmp(digest, section->digest, sizeof digest) != 0)
+    return sluice_error(SLUICE_INVALID,
+                        "%s: damaged bundle: the digest of section %u (%s) does not match; compile or copy it again",
+                        name, index, kind);
+  return NULL;
+}
+
+static sluice_status *check(const uint8_t *data, size_t length, const char *name) {
+  if (length < SLUICE_BUNDLE_PAGE)
+    return sluice_error(SLUICE_INVALID, "%s: not a bundle: %zu bytes, a bundle has at least %u", name, length,
+                        SLUICE_BUNDLE_PAGE);
+  const sluice_bundle_header *header = (const sluice_bundle_header *)(const void *)data;
+  if (memcmp(header->magic, SLUICE_BUNDLE_MAGIC, sizeof header->magic) != 0)
+    return sluice_error(SLUICE_INVALID, "%s: not a bundle: it does not start with the magic bytes of one", name);
+  if (header->version != SLUICE_BUNDLE_VERSION)
+    return sluice_error(SLUICE_UNSUPPORTED, "%s: bundle format version %u, this program reads version %u", name,
+                        header->version, SLUICE_BUNDLE_VERSION);
+  uint8_t digest[32];
+  sluice_sha256(data, SLUICE_BUNDLE_PAGE - sizeof header->digest, digest);
+  if (memcmp(digest, header->digest, sizeof digest) != 0) return damaged(name, "the digest of the header page differs");
+  if (header->file_length != length)
+    return sluice_error(SLUICE_INVALID,
+                        "%s: damaged bundle: the file has %zu bytes, its header says %llu; compile or copy it again",
+                        name, length, (unsigned long long)header->file_length);
+  if (header->section_count == 0 || header->section_count > SLUICE_BUNDLE_MAX_SECTIONS)
+    return damaged(name, "the section count is out of range");
+  const uint8_t *unused = (const uint8_t *)&header->sections[header->section_count];
+  if (!all_zero(header->reserved, sizeof header->reserved) ||
+      !all_zero(unused, (size_t)(data + SLUICE_BUNDLE_PAGE - sizeof header->digest - unused)))
+    return damaged(name, "reserved bytes of the header page are not zero");
+
+  uint64_t offset = SLUICE_BUNDLE_PAGE;
+  unsigned manifests = 0;
+  for (uint32_t i = 0; i < header->section_count; i++) {
+    const sluice_bundle_section *section = &header->sections[i];
+    SLUICE_TRY(check_section(data, length, name, i, section, offset));
+    manifests += section->kind == SLUICE_SECTION_MANIFEST;
+    for (uint32_t j = 0; j < i; j++)
+      if (header->sections[j].kind == section->kind && strcmp(header->sections[j].target, section->target) == 0)
+        return damaged(name, "two sections have the same kind and target");
+    uint64_t end = section->offset + section->length;
+    offset = (end + SLUICE_BUNDLE_PAGE - 1) / SLUICE_BUNDLE_PAGE * SLUICE_BUNDLE_PAGE;
+    if (offset > length || !all_zero(data + end, (size_t)(offset - end)))
+      return damaged(name, "the padding after a section is missing or not zero");
+  }
+  if (offset != length) return damaged(name, "bytes follow the last section");
+  if (manifests != 1 || header->sections[0].kind != SLUICE_SECTION_MANIFEST)
+    return damaged(name, "it needs exactly one manifest, as the first section");
+  return NULL;
+}
+
+sluice_status *sluice_bundle_open_memory(const void *data, size_t length, const char *name,
+                                         sluice_bundle **out_bundle) {
+  *out_bundle = NULL;
+  SLUICE_TRY(check(data, length, name));
+  sluice_bundle *bundle = sluice_allocate(sizeof *bundle);
+  if (!bundle) return sluice_out_of_memory();
+  bundle->data = data;
+  bundle->length = length;
+  *out_bundle = bundle;
+  return NULL;
+}
+
+sluice_status *sluice_bundle_open(const char *path, sluice_bundle **out_bundle) {
+  *out_bundle = NULL;
+  int file = open(path, O_RDONLY | O_CLOEXEC);
+  if (file < 0)
+    return sluice_error(errno == ENOENT ? SLUICE_NOT_FOUND : SLUICE_IO, "%s: cannot open the bundle: %s", path,
+                        strerror(errno));
+  struct stat info;
+  if (fstat(file, &info) != 0 || !S_ISREG(info.st_mode)) {
+    close(file);
+    return sluice_error(SLUICE_IO, "%s: cannot open the bundle: it is not a regular file", path);
+  }
+  if (info.st_size < (off_t)SLUICE_BUNDLE_PAGE) {
+    close(file);
+    return sluice_error(SLUICE_INVALID, "%s: not a bundle: %lld bytes, a bundle has at least %u", path,
+                        (long long)info.st_size, SLUICE_BUNDLE_PAGE);
+  }
+  size_t length = (size_t)info.st_size;
+  void *mapping = mmap(NULL, length, PROT_READ, MAP_PRIVATE, file, 0);
+  int map_error = errno;
+  close(file);
+  if (mapping == MAP_FAILED)
+    return sluice_error(SLUICE_IO, "%s: cannot map the bundle: %s", path, strerror(map_error));
+  sluice_status *status = sluice_bundle_open_memory(mapping, length, path, out_bundle);
+  if (status) {
+    munmap(mapping, length);
+    return status;
+  }
+  (*out_bundle)->mapping = mapping;
+  return NULL;
+}
+
+void sluice_bundle_close(sluice_bundle *bundle) {
+  if (!bundle) return;
+  if (bundle->mapping) munmap(bundle->mapping, bundle->length);
+  sluice_release(bundle);
+}
+
+const sluice_bundle_header *sluice_bundle_contents(const sluice_bundle *bundle) {
+  return (const sluice_bundle_header *)(const void *)bundle->data;
+}
+
+const void *sluice_bundle_data(const sluice_bundle *bundle, uint32_t index) {
+  return bundle->data + sluice_bundle_contents(bundle)->sections[index].offset;
+}
+
+int sluice_bundle_find(const sluice_bundle *bundle, sluice_section_kind kind, const char *target) {
+  const sluice_bundle_header *header = sluice_bundle_contents(bundle);
+  for (uint32_t i = 0; i < header->section_count; i++)
+    if (header->sections[i].kind == (uint32_t)kind && (!target || strcmp(header->sections[i].target, target) == 0))
+      return (int)i;
+  return -1;
+}

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Builds sluice and runs every test: once optimised, once under AddressSanitizer and UndefinedBehaviorSanitizer, then the
+# static checks. From a clean clone on Debian 12 this needs nothing else.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+jobs=$(nproc)
+
+scripts/install-dependencies.sh --tests
+tests/lint.sh
+
+for variant in release sanitize; do
+  echo "== $variant"
+  sanitize=OFF
+  [ "$variant" = sanitize ] && sanitize=ON
+  cmake -S . -B "build/$variant" -DSLUICE_SANITIZE=$sanitize > "build-$variant.log" 2>&1 || { cat "build-$variant.log"; exit 1; }
+  cmake --build "build/$variant" -j "$jobs" > "build-$variant.log" 2>&1 || { cat "build-$variant.log"; exit 1; }
+  rm "build-$variant.log"
+done
+ctest --test-dir build/sanitize -j "$jobs" --output-on-failure
+ctest --test-dir build/release -j "$jobs" --output-on-failure
