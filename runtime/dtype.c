@@ -3,23 +3,33 @@
 size_t sluice_dtype_size(sluice_dtype dtype) {
   switch (dtype) {
   case SLUICE_F32:
-  case SLUICE_I32: return 4;
+  case SLUICE_I32:
+    return 4;
   case SLUICE_BF16:
-  case SLUICE_F16: return 2;
-  case SLUICE_U8: return 1;
-  case SLUICE_I64: return 8;
+  case SLUICE_F16:
+    return 2;
+  case SLUICE_U8:
+    return 1;
+  case SLUICE_I64:
+    return 8;
   }
   return 0;
 }
 
 const char *sluice_dtype_name(sluice_dtype dtype) {
   switch (dtype) {
-  case SLUICE_F32: return "F32";
-  case SLUICE_BF16: return "BF16";
-  case SLUICE_F16: return "F16";
-  case SLUICE_I32: return "I32";
-  case SLUICE_U8: return "U8";
-  case SLUICE_I64: return "I64";
+  case SLUICE_F32:
+    return "F32";
+  case SLUICE_BF16:
+    return "BF16";
+  case SLUICE_F16:
+    return "F16";
+  case SLUICE_I32:
+    return "I32";
+  case SLUICE_U8:
+    return "U8";
+  case SLUICE_I64:
+    return "I64";
   }
   return "?";
 }
@@ -47,7 +57,7 @@ uint16_t sluice_f16_from_f32(float value) {
   uint32_t magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return sign | 0x7e00u;
   if (magnitude >= 0x477ff000u) return sign | 0x7c00u; /* rounds to 65536 or more */
-  if (magnitude < 0x38800000u) { /* denormal: adding 0.5 rounds to a multiple of 2^-24 */
+  if (magnitude < 0x38800000u) {                       /* denormal: adding 0.5 rounds to a multiple of 2^-24 */
     float shifted;
     memcpy(&shifted, &magnitude, sizeof shifted);
     shifted += 0.5f;

@@ -240,21 +240,31 @@ sluice_status *sluice_plan_open(const void *data, size_t length, sluice_plan *ou
     sluice_plan_table table;
     size_t element;
     const char *name;
-    const void **elements;
   } tables[] = {
-      {header->strings, 1, "strings", (const void **)&plan.strings},
-      {header->buffers, sizeof *plan.buffers, "buffers", (const void **)&plan.buffers},
-      {header->regions, sizeof *plan.regions, "regions", (const void **)&plan.regions},
-      {header->weights, sizeof *plan.weights, "weights", (const void **)&plan.weights},
-      {header->sources, sizeof *plan.sources, "sources", (const void **)&plan.sources},
-      {header->cache, sizeof *plan.cache, "cache layers", (const void **)&plan.cache},
-      {header->kernels, sizeof *plan.kernels, "kernels", (const void **)&plan.kernels},
-      {header->launches, sizeof *plan.launches, "launches", (const void **)&plan.launches},
-      {header->arguments, sizeof *plan.arguments, "arguments", (const void **)&plan.arguments},
-      {header->observables, sizeof *plan.observables, "observables", (const void **)&plan.observables},
+      {header->strings, 1, "strings"},
+      {header->buffers, sizeof *plan.buffers, "buffers"},
+      {header->regions, sizeof *plan.regions, "regions"},
+      {header->weights, sizeof *plan.weights, "weights"},
+      {header->sources, sizeof *plan.sources, "sources"},
+      {header->cache, sizeof *plan.cache, "cache layers"},
+      {header->kernels, sizeof *plan.kernels, "kernels"},
+      {header->launches, sizeof *plan.launches, "launches"},
+      {header->arguments, sizeof *plan.arguments, "arguments"},
+      {header->observables, sizeof *plan.observables, "observables"},
   };
+  const void *elements[sizeof tables / sizeof tables[0]];
   for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++)
-    SLUICE_TRY(check_table(data, length, tables[i].table, tables[i].element, tables[i].name, tables[i].elements));
+    SLUICE_TRY(check_table(data, length, tables[i].table, tables[i].element, tables[i].name, &elements[i]));
+  plan.strings = elements[0];
+  plan.buffers = elements[1];
+  plan.regions = elements[2];
+  plan.weights = elements[3];
+  plan.sources = elements[4];
+  plan.cache = elements[5];
+  plan.kernels = elements[6];
+  plan.launches = elements[7];
+  plan.arguments = elements[8];
+  plan.observables = elements[9];
   if (header->strings.count == 0 || plan.strings[0] || plan.strings[header->strings.count - 1])
     return sluice_error(SLUICE_INVALID, "damaged launch plan: the strings must start and end with a terminator");
   if (header->regions.count != SLUICE_SIZE_COUNT) return bad("there must be one arena region for each size", 0);

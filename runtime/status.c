@@ -84,8 +84,8 @@ const char *sluice_status_message(const sluice_status *status) {
   return status ? status->message : "ok";
 }
 
-/* The source line as it can be shown on a terminal: one column for each byte, cut to a window around the caret. Writes at most
- * 160 bytes and returns the caret's column in it, from 0. */
+/* The source line as it can be shown on a terminal: one column for each byte, cut to a window around the caret. Writes
+ * at most 160 bytes and returns the caret's column in it, from 0. */
 static size_t visible_line(const sluice_status *status, char window[161]) {
   enum { WIDTH = 160, BEFORE = 100 };
   size_t length = strlen(status->source_line), caret = status->column ? status->column - 1 : 0;
@@ -108,7 +108,8 @@ char *sluice_status_format(const sluice_status *status) {
   if (!status->source_line) return sluice_format_string("%s%s: error: %s\n", status->file, place, status->message);
   char window[161];
   size_t caret = visible_line(status, window);
-  return sluice_format_string("%s%s: error: %s\n%s\n%*s^\n", status->file, place, status->message, window, (int)caret, "");
+  return sluice_format_string("%s%s: error: %s\n%s\n%*s^\n", status->file, place, status->message, window, (int)caret,
+                              "");
 }
 
 void sluice_status_print(const sluice_status *status) {
@@ -128,9 +129,13 @@ void sluice_status_free(sluice_status *status) {
 
 int sluice_exit_code(const sluice_status *status) {
   switch (sluice_status_code(status)) {
-  case SLUICE_OK: return 0;
-  case SLUICE_USAGE: return 2;
-  case SLUICE_INTERNAL: return 70;
-  default: return 1;
+  case SLUICE_OK:
+    return 0;
+  case SLUICE_USAGE:
+    return 2;
+  case SLUICE_INTERNAL:
+    return 70;
+  default:
+    return 1;
   }
 }

@@ -245,8 +245,8 @@ static double choose(candidate *candidates, int64_t count, int64_t k, int32_t *c
   return candidates[k - 1].score - candidates[k].score;
 }
 
-static double choose_blocks(const reference_layer *config, const double *iq, const double *index_keys,
-                            int64_t position, int32_t *chosen, candidate *candidates) {
+static double choose_blocks(const reference_layer *config, const double *iq, const double *index_keys, int64_t position,
+                            int32_t *chosen, candidate *candidates) {
   const int64_t own = position / config->block;
   for (int64_t b = 0; b <= own; b++) {
     double best = -INFINITY;
@@ -436,8 +436,8 @@ void reference_feed(reference_sequence *s, const int32_t *tokens, int64_t count)
   }
   const int64_t q_width = d->heads * d->head_dim;
   const size_t candidates = (size_t)larger(s->capacity, experts);
-  workspace space = {doubles(d->hidden),  doubles(q_width), doubles(q_width),     doubles(d->kv_heads * index_dim),
-                     doubles(2 * width),  doubles(experts), doubles(s->capacity), calloc(candidates, sizeof(candidate))};
+  workspace space = {doubles(d->hidden), doubles(q_width), doubles(q_width),     doubles(d->kv_heads * index_dim),
+                     doubles(2 * width), doubles(experts), doubles(s->capacity), calloc(candidates, sizeof(candidate))};
   double *h = doubles(d->hidden);
   if (!space.x || !space.q || !space.attended || !space.index_q || !space.hidden || !space.logits || !space.scores ||
       !space.candidates || !h || s->length + count > s->capacity)

@@ -35,7 +35,8 @@ typedef void reference_weights(void *user, const char *name, const int64_t *shap
 void reference_synthetic(void *user, const char *name, const int64_t *shape, unsigned rank, float *out);
 
 typedef struct reference_model reference_model;
-reference_model *reference_create(const reference_dims *dims, reference_weights *weights, void *user); /* NULL: memory */
+reference_model *reference_create(const reference_dims *dims, reference_weights *weights,
+                                  void *user); /* NULL: memory */
 void reference_free(reference_model *model);
 
 /* What one layer of one sequence did; every array has a row for each token of the sequence. */

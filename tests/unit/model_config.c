@@ -3,6 +3,7 @@
 #include "compiler/config_fields.h"
 #include "sluice/memory.h"
 
+#include <dirent.h>
 #include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -389,6 +390,37 @@ static void test_tensor_names(void **state) {
   }
 }
 
+/* The fuzzer's corpus: each file is accepted or refused with a place. */
+static void test_corpus(void **state) {
+  (void)state;
+  DIR *directory = opendir(TEST_DATA "/fuzz/corpus/config");
+  assert_non_null(directory);
+  int files = 0, accepted = 0;
+  for (const struct dirent *entry; (entry = readdir(directory)); files++) {
+    if (entry->d_name[0] == '.') {
+      files--;
+      continue;
+    }
+    char path[512];
+    snprintf(path, sizeof path, TEST_DATA "/fuzz/corpus/config/%s", entry->d_name);
+    model_config *c;
+    sluice_status *status = model_config_read(path, NULL, NULL, &c);
+    if (!status) {
+      accepted++;
+      model_config_free(c);
+      continue;
+    }
+    assert_int_equal(sluice_exit_code(status), 1);
+    char *report = sluice_status_format(status);
+    assert_non_null(strstr(report, ": error: "));
+    assert_non_null(strpbrk(report, "^"));
+    sluice_release(report);
+    sluice_status_free(status);
+  }
+  closedir(directory);
+  assert_true(files >= 20 && accepted >= 5 && files - accepted >= 12);
+}
+
 /* docs/config.md lists exactly the keys of the tables. */
 static void test_documentation(void **state) {
   (void)state;
@@ -469,7 +501,7 @@ int main(void) {
       cmocka_unit_test(test_base),          cmocka_unit_test(test_variants),      cmocka_unit_test(test_refusals),
       cmocka_unit_test(test_caret),         cmocka_unit_test(test_warnings),      cmocka_unit_test(test_mutations),
       cmocka_unit_test(test_real_files),    cmocka_unit_test(test_tensor_totals), cmocka_unit_test(test_tensor_names),
-      cmocka_unit_test(test_documentation), cmocka_unit_test(test_out_of_memory),
+      cmocka_unit_test(test_documentation), cmocka_unit_test(test_corpus),        cmocka_unit_test(test_out_of_memory),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,226 @@
+/* Elementwise work and norms on rows of activations: embed, rms_norm, select_rows, add, swiglu, slice, combine
+ * (docs/ir.md). A workgroup makes one row; every element is computed in f32 and rounded once, when it is stored. */
+#include "backends/common/families.h"
+
+/* The start of row `row` of a matrix with rows of `width` elements. */
+static V row_at(emitter *e, sluice_dtype dtype, V matrix, V row, int64_t width) {
+  return element_of(e, dtype, matrix, mul(e, row, int64(e, width)));
+}
+
+/* Refuses a row width outside 1 .. 2^31 - 1. */
+static bool width_is_valid(emitter *e, const kernel_spec *spec, int64_t width) {
+  if (!e->status && (width < 1 || width > INT32_MAX))
+    e->status = sluice_error(SLUICE_INTERNAL, "%s: a row of %lld elements: expected 1 to %d", spec->symbol,
+                             (long long)width, INT32_MAX);
+  return !e->status;
+}
+
+/* ---- copies: embed, select_rows, slice ---- */
+
+typedef struct row_copy {
+  sluice_dtype from_dtype, to_dtype;
+  V from, to;
+} row_copy;
+
+static void copy_body(emitter *e, V offset, unsigned vector, void *user) {
+  const row_copy *row = user;
+  store_f32(e, row->to_dtype, load_f32(e, row->from_dtype, row->from, offset, vector), row->to, offset);
+}
+
+void family_embed(emitter *e, const kernel_spec *spec) {
+  const int64_t width = kernel_integer(spec, "width", &e->status);
+  row_copy row = {.from_dtype = kernel_dtype(spec, "weight_dtype", &e->status),
+                  .to_dtype = kernel_dtype(spec, "dtype", &e->status)};
+  if (!width_is_valid(e, spec, width)) return;
+  kernel_begin(e, spec, SLUICE_SIZE_TOKENS, 1, 1);
+  V token = load_i32(e, e->argument[0], e->x);
+  row.from = row_at(e, row.from_dtype, e->argument[1], token, width);
+  row.to = row_at(e, row.to_dtype, e->argument[2], e->x, width);
+  row_loop(e, width, copy_body, &row);
+  kernel_end(e);
+}
+
+void family_select_rows(emitter *e, const kernel_spec *spec) {
+  const int64_t width = kernel_integer(spec, "width", &e->status);
+  const sluice_dtype dtype = kernel_dtype(spec, "dtype", &e->status);
+  row_copy row = {.from_dtype = dtype, .to_dtype = dtype};
+  if (!width_is_valid(e, spec, width)) return;
+  kernel_begin(e, spec, SLUICE_SIZE_ROWS, 1, 1);
+  V token = load_i32(e, e->argument[1], e->x);
+  row.from = row_at(e, dtype, e->argument[0], token, width);
+  row.to = row_at(e, dtype, e->argument[2], e->x, width);
+  row_loop(e, width, copy_body, &row);
+  kernel_end(e);
+}
+
+void family_slice(emitter *e, const kernel_spec *spec) {
+  const int64_t x_width = kernel_integer(spec, "x_width", &e->status);
+  const int64_t width = kernel_integer(spec, "width", &e->status);
+  const int64_t offset = kernel_integer(spec, "offset", &e->status);
+  const sluice_dtype dtype = kernel_dtype(spec, "dtype", &e->status);
+  row_copy row = {.from_dtype = dtype, .to_dtype = dtype};
+  e->spec = spec;
+  const sluice_size size = attribute_size(e, "size");
+  if (!width_is_valid(e, spec, width)) return;
+  if (offset < 0 || offset > x_width - width) {
+    e->status = sluice_error(SLUICE_INTERNAL, "%s: columns %lld to %lld of %lld", spec->symbol, (long long)offset,
+                             (long long)(offset + width), (long long)x_width);
+    return;
+  }
+  kernel_begin(e, spec, size, 1, 1);
+  row.from = element_of(e, dtype, row_at(e, dtype, e->argument[0], e->x, x_width), int64(e, offset));
+  row.to = row_at(e, dtype, e->argument[1], e->x, width);
+  row_loop(e, width, copy_body, &row);
+  kernel_end(e);
+}
+
+/* ---- rms_norm ---- */
+
+typedef struct norm_row {
+  sluice_dtype dtype, weight_dtype;
+  V x, weight, out;
+  V vector_sum, scalar_sum; /* local variables */
+  V scale;                  /* 1 / root mean square */
+} norm_row;
+
+static void square_body(emitter *e, V offset, unsigned vector, void *user) {
+  const norm_row *row = user;
+  V x = load_f32(e, row->dtype, row->x, offset, vector);
+  V sum = vector > 1 ? row->vector_sum : row->scalar_sum;
+  set(e, sum, fma_(e, x, x, get(e, vector_type(e->f32, vector), sum)));
+}
+
+static void scale_body(emitter *e, V offset, unsigned vector, void *user) {
+  const norm_row *row = user;
+  V x = load_f32(e, row->dtype, row->x, offset, vector);
+  V weight = fadd(e, load_f32(e, row->weight_dtype, row->weight, offset, vector), float32(e, 1));
+  store_f32(e, row->dtype, fmul(e, fmul(e, x, row->scale), weight), row->out, offset);
+}
+
+void family_rms_norm(emitter *e, const kernel_spec *spec) {
+  const int64_t width = kernel_integer(spec, "width", &e->status);
+  const double eps = kernel_float(spec, "eps", &e->status);
+  norm_row row = {.dtype = kernel_dtype(spec, "dtype", &e->status),
+                  .weight_dtype = kernel_dtype(spec, "weight_dtype", &e->status)};
+  e->spec = spec;
+  const sluice_size size = attribute_size(e, "size");
+  if (!width_is_valid(e, spec, width)) return;
+  kernel_begin(e, spec, size, 1, 1);
+  T vector = vector_type(e->f32, e->atoms->vector);
+  row.x = row_at(e, row.dtype, e->argument[0], e->x, width);
+  row.weight = e->argument[1];
+  row.out = row_at(e, row.dtype, e->argument[2], e->x, width);
+  row.vector_sum = local_set(e, vector, LLVMConstNull(vector));
+  row.scalar_sum = local_set(e, e->f32, float32(e, 0));
+  row_loop(e, width, square_body, &row);
+  V sum = fadd(e, vector_reduce(e, get(e, vector, row.vector_sum), REDUCE_ADD), get(e, e->f32, row.scalar_sum));
+  sum = e->atoms->reduce(e, sum, REDUCE_ADD);
+  row.scale = e->atoms->rsqrt(e, fadd(e, fdiv(e, sum, float32(e, (double)width)), float32(e, eps)));
+  row_loop(e, width, scale_body, &row);
+  kernel_end(e);
+}
+
+/* ---- add, swiglu ---- */
+
+typedef struct pair_row {
+  sluice_dtype dtype;
+  V a, b, out;
+  double alpha, limit;
+} pair_row;
+
+static void add_body(emitter *e, V offset, unsigned vector, void *user) {
+  const pair_row *row = user;
+  V a = load_f32(e, row->dtype, row->a, offset, vector), b = load_f32(e, row->dtype, row->b, offset, vector);
+  store_f32(e, row->dtype, fadd(e, a, b), row->out, offset);
+}
+
+/* m3.md 2.10. The clamps are written as comparisons, which a NaN passes through unchanged. */
+static void swiglu_body(emitter *e, V offset, unsigned vector, void *user) {
+  const pair_row *row = user;
+  V gate = load_f32(e, row->dtype, row->a, offset, vector), up = load_f32(e, row->dtype, row->b, offset, vector);
+  V limit = splat(e, float32(e, row->limit), vector), lower = splat(e, float32(e, -row->limit), vector);
+  gate = select_(e, fcmp(e, LLVMRealOGT, gate, limit), limit, gate);
+  up = select_(e, fcmp(e, LLVMRealOGT, up, limit), limit, up);
+  up = select_(e, fcmp(e, LLVMRealOLT, up, lower), lower, up);
+  V activated = fmul(e, gate, sigmoid(e, fmul(e, gate, float32(e, row->alpha))));
+  store_f32(e, row->dtype, fmul(e, fadd(e, up, float32(e, 1)), activated), row->out, offset);
+}
+
+static void pair_kernel(emitter *e, const kernel_spec *spec, pair_row *row, int64_t width, row_body *body) {
+  row->dtype = kernel_dtype(spec, "dtype", &e->status);
+  e->spec = spec;
+  const sluice_size size = attribute_size(e, "size");
+  if (!width_is_valid(e, spec, width)) return;
+  kernel_begin(e, spec, size, 1, 1);
+  row->a = row_at(e, row->dtype, e->argument[0], e->x, width);
+  row->b = row_at(e, row->dtype, e->argument[1], e->x, width);
+  row->out = row_at(e, row->dtype, e->argument[2], e->x, width);
+  row_loop(e, width, body, row);
+  kernel_end(e);
+}
+
+void family_add(emitter *e, const kernel_spec *spec) {
+  pair_row row = {0};
+  pair_kernel(e, spec, &row, kernel_integer(spec, "width", &e->status), add_body);
+}
+
+void family_swiglu(emitter *e, const kernel_spec *spec) {
+  pair_row row = {.alpha = kernel_float(spec, "alpha", &e->status), .limit = kernel_float(spec, "limit", &e->status)};
+  const int64_t width = kernel_integer(spec, "width", &e->status);
+  const int64_t slots = kernel_integer(spec, "slots", &e->status);
+  if (e->status) return;
+  if (width < 1 || slots < 1 || width > INT32_MAX / slots) {
+    e->status = sluice_error(SLUICE_INTERNAL, "%s: %lld slots of %lld elements", spec->symbol, (long long)slots,
+                             (long long)width);
+    return;
+  }
+  pair_kernel(e, spec, &row, width * slots, swiglu_body);
+}
+
+/* ---- combine ---- */
+
+typedef struct combine_row {
+  sluice_dtype dtype;
+  int64_t width, k;
+  double scale;
+  V y, weights, residual, out; /* of this token; residual NULL: none */
+} combine_row;
+
+static void combine_body(emitter *e, V offset, unsigned vector, void *user) {
+  const combine_row *row = user;
+  T type = vector_type(e->f32, vector);
+  V sum = local_set(e, type, LLVMConstNull(type));
+  loop slots = loop_begin(e, int64(e, 0), int64(e, row->k), int64(e, 1));
+  V weight = load_f32(e, SLUICE_F32, row->weights, slots.index, 1);
+  V y = load_f32(e, SLUICE_F32, row->y, add(e, mul(e, slots.index, int64(e, row->width)), offset), vector);
+  set(e, sum, fma_(e, y, weight, get(e, type, sum)));
+  loop_end(e, &slots);
+  V result = fmul(e, get(e, type, sum), float32(e, row->scale));
+  if (row->residual) result = fadd(e, result, load_f32(e, row->dtype, row->residual, offset, vector));
+  store_f32(e, row->dtype, result, row->out, offset);
+}
+
+void family_combine(emitter *e, const kernel_spec *spec) {
+  combine_row row = {.dtype = kernel_dtype(spec, "dtype", &e->status),
+                     .width = kernel_integer(spec, "width", &e->status),
+                     .k = kernel_integer(spec, "k", &e->status),
+                     .scale = kernel_float(spec, "scale", &e->status)};
+  if (!width_is_valid(e, spec, row.width)) return;
+  if (row.k < 1) {
+    e->status = sluice_error(SLUICE_INTERNAL, "%s: %lld experts of a token", spec->symbol, (long long)row.k);
+    return;
+  }
+  kernel_begin(e, spec, SLUICE_SIZE_TOKENS, 1, 1);
+  row.y = row_at(e, SLUICE_F32, e->argument[0], mul(e, e->x, int64(e, row.k)), row.width);
+  row.weights = row_at(e, SLUICE_F32, e->argument[1], e->x, row.k);
+  row.out = row_at(e, row.dtype, e->argument[3], e->x, row.width);
+  V residual = row_at(e, row.dtype, e->argument[2], e->x, row.width);
+  branch present = if_begin(e, icmp(e, LLVMIntNE, e->argument[2], LLVMConstNull(e->pointer)));
+  row.residual = residual;
+  row_loop(e, row.width, combine_body, &row);
+  if_else(e, &present);
+  row.residual = NULL;
+  row_loop(e, row.width, combine_body, &row);
+  if_end(e, &present);
+  kernel_end(e);
+}

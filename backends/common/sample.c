@@ -1,0 +1,265 @@
+/* Choosing the next token of each logit row; docs/sampling.md defines it. One workgroup is one row.
+ *
+ * Nothing is sorted: both thresholds are found by bisection on the integers that order like floats, with one pass over
+ * the row for each bit. */
+#include "backends/common/families.h"
+
+#include <stddef.h>
+
+/* Logits whose probabilities are added up before they join the running sum. */
+enum { CHUNK = 1024 };
+
+typedef struct sampler {
+  int64_t vocabulary;
+  V logits;
+  V largest;    /* f32: the largest logit, -inf when there is none */
+  V scale;      /* f32: log2 e / temperature */
+  V least;      /* local i64: keys below it are not kept */
+  V vector_sum; /* locals of the pass at hand */
+  V scalar_sum;
+  V threshold; /* i64: key from which the pass at hand takes logits */
+  V base;      /* i64: offset of the chunk at hand */
+} sampler;
+
+static V float64(emitter *e, double value) {
+  return LLVMConstReal(e->f64, value);
+}
+
+/* ---- one logit ---- */
+
+/* An i32 that orders like the logit; -0 equals 0, NaN is below everything. */
+static V key_of(emitter *e, V logit) {
+  unsigned width = width_of(logit);
+  V bits = bitcast(e, fadd(e, logit, float32(e, 0)), vector_type(e->i32, width));
+  V sign = LLVMBuildAShr(e->builder, bits, splat(e, int32(e, 31), width), "");
+  V ordered = LLVMBuildXor(e->builder, bits, and_(e, sign, int32(e, INT32_MAX)), "");
+  return select_(e, fcmp(e, LLVMRealUNO, logit, logit), splat(e, int32(e, INT32_MIN), width), ordered);
+}
+
+/* exp((logit - largest) / temperature) where the key reaches `threshold`, otherwise 0; 0 for NaN. The largest logit
+ * gives 1, even when it is infinite. */
+static V mass_of(emitter *e, const sampler *s, V logit, V threshold) {
+  unsigned width = width_of(logit);
+  V zero = splat(e, float32(e, 0), width);
+  V distance = select_(e, fcmp(e, LLVMRealOEQ, logit, splat(e, s->largest, width)), zero, fsub(e, logit, s->largest));
+  V power = fmul(e, distance, s->scale);
+  V kept = and_(e, fcmp(e, LLVMRealORD, power, power), icmp(e, LLVMIntSGE, key_of(e, logit), to_i32(e, threshold)));
+  return select_(e, kept, e->atoms->exp2(e, power), zero);
+}
+
+static V widen(emitter *e, V value) {
+  return LLVMBuildFPExt(e->builder, value, vector_type(e->f64, width_of(value)), "");
+}
+
+/* ---- passes over the row ---- */
+
+static void accumulate(emitter *e, const sampler *s, V value) {
+  V slot = width_of(value) > 1 ? s->vector_sum : s->scalar_sum;
+  set(e, slot, fadd(e, get(e, LLVMTypeOf(value), slot), value));
+}
+
+/* The sum of what `body` accumulates, in elements of `type`, over `width` logits. */
+static V row_sum(emitter *e, sampler *s, T type, int64_t width, row_body *body) {
+  T vector = vector_type(type, e->atoms->vector);
+  s->vector_sum = local_set(e, vector, LLVMConstNull(vector));
+  s->scalar_sum = local_set(e, type, LLVMConstNull(type));
+  row_loop(e, width, body, s);
+  V sum = fadd(e, vector_reduce(e, get(e, vector, s->vector_sum), REDUCE_ADD), get(e, type, s->scalar_sum));
+  return e->atoms->reduce(e, sum, REDUCE_ADD);
+}
+
+/* Counts are kept in f32, which is exact up to the 2^24 logits that family_sample allows. */
+static void count_body(emitter *e, V offset, unsigned vector, void *user) {
+  const sampler *s = user;
+  V key = key_of(e, load_f32(e, SLUICE_F32, s->logits, offset, vector));
+  V reached = icmp(e, LLVMIntSGE, key, to_i32(e, s->threshold));
+  accumulate(e, s, select_(e, reached, splat(e, float32(e, 1), vector), float32(e, 0)));
+}
+
+static void mass_body(emitter *e, V offset, unsigned vector, void *user) {
+  const sampler *s = user;
+  V logit = load_f32(e, SLUICE_F32, s->logits, add(e, s->base, offset), vector);
+  accumulate(e, s, widen(e, mass_of(e, s, logit, s->threshold)));
+}
+
+static V mass_from(emitter *e, sampler *s, V threshold) {
+  s->threshold = threshold;
+  s->base = int64(e, 0);
+  return row_sum(e, s, e->f64, s->vocabulary, mass_body);
+}
+
+/* Raises s->least to the largest key whose pass reaches `wanted`: with `masses`, the mass of the logits from that key
+ * on (f64), otherwise their number (f32). Both fall as the key rises, also in floating-point arithmetic. */
+static void raise_least(emitter *e, sampler *s, bool masses, V wanted) {
+  V high = local_set(e, e->i64, add(e, to_i64(e, key_of(e, s->largest)), int64(e, 1)));
+  loop bits = loop_begin(e, int64(e, 0), int64(e, 32), int64(e, 1));
+  V low = get(e, e->i64, s->least);
+  V middle = LLVMBuildAShr(e->builder, add(e, low, get(e, e->i64, high)), int64(e, 1), "");
+  s->threshold = middle;
+  V reached = masses ? mass_from(e, s, middle) : row_sum(e, s, e->f32, s->vocabulary, count_body);
+  V enough = fcmp(e, LLVMRealOGE, reached, wanted);
+  set(e, s->least, select_(e, enough, middle, low));
+  set(e, high, select_(e, enough, get(e, e->i64, high), middle));
+  loop_end(e, &bits);
+}
+
+/* ---- greedy ---- */
+
+static void largest_body(emitter *e, V offset, unsigned vector, void *user) {
+  const sampler *s = user;
+  V slot = vector > 1 ? s->vector_sum : s->scalar_sum;
+  V logit = load_f32(e, SLUICE_F32, s->logits, offset, vector);
+  set(e, slot, fmax_(e, get(e, LLVMTypeOf(logit), slot), logit));
+}
+
+static V find_largest(emitter *e, sampler *s) {
+  T vector = vector_type(e->f32, e->atoms->vector);
+  V least = float32(e, -__builtin_inf());
+  s->vector_sum = local_set(e, vector, splat(e, least, e->atoms->vector));
+  s->scalar_sum = local_set(e, e->f32, least);
+  row_loop(e, s->vocabulary, largest_body, s);
+  V result = fmax_(e, vector_reduce(e, get(e, vector, s->vector_sum), REDUCE_MAX), get(e, e->f32, s->scalar_sum));
+  return e->atoms->reduce(e, result, REDUCE_MAX);
+}
+
+/* Ids are kept in f32 as well. */
+static void lowest_body(emitter *e, V offset, unsigned vector, void *user) {
+  const sampler *s = user;
+  V slot = vector > 1 ? s->vector_sum : s->scalar_sum;
+  V logit = load_f32(e, SLUICE_F32, s->logits, offset, vector), id = to_f32(e, offset);
+  if (vector > 1) {
+    V lanes[32];
+    for (unsigned i = 0; i < vector; i++) lanes[i] = float32(e, i);
+    id = fadd(e, LLVMConstVector(lanes, vector), id);
+  }
+  V found = fcmp(e, LLVMRealOEQ, logit, s->largest);
+  V lowest = get(e, LLVMTypeOf(logit), slot);
+  set(e, slot, select_(e, found, fmin_(e, lowest, id), lowest));
+}
+
+/* The lowest id with the largest logit; 0 when every logit is NaN. */
+static V find_lowest(emitter *e, sampler *s) {
+  T vector = vector_type(e->f32, e->atoms->vector);
+  V none = float32(e, (double)s->vocabulary);
+  s->vector_sum = local_set(e, vector, splat(e, none, e->atoms->vector));
+  s->scalar_sum = local_set(e, e->f32, none);
+  row_loop(e, s->vocabulary, lowest_body, s);
+  V id = fmin_(e, vector_reduce(e, get(e, vector, s->vector_sum), REDUCE_MIN), get(e, e->f32, s->scalar_sum));
+  id = LLVMBuildFPToSI(e->builder, e->atoms->reduce(e, id, REDUCE_MIN), e->i64, "");
+  return select_(e, icmp(e, LLVMIntSLT, id, int64(e, s->vocabulary)), id, int64(e, 0));
+}
+
+/* ---- drawing ---- */
+
+/* splitmix64's output function. */
+static V mix(emitter *e, V z) {
+  z = mul(e, LLVMBuildXor(e->builder, z, lshr(e, z, int64(e, 30)), ""), int64(e, (int64_t)0xbf58476d1ce4e5b9u));
+  z = mul(e, LLVMBuildXor(e->builder, z, lshr(e, z, int64(e, 27)), ""), int64(e, (int64_t)0x94d049bb133111ebu));
+  return LLVMBuildXor(e->builder, z, lshr(e, z, int64(e, 31)), "");
+}
+
+/* f64 in [0, 1) from seed and position. */
+static V uniform(emitter *e, V seed, V position) {
+  V step = int64(e, (int64_t)0x9e3779b97f4a7c15u);
+  V z = mix(e, add(e, mix(e, add(e, seed, step)), mul(e, add(e, position, int64(e, 1)), step)));
+  V bits = LLVMBuildUIToFP(e->builder, lshr(e, z, int64(e, 12)), e->f64, "");
+  return fmul(e, bits, float64(e, 0x1p-52));
+}
+
+/* The mass of chunk `chunk` (i64), of `width` logits. */
+static V chunk_mass(emitter *e, sampler *s, V chunk, int64_t width) {
+  s->base = mul(e, chunk, int64(e, CHUNK));
+  return row_sum(e, s, e->f64, width, mass_body);
+}
+
+/* The first kept id, ascending, at which the running sum of masses exceeds `fraction` of their total. */
+static V draw(emitter *e, sampler *s, V fraction) {
+  const int64_t full = s->vocabulary / CHUNK, rest = s->vocabulary % CHUNK, chunks = full + (rest != 0);
+  V zero = int64(e, 0), one = int64(e, 1);
+  V masses = workgroup_take(e, (uint64_t)chunks * sizeof(double));
+  V total = local_set(e, e->f64, float64(e, 0));
+  s->threshold = get(e, e->i64, s->least);
+  if (full) {
+    loop each = loop_begin(e, zero, int64(e, full), one);
+    V mass = chunk_mass(e, s, each.index, CHUNK);
+    store(e, mass, element(e, e->f64, masses, each.index));
+    set(e, total, fadd(e, get(e, e->f64, total), mass));
+    loop_end(e, &each);
+  }
+  if (rest) {
+    V mass = chunk_mass(e, s, int64(e, full), rest);
+    store(e, mass, element(e, e->f64, masses, int64(e, full)));
+    set(e, total, fadd(e, get(e, e->f64, total), mass));
+  }
+  V target = fmul(e, get(e, e->f64, total), fraction);
+
+  /* The chunk in which the sum passes the target, and the sum before it. */
+  V running = local_set(e, e->f64, float64(e, 0)), found = local_set(e, e->i64, int64(e, -1));
+  loop search = loop_begin(e, zero, int64(e, chunks), one);
+  branch open = if_begin(e, icmp(e, LLVMIntSLT, get(e, e->i64, found), zero));
+  V before = get(e, e->f64, running);
+  V after = fadd(e, before, load(e, e->f64, element(e, e->f64, masses, search.index)));
+  V passed = fcmp(e, LLVMRealOGT, after, target);
+  set(e, running, select_(e, passed, before, after));
+  set(e, found, select_(e, passed, search.index, int64(e, -1)));
+  if_end(e, &open);
+  loop_end(e, &search);
+
+  /* Inside the chunk; rounding may leave its last kept id below the target, which is then the one. */
+  V result = local_set(e, e->i64, zero), done = local_set(e, e->i1, LLVMConstInt(e->i1, 0, 0));
+  V first = mul(e, imax(e, get(e, e->i64, found), zero), int64(e, CHUNK));
+  V last = imin(e, add(e, first, int64(e, CHUNK)), int64(e, s->vocabulary));
+  loop each = loop_begin(e, first, last, one);
+  V mass = mass_of(e, s, load_f32(e, SLUICE_F32, s->logits, each.index, 1), s->threshold);
+  V wanted = and_(e, fcmp(e, LLVMRealOGT, mass, float32(e, 0)), LLVMBuildNot(e->builder, get(e, e->i1, done), ""));
+  branch kept = if_begin(e, wanted);
+  V sum = fadd(e, get(e, e->f64, running), widen(e, mass));
+  set(e, running, sum);
+  set(e, result, each.index);
+  set(e, done, fcmp(e, LLVMRealOGT, sum, target));
+  if_end(e, &kept);
+  loop_end(e, &each);
+  return get(e, e->i64, result);
+}
+
+static V field(emitter *e, T type, V row, size_t offset) {
+  return load(e, type, byte_offset(e, row, int64(e, (int64_t)offset)));
+}
+
+void family_sample(emitter *e, const kernel_spec *spec) {
+  sampler s = {.vocabulary = kernel_integer(spec, "vocabulary", &e->status)};
+  if (e->status) return;
+  if (s.vocabulary < 1 || s.vocabulary > 1 << 24) {
+    e->status = sluice_error(SLUICE_INTERNAL, "%s: a vocabulary of %lld: expected 1 to %d", spec->symbol,
+                             (long long)s.vocabulary, 1 << 24);
+    return;
+  }
+  kernel_begin(e, spec, SLUICE_SIZE_ROWS, 1, 1);
+  s.logits = element(e, e->f32, e->argument[0], mul(e, e->x, int64(e, s.vocabulary)));
+  V row = byte_offset(e, e->argument[1], mul(e, e->x, int64(e, sizeof(sluice_sampling_row))));
+  V temperature = field(e, e->f32, row, offsetof(sluice_sampling_row, temperature));
+  s.largest = find_largest(e, &s);
+  branch drawn = if_begin(e, fcmp(e, LLVMRealOGT, temperature, float32(e, 0)));
+
+  V scale = fdiv(e, float32(e, 1.4426950408889634), temperature);
+  s.scale = fmin_(e, scale, float32(e, 1e30)); /* finite, so that 0 times it is 0 */
+  s.least = local_set(e, e->i64, int64(e, INT32_MIN));
+  V top_k = to_i64(e, field(e, e->i32, row, offsetof(sluice_sampling_row, top_k)));
+  V limited = and_(e, icmp(e, LLVMIntSGT, top_k, int64(e, 0)), icmp(e, LLVMIntSLT, top_k, int64(e, s.vocabulary)));
+  branch by_count = if_begin(e, limited);
+  raise_least(e, &s, false, to_f32(e, top_k));
+  if_end(e, &by_count);
+  V top_p = field(e, e->f32, row, offsetof(sluice_sampling_row, top_p));
+  V partial = and_(e, fcmp(e, LLVMRealOGT, top_p, float32(e, 0)), fcmp(e, LLVMRealOLT, top_p, float32(e, 1)));
+  branch by_mass = if_begin(e, partial);
+  raise_least(e, &s, true, fmul(e, mass_from(e, &s, get(e, e->i64, s.least)), widen(e, top_p)));
+  if_end(e, &by_mass);
+  V position = to_i64(e, field(e, e->i32, row, offsetof(sluice_sampling_row, position)));
+  V seed = field(e, e->i64, row, offsetof(sluice_sampling_row, seed));
+  store_i32(e, draw(e, &s, uniform(e, seed, position)), e->argument[2], e->x);
+
+  if_else(e, &drawn);
+  store_i32(e, find_lowest(e, &s), e->argument[2], e->x);
+  if_end(e, &drawn);
+  kernel_end(e);
+}

@@ -1,0 +1,263 @@
+/* The host CPU as a device: code is an ELF shared object, memory is ordinary memory, a launch is a parallel loop. */
+#include "runtime/device.h"
+#include "sluice/memory.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* Parts that a launch is cut into for each thread. Many, because the workgroups of one launch can differ a lot: grids of
+ * grouped products are sized for the worst case, and the workgroups beyond the real tile count do nothing. */
+#define PARTS_PER_THREAD 64
+
+#define HUGE_PAGE ((uint64_t)2 << 20)
+
+typedef struct host_device {
+  sluice_device base;
+  unsigned level; /* of x86-64: 1 to 4; 0: another architecture */
+} host_device;
+
+struct sluice_loaded_code {
+  void *handle;
+  sluice_host_kernel **kernels; /* as in the plan */
+  char *workgroups;             /* one piece of `workgroup_stride` bytes for each thread */
+  uint64_t workgroup_stride;
+};
+
+static void host_close(sluice_device *device) {
+  sluice_threads_close(device->threads);
+  sluice_release(device);
+}
+
+static unsigned level_of_target(const char *target) {
+  static const char *const targets[] = {"host:x86-64", "host:x86-64-v2", "host:x86-64-v3", "host:x86-64-v4"};
+  for (unsigned i = 0; i < 4; i++)
+    if (strcmp(target, targets[i]) == 0) return i + 1;
+  return 0;
+}
+
+static unsigned level_of_machine(void) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("x86-64-v4")) return 4;
+  if (__builtin_cpu_supports("x86-64-v3")) return 3;
+  if (__builtin_cpu_supports("x86-64-v2")) return 2;
+  return 1;
+#else
+  return 0;
+#endif
+}
+
+static unsigned host_preference(const sluice_device *device, const char *target) {
+  unsigned level = level_of_target(target);
+  return level <= ((const host_device *)device)->level ? level : 0;
+}
+
+/* ---- Memory ---- */
+
+/* The number in the first line of `path`; UINT64_MAX when there is none ("max"). */
+static uint64_t read_number(const char *path) {
+  FILE *file = fopen(path, "re");
+  if (!file) return UINT64_MAX;
+  unsigned long long value;
+  int found = fscanf(file, "%llu", &value);
+  fclose(file);
+  return found == 1 ? value : UINT64_MAX;
+}
+
+static uint64_t control_group_available(const char *limit_path, const char *usage_path) {
+  uint64_t limit = read_number(limit_path), usage = read_number(usage_path);
+  if (limit == UINT64_MAX || usage == UINT64_MAX) return UINT64_MAX;
+  return limit > usage ? limit - usage : 0;
+}
+
+static uint64_t host_available(const sluice_device *device) {
+  (void)device;
+  uint64_t available = UINT64_MAX;
+  FILE *file = fopen("/proc/meminfo", "re");
+  if (file) {
+    char line[128];
+    unsigned long long kilobytes;
+    while (fgets(line, sizeof line, file))
+      if (sscanf(line, "MemAvailable: %llu kB", &kilobytes) == 1) available = (uint64_t)kilobytes * 1024;
+    fclose(file);
+  }
+  uint64_t group = control_group_available("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current");
+  uint64_t old_group = control_group_available("/sys/fs/cgroup/memory/memory.limit_in_bytes",
+                                               "/sys/fs/cgroup/memory/memory.usage_in_bytes");
+  if (group < available) available = group;
+  if (old_group < available) available = old_group;
+  return available;
+}
+
+static sluice_status *host_allocate(sluice_device *device, uint64_t bytes, void **out_memory) {
+  (void)device;
+  *out_memory = NULL;
+  if (bytes == 0) bytes = 64;
+  /* Weights are read from front to back at the speed of memory: without huge pages the TLB would be the limit. */
+  bool large = bytes >= 2 * HUGE_PAGE;
+  uint64_t alignment = large ? HUGE_PAGE : 64;
+  if (bytes > SIZE_MAX - alignment) return sluice_out_of_memory();
+  size_t rounded = (size_t)((bytes + alignment - 1) / alignment * alignment);
+  void *memory = sluice_allocate_aligned(alignment, rounded);
+  if (!memory) return sluice_out_of_memory();
+  if (large) (void)madvise(memory, rounded, MADV_HUGEPAGE); /* an offer; without it everything still works */
+  *out_memory = memory;
+  return NULL;
+}
+
+static void host_release(sluice_device *device, void *memory) {
+  (void)device;
+  sluice_release(memory);
+}
+
+static sluice_status *host_copy(sluice_device *device, void *to, const void *from, uint64_t bytes) {
+  (void)device;
+  if (bytes) memcpy(to, from, (size_t)bytes);
+  return NULL;
+}
+
+/* ---- Code ---- */
+
+static void host_unload(sluice_device *device, sluice_loaded_code *code) {
+  (void)device;
+  if (!code) return;
+  if (code->handle) dlclose(code->handle);
+  sluice_release(code->workgroups);
+  sluice_release(code->kernels);
+  sluice_release(code);
+}
+
+static sluice_status *write_all(int file, const char *data, size_t length) {
+  while (length) {
+    ssize_t written = write(file, data, length);
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return sluice_error(SLUICE_IO, "cannot copy the code to memory: %s", strerror(errno));
+    data += written;
+    length -= (size_t)written;
+  }
+  return NULL;
+}
+
+/* dlopen wants a file: an anonymous one in memory, which vanishes with the last use. */
+static sluice_status *open_library(const void *code, size_t length, void **out_handle) {
+  int file = memfd_create("sluice-code", MFD_CLOEXEC);
+  if (file < 0) return sluice_error(SLUICE_IO, "cannot create a file in memory for the code: %s", strerror(errno));
+  sluice_status *status = write_all(file, code, length);
+  if (!status) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", file);
+    *out_handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!*out_handle) {
+      const char *why = dlerror();
+      status = sluice_error(SLUICE_DEVICE, "cannot load the bundle's code: %s", why ? why : "unknown reason");
+    }
+  }
+  close(file);
+  return status;
+}
+
+static sluice_status *find_kernels(sluice_loaded_code *code, const sluice_plan *plan) {
+  for (uint32_t i = 0; i < plan->header->kernels.count; i++) {
+    const char *name = sluice_plan_string(plan, plan->kernels[i].name);
+    void *symbol = dlsym(code->handle, name);
+    if (!symbol) return sluice_error(SLUICE_INVALID, "the bundle's code lacks the kernel \"%s\" of its plan", name);
+    memcpy(&code->kernels[i], &symbol, sizeof symbol); /* C has no conversion from object to function pointers */
+  }
+  return NULL;
+}
+
+static sluice_status *host_load(sluice_device *device, const void *data, size_t length, const sluice_plan *plan,
+                                sluice_loaded_code **out_code) {
+  *out_code = NULL;
+  sluice_loaded_code *code = sluice_allocate(sizeof *code);
+  if (!code) return sluice_out_of_memory();
+  uint64_t stride = 64;
+  for (uint32_t i = 0; i < plan->header->kernels.count; i++)
+    if (plan->kernels[i].workgroup_bytes > stride) stride = plan->kernels[i].workgroup_bytes;
+  /* An odd number of cache lines apart, so that the threads' pieces do not compete for the same cache sets. */
+  code->workgroup_stride = (stride + 63) / 64 * 64;
+  if (code->workgroup_stride / 64 % 2 == 0) code->workgroup_stride += 64;
+  code->kernels = sluice_allocate_array(plan->header->kernels.count, sizeof *code->kernels);
+  code->workgroups = sluice_allocate_aligned(64, code->workgroup_stride * sluice_threads_count(device->threads));
+  sluice_status *status = NULL;
+  if (!code->kernels || !code->workgroups) status = sluice_out_of_memory();
+  if (!status) status = open_library(data, length, &code->handle);
+  if (!status) status = find_kernels(code, plan);
+  if (status) {
+    host_unload(device, code);
+    return status;
+  }
+  *out_code = code;
+  return NULL;
+}
+
+/* ---- Launches ---- */
+
+typedef struct host_launch_state {
+  sluice_loaded_code *code;
+  sluice_host_kernel *kernel;
+  void *const *arguments;
+  const int32_t *sizes;
+} host_launch_state;
+
+static void run_workgroups(void *user, unsigned thread, int64_t first, int64_t last) {
+  const host_launch_state *launch = user;
+  launch->kernel(launch->arguments, launch->sizes, first, last,
+                 launch->code->workgroups + thread * launch->code->workgroup_stride);
+}
+
+static sluice_status *host_launch(sluice_device *device, sluice_loaded_code *code, uint32_t kernel, void *const *arguments,
+                                  uint32_t argument_count, const int32_t *sizes, const uint64_t grid[2]) {
+  (void)argument_count;
+  uint64_t workgroups;
+  if (__builtin_mul_overflow(grid[0], grid[1], &workgroups) || workgroups > INT64_MAX / 2)
+    return sluice_error(SLUICE_INVALID, "a launch of %llu x %llu workgroups is too large", (unsigned long long)grid[0],
+                        (unsigned long long)grid[1]);
+  host_launch_state state = {code, code->kernels[kernel], arguments, sizes};
+  int64_t parts = (int64_t)sluice_threads_count(device->threads) * PARTS_PER_THREAD;
+  int64_t part = (int64_t)workgroups / parts;
+  sluice_threads_run(device->threads, (int64_t)workgroups, part ? part : 1, run_workgroups, &state);
+  return NULL;
+}
+
+static sluice_status *host_synchronize(sluice_device *device) {
+  (void)device;
+  return NULL;
+}
+
+static const sluice_device_driver host_driver = {
+    .close = host_close,
+    .preference = host_preference,
+    .available = host_available,
+    .allocate = host_allocate,
+    .release = host_release,
+    .copy_in = host_copy,
+    .copy_out = host_copy,
+    .load_code = host_load,
+    .unload_code = host_unload,
+    .launch = host_launch,
+    .synchronize = host_synchronize,
+};
+
+sluice_status *sluice_host_open(unsigned threads, sluice_device **out_device) {
+  *out_device = NULL;
+  host_device *device = sluice_allocate(sizeof *device);
+  if (!device) return sluice_out_of_memory();
+  device->base.driver = &host_driver;
+  device->base.host_memory = true;
+  device->level = level_of_machine();
+  static const char *const names[] = {"host", "host:x86-64", "host:x86-64-v2", "host:x86-64-v3", "host:x86-64-v4"};
+  snprintf(device->base.name, sizeof device->base.name, "%s", names[device->level]);
+  sluice_status *status = sluice_threads_create(threads, &device->base.threads);
+  if (status) {
+    sluice_release(device);
+    return status;
+  }
+  *out_device = &device->base;
+  return NULL;
+}

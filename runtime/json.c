@@ -1,0 +1,498 @@
+/* Recursive descent over the text, limited in depth. Values and strings live in an arena of the document: containers
+ * are built on a stack of pending values and copied to the arena when they close, so that arrays lie together. */
+#include "sluice/json.h"
+
+#include "sluice/memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <locale.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+typedef struct chunk { /* of the arena */
+  struct chunk *next;
+  size_t used, capacity;
+  max_align_t data[];
+} chunk;
+
+struct sluice_json_document {
+  char *file;
+  char *text;
+  size_t length;
+  chunk *chunks;
+  sluice_json_value root;
+};
+
+typedef struct parser {
+  sluice_json_document *document;
+  const char *text;
+  size_t length, at;
+  unsigned depth;
+  sluice_json_member *pending; /* members and elements of the containers that are still open */
+  size_t pending_count, pending_capacity;
+} parser;
+
+static void *arena_take(sluice_json_document *document, size_t bytes) {
+  bytes = (bytes + sizeof(max_align_t) - 1) / sizeof(max_align_t) * sizeof(max_align_t);
+  chunk *c = document->chunks;
+  if (!c || c->capacity - c->used < bytes) {
+    size_t capacity = bytes > 65536 ? bytes : 65536;
+    c = sluice_allocate(sizeof *c + capacity);
+    if (!c) return NULL;
+    c->capacity = capacity;
+    c->next = document->chunks;
+    document->chunks = c;
+  }
+  void *memory = (char *)c->data + c->used;
+  c->used += bytes;
+  return memory;
+}
+
+const char *sluice_json_kind_name(sluice_json_kind kind) {
+  static const char *const names[] = {"null", "a boolean", "a number", "a string", "an array", "an object"};
+  return names[kind];
+}
+
+sluice_status *sluice_json_error(const sluice_json_document *document, size_t offset, sluice_code code,
+                                 const char *format, ...) {
+  char message[1024];
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(message, sizeof message, format, arguments);
+  va_end(arguments);
+  if (offset > document->length) offset = document->length;
+  unsigned line = 1;
+  size_t start = 0, end = offset;
+  for (size_t i = 0; i < offset; i++)
+    if (document->text[i] == '\n') {
+      line++;
+      start = i + 1;
+    }
+  while (end < document->length && document->text[end] != '\n' && document->text[end] != '\r') end++;
+  return sluice_error_at(code, document->file, line, (unsigned)(offset - start) + 1, document->text + start,
+                         end - start, "%s", message);
+}
+
+#define PARSE_ERROR(p, offset, ...) sluice_json_error((p)->document, offset, SLUICE_INVALID, __VA_ARGS__)
+
+static void skip_space(parser *p) {
+  while (p->at < p->length &&
+         (p->text[p->at] == ' ' || p->text[p->at] == '\n' || p->text[p->at] == '\t' || p->text[p->at] == '\r'))
+    p->at++;
+}
+
+/* What stands at the parser's position, for messages. */
+static const char *found(const parser *p, char buffer[16]) {
+  if (p->at >= p->length) return "the end of the text";
+  unsigned char c = (unsigned char)p->text[p->at];
+  if (c > 32 && c < 127)
+    snprintf(buffer, 16, "'%c'", c);
+  else
+    snprintf(buffer, 16, "byte 0x%02x", c);
+  return buffer;
+}
+
+static int hex_digit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+/* Four hexadecimal digits at `at`, or -1. */
+static int32_t hex4(const parser *p, size_t at) {
+  int32_t value = 0;
+  if (p->length - at < 4) return -1;
+  for (size_t i = 0; i < 4; i++) {
+    int digit = hex_digit(p->text[at + i]);
+    if (digit < 0) return -1;
+    value = value * 16 + digit;
+  }
+  return value;
+}
+
+static size_t put_utf8(char *out, uint32_t c) {
+  if (c < 0x80) {
+    out[0] = (char)c;
+    return 1;
+  }
+  if (c < 0x800) {
+    out[0] = (char)(0xc0 | c >> 6);
+    out[1] = (char)(0x80 | (c & 63));
+    return 2;
+  }
+  if (c < 0x10000) {
+    out[0] = (char)(0xe0 | c >> 12);
+    out[1] = (char)(0x80 | (c >> 6 & 63));
+    out[2] = (char)(0x80 | (c & 63));
+    return 3;
+  }
+  out[0] = (char)(0xf0 | c >> 18);
+  out[1] = (char)(0x80 | (c >> 12 & 63));
+  out[2] = (char)(0x80 | (c >> 6 & 63));
+  out[3] = (char)(0x80 | (c & 63));
+  return 4;
+}
+
+/* Length of the valid UTF-8 sequence at `at` (RFC 3629: shortest form, no surrogates), 0 when there is none. */
+static size_t utf8_length(const parser *p, size_t at) {
+  const unsigned char *s = (const unsigned char *)p->text + at;
+  size_t left = p->length - at, n = s[0] < 0x80   ? 1
+                                    : s[0] < 0xc2 ? 0
+                                    : s[0] < 0xe0 ? 2
+                                    : s[0] < 0xf0 ? 3
+                                    : s[0] < 0xf5 ? 4
+                                                  : 0;
+  if (n == 0 || n > left) return 0;
+  for (size_t i = 1; i < n; i++)
+    if ((s[i] & 0xc0) != 0x80) return 0;
+  if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
+      (s[0] == 0xf4 && s[1] > 0x8f))
+    return 0;
+  return n;
+}
+
+/* An escape after its backslash; p->at is at the character after it. */
+static sluice_status *parse_escape(parser *p, char *out, size_t *length) {
+  static const char escapes[] = "\"\\/bfnrt", values[] = "\"\\/\b\f\n\r\t";
+  size_t start = p->at - 1;
+  char c = p->at < p->length ? p->text[p->at] : 0;
+  const char *known = c ? strchr(escapes, c) : NULL;
+  if (known) {
+    out[(*length)++] = values[known - escapes];
+    p->at++;
+    return NULL;
+  }
+  if (c != 'u')
+    return PARSE_ERROR(p, start,
+                       "unknown escape in a string; expected one of \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\uXXXX");
+  int32_t unit = hex4(p, p->at + 1);
+  if (unit < 0) return PARSE_ERROR(p, start, "\\u needs four hexadecimal digits");
+  p->at += 5;
+  uint32_t code = (uint32_t)unit;
+  if (unit >= 0xd800 && unit < 0xe000) {
+    int32_t low = -1;
+    if (unit < 0xdc00 && p->length - p->at >= 6 && p->text[p->at] == '\\' && p->text[p->at + 1] == 'u')
+      low = hex4(p, p->at + 2);
+    if (low < 0xdc00 || low >= 0xe000) return PARSE_ERROR(p, start, "unpaired surrogate in a string");
+    code = 0x10000 + (((uint32_t)unit - 0xd800) << 10) + ((uint32_t)low - 0xdc00);
+    p->at += 6;
+  }
+  *length += put_utf8(out + *length, code);
+  return NULL;
+}
+
+/* A string whose opening quote is at p->at. */
+static sluice_status *parse_string(parser *p, const char **out, size_t *out_length) {
+  size_t start = p->at++, end = p->at;
+  while (end < p->length && p->text[end] != '"') end += p->text[end] == '\\' ? 2 : 1;
+  if (end >= p->length) return PARSE_ERROR(p, start, "this string has no closing quote");
+  char *data = arena_take(p->document, end - p->at + 1); /* unescaping never lengthens */
+  if (!data) return sluice_out_of_memory();
+  size_t length = 0;
+  while (p->text[p->at] != '"') {
+    if (p->text[p->at] == '\\') {
+      p->at++;
+      SLUICE_TRY(parse_escape(p, data, &length));
+      continue;
+    }
+    if ((unsigned char)p->text[p->at] < 32) {
+      char buffer[16];
+      return PARSE_ERROR(p, p->at, "%s inside a string; control characters must be escaped", found(p, buffer));
+    }
+    size_t n = utf8_length(p, p->at);
+    if (n == 0) return PARSE_ERROR(p, p->at, "the text is not valid UTF-8");
+    memcpy(data + length, p->text + p->at, n);
+    length += n;
+    p->at += n;
+  }
+  p->at++;
+  data[length] = 0;
+  *out = data;
+  *out_length = length;
+  return NULL;
+}
+
+static bool is_digit(const parser *p, size_t at) {
+  return at < p->length && p->text[at] >= '0' && p->text[at] <= '9';
+}
+
+static sluice_status *parse_number(parser *p, sluice_json_value *value) {
+  size_t start = p->at, at = p->at;
+  bool integer = true;
+  if (p->text[at] == '-') at++;
+  if (!is_digit(p, at)) return PARSE_ERROR(p, start, "a number needs a digit here");
+  if (p->text[at] == '0' && is_digit(p, at + 1)) return PARSE_ERROR(p, start, "a number must not start with 0");
+  while (is_digit(p, at)) at++;
+  if (at < p->length && p->text[at] == '.') {
+    integer = false;
+    if (!is_digit(p, ++at)) return PARSE_ERROR(p, start, "a number needs a digit after the point");
+    while (is_digit(p, at)) at++;
+  }
+  if (at < p->length && (p->text[at] == 'e' || p->text[at] == 'E')) {
+    integer = false;
+    at++;
+    if (at < p->length && (p->text[at] == '+' || p->text[at] == '-')) at++;
+    if (!is_digit(p, at)) return PARSE_ERROR(p, start, "a number needs a digit in its exponent");
+    while (is_digit(p, at)) at++;
+  }
+  /* The text is terminated, and strtod stops where this grammar does; the C locale has a point. */
+  static locale_t c_locale;
+  locale_t locale = __atomic_load_n(&c_locale, __ATOMIC_ACQUIRE);
+  if (!locale) {
+    locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    if (!locale) return sluice_out_of_memory();
+    locale_t expected = (locale_t)0;
+    if (!__atomic_compare_exchange_n(&c_locale, &expected, locale, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+      freelocale(locale);
+      locale = expected;
+    }
+  }
+  value->kind = SLUICE_JSON_NUMBER;
+  value->number = strtod_l(p->text + start, NULL, locale);
+  if (isinf(value->number)) return PARSE_ERROR(p, start, "this number is too large for a double");
+  if (integer) {
+    errno = 0;
+    value->integer = strtoll(p->text + start, NULL, 10);
+    value->is_integer = errno == 0;
+    if (errno) value->integer = 0;
+  }
+  p->at = at;
+  return NULL;
+}
+
+static sluice_status *push(parser *p, const sluice_json_member *member) {
+  if (p->pending_count == p->pending_capacity) {
+    size_t capacity = p->pending_capacity ? p->pending_capacity * 2 : 64;
+    sluice_json_member *grown = sluice_reallocate_array(p->pending, capacity, sizeof *grown);
+    if (!grown) return sluice_out_of_memory();
+    p->pending = grown;
+    p->pending_capacity = capacity;
+  }
+  p->pending[p->pending_count++] = *member;
+  return NULL;
+}
+
+static int compare_keys(const void *a, const void *b) {
+  const sluice_json_member *x = *(const sluice_json_member *const *)a, *y = *(const sluice_json_member *const *)b;
+  size_t length = x->key_length < y->key_length ? x->key_length : y->key_length;
+  int order = memcmp(x->key, y->key, length);
+  if (order) return order;
+  if (x->key_length != y->key_length) return x->key_length < y->key_length ? -1 : 1;
+  return x->key_offset < y->key_offset ? -1 : x->key_offset > y->key_offset;
+}
+
+/* Refuses an object in which a key occurs twice; the error is at the second of the first such pair in sorted order. */
+static sluice_status *check_duplicates(parser *p, const sluice_json_member *members, size_t count) {
+  if (count < 2) return NULL;
+  const sluice_json_member **sorted = sluice_allocate_array(count, sizeof *sorted);
+  if (!sorted) return sluice_out_of_memory();
+  for (size_t i = 0; i < count; i++) sorted[i] = &members[i];
+  qsort(sorted, count, sizeof *sorted, compare_keys);
+  sluice_status *status = NULL;
+  for (size_t i = 1; i < count && !status; i++)
+    if (sorted[i]->key_length == sorted[i - 1]->key_length &&
+        memcmp(sorted[i]->key, sorted[i - 1]->key, sorted[i]->key_length) == 0)
+      status = PARSE_ERROR(p, sorted[i]->key_offset, "the key \"%.200s\" stands twice in this object", sorted[i]->key);
+  sluice_release(sorted);
+  return status;
+}
+
+static sluice_status *parse_value(parser *p, sluice_json_value *value);
+
+/* An array or object whose bracket is at p->at; its elements are pushed, then moved to the arena. */
+static sluice_status *parse_container(parser *p, sluice_json_value *value, bool object) {
+  char close = object ? '}' : ']', buffer[16];
+  size_t start = p->at++, first = p->pending_count;
+  if (++p->depth > SLUICE_JSON_MAX_DEPTH)
+    return PARSE_ERROR(p, start, "more than %d levels of nesting", SLUICE_JSON_MAX_DEPTH);
+  skip_space(p);
+  bool more = !(p->at < p->length && p->text[p->at] == close);
+  if (!more) p->at++;
+  while (more) {
+    sluice_json_member member = {0};
+    skip_space(p);
+    if (object) {
+      member.key_offset = p->at;
+      if (p->at >= p->length || p->text[p->at] != '"')
+        return PARSE_ERROR(p, p->at, "found %s, expected a key in quotes", found(p, buffer));
+      SLUICE_TRY(parse_string(p, &member.key, &member.key_length));
+      skip_space(p);
+      if (p->at >= p->length || p->text[p->at] != ':')
+        return PARSE_ERROR(p, p->at, "found %s, expected ':' after the key \"%.100s\"", found(p, buffer), member.key);
+      p->at++;
+    }
+    SLUICE_TRY(parse_value(p, &member.value));
+    SLUICE_TRY(push(p, &member));
+    skip_space(p);
+    more = p->at < p->length && p->text[p->at] == ',';
+    if (!more && (p->at >= p->length || p->text[p->at] != close))
+      return PARSE_ERROR(p, p->at, "found %s, expected ',' or '%c'", found(p, buffer), close);
+    p->at++;
+  }
+  p->depth--;
+  size_t count = p->pending_count - first;
+  value->kind = object ? SLUICE_JSON_OBJECT : SLUICE_JSON_ARRAY;
+  value->length = count;
+  p->pending_count = first;
+  if (object) {
+    sluice_json_member *members = arena_take(p->document, count * sizeof *members);
+    if (!members) return sluice_out_of_memory();
+    if (count) memcpy(members, p->pending + first, count * sizeof *members);
+    value->members = members;
+    return check_duplicates(p, members, count);
+  }
+  sluice_json_value *items = arena_take(p->document, count * sizeof *items);
+  if (!items) return sluice_out_of_memory();
+  for (size_t i = 0; i < count; i++) items[i] = p->pending[first + i].value;
+  value->items = items;
+  return NULL;
+}
+
+static bool parse_word(parser *p, const char *word) {
+  size_t length = strlen(word);
+  if (p->length - p->at < length || memcmp(p->text + p->at, word, length) != 0) return false;
+  p->at += length;
+  return true;
+}
+
+static sluice_status *parse_value(parser *p, sluice_json_value *value) {
+  char buffer[16];
+  skip_space(p);
+  *value = (sluice_json_value){.offset = p->at};
+  char c = p->at < p->length ? p->text[p->at] : 0;
+  if (c == '{' || c == '[') return parse_container(p, value, c == '{');
+  if (c == '"') {
+    value->kind = SLUICE_JSON_STRING;
+    return parse_string(p, &value->string, &value->length);
+  }
+  if (c == '-' || (c >= '0' && c <= '9')) return parse_number(p, value);
+  if (parse_word(p, "null")) return NULL;
+  value->kind = SLUICE_JSON_BOOL;
+  value->boolean = c == 't';
+  if (parse_word(p, "true") || parse_word(p, "false")) return NULL;
+  return PARSE_ERROR(p, p->at, "found %s, expected a value", found(p, buffer));
+}
+
+static sluice_status *parse_document(sluice_json_document *document) {
+  parser p = {.document = document, .text = document->text, .length = document->length};
+  char buffer[16];
+  sluice_status *status = NULL;
+  if (p.length >= 3 && memcmp(p.text, "\xef\xbb\xbf", 3) == 0)
+    status = PARSE_ERROR(&p, 0, "the text starts with a byte order mark, which JSON does not allow");
+  if (!status) status = parse_value(&p, &document->root);
+  if (!status) {
+    skip_space(&p);
+    if (p.at < p.length) status = PARSE_ERROR(&p, p.at, "found %s after the end of the value", found(&p, buffer));
+  }
+  sluice_release(p.pending);
+  return status;
+}
+
+/* Takes `text`, which has a terminator at `length`. */
+static sluice_status *parse_owned(char *text, size_t length, const char *file, sluice_json_document **out_document) {
+  sluice_json_document *document = sluice_allocate(sizeof *document);
+  char *name = sluice_copy_string(file, strlen(file));
+  if (!document || !name) {
+    sluice_release(document);
+    sluice_release(name);
+    sluice_release(text);
+    return sluice_out_of_memory();
+  }
+  document->file = name;
+  document->text = text;
+  document->length = length;
+  sluice_status *status = parse_document(document);
+  if (status) {
+    sluice_json_free(document);
+    return status;
+  }
+  *out_document = document;
+  return NULL;
+}
+
+sluice_status *sluice_json_parse(const char *text, size_t length, const char *file,
+                                 sluice_json_document **out_document) {
+  *out_document = NULL;
+  if (length > SLUICE_JSON_MAX_BYTES)
+    return sluice_error(SLUICE_INVALID, "%s: %zu bytes are more than the %zu that are accepted", file, length,
+                        SLUICE_JSON_MAX_BYTES);
+  char *copy = sluice_copy_string(text, length);
+  if (!copy) return sluice_out_of_memory();
+  return parse_owned(copy, length, file, out_document);
+}
+
+sluice_status *sluice_json_parse_file(const char *path, sluice_json_document **out_document) {
+  *out_document = NULL;
+  int file = open(path, O_RDONLY | O_CLOEXEC);
+  struct stat info;
+  if (file < 0) return sluice_error(errno == ENOENT ? SLUICE_NOT_FOUND : SLUICE_IO, "%s: %s", path, strerror(errno));
+  sluice_status *status = NULL;
+  if (fstat(file, &info))
+    status = sluice_error(SLUICE_IO, "%s: %s", path, strerror(errno));
+  else if (!S_ISREG(info.st_mode))
+    status = sluice_error(SLUICE_INVALID, "%s: not a regular file", path);
+  else if ((uint64_t)info.st_size > SLUICE_JSON_MAX_BYTES)
+    status = sluice_error(SLUICE_INVALID, "%s: %lld bytes are more than the %zu that are accepted", path,
+                          (long long)info.st_size, SLUICE_JSON_MAX_BYTES);
+  size_t length = status ? 0 : (size_t)info.st_size, done = 0;
+  char *text = status ? NULL : sluice_allocate(length + 1);
+  if (!status && !text) status = sluice_out_of_memory();
+  while (!status && done < length) {
+    ssize_t n = read(file, text + done, length - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0)
+      status = sluice_error(SLUICE_IO, "%s: %s", path, strerror(errno));
+    else if (n == 0)
+      length = done; /* it has become shorter */
+    else
+      done += (size_t)n;
+  }
+  close(file);
+  if (status) {
+    sluice_release(text);
+    return status;
+  }
+  text[length] = 0;
+  return parse_owned(text, length, path, out_document);
+}
+
+const sluice_json_value *sluice_json_root(const sluice_json_document *document) {
+  return &document->root;
+}
+
+const char *sluice_json_file(const sluice_json_document *document) {
+  return document->file;
+}
+
+void sluice_json_free(sluice_json_document *document) {
+  if (!document) return;
+  while (document->chunks) {
+    chunk *next = document->chunks->next;
+    sluice_release(document->chunks);
+    document->chunks = next;
+  }
+  sluice_release(document->text);
+  sluice_release(document->file);
+  sluice_release(document);
+}
+
+const sluice_json_member *sluice_json_member_of(const sluice_json_value *object, const char *key) {
+  if (!object || object->kind != SLUICE_JSON_OBJECT) return NULL;
+  size_t length = strlen(key);
+  for (size_t i = 0; i < object->length; i++)
+    if (object->members[i].key_length == length && memcmp(object->members[i].key, key, length) == 0)
+      return &object->members[i];
+  return NULL;
+}
+
+const sluice_json_value *sluice_json_get(const sluice_json_value *object, const char *key) {
+  const sluice_json_member *member = sluice_json_member_of(object, key);
+  return member ? &member->value : NULL;
+}
