@@ -189,6 +189,14 @@ sluice_status *ir_take_error(ir_context *context, sluice_code code, const char *
   return status;
 }
 
+bool ir_has_error(const ir_context *context) {
+  return context->has_error;
+}
+
+void ir_note_out_of_memory(ir_context *context) {
+  context->has_error = context->out_of_memory = true;
+}
+
 sluice_status *ir_parse(ir_context *context, const char *text, size_t length, const char *file,
                         MlirModule *out_module) {
   char *text_copy = sluice_copy_string(text, length);

@@ -25,6 +25,10 @@ MlirContext ir_mlir(const ir_context *context);
  */
 SLUICE_MUST_USE sluice_status *ir_take_error(ir_context *context, sluice_code code, const char *fallback);
 
+bool ir_has_error(const ir_context *context); /* an error waits to be taken */
+/* Records that memory was short where no status can be returned: the next ir_verify fails with it. */
+void ir_note_out_of_memory(ir_context *context);
+
 /* Parses a module from text and verifies it (MLIR's verifier, then ours). */
 SLUICE_MUST_USE sluice_status *ir_parse(ir_context *context, const char *text, size_t length, const char *file,
                                         MlirModule *out_module);
@@ -47,6 +51,7 @@ typedef struct ir_attribute {
   MlirAttribute value;
 } ir_attribute;
 
+/* ir_integers and ir_strings give an empty array when memory is short; the next ir_verify or pass then fails. */
 MlirAttribute ir_integer(ir_context *context, int64_t value); /* i64 */
 MlirAttribute ir_float(ir_context *context, double value);    /* f64 */
 MlirAttribute ir_string(ir_context *context, const char *text);

@@ -28,6 +28,7 @@ typedef struct sluice_device_driver {
   void (*release)(sluice_device *device, void *memory); /* NULL is allowed */
   sluice_status *(*copy_in)(sluice_device *device, void *device_memory, const void *host_memory, uint64_t bytes);
   sluice_status *(*copy_out)(sluice_device *device, void *host_memory, const void *device_memory, uint64_t bytes);
+  sluice_status *(*copy)(sluice_device *device, void *to, const void *from, uint64_t bytes); /* within the device */
 
   /* Loads a code object and looks up every kernel of `plan`. */
   sluice_status *(*load_code)(sluice_device *device, const void *code, size_t length, const sluice_plan *plan,

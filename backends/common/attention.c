@@ -1,26 +1,26 @@
-/* Softmax attention over the paged cache (m3.md 2.9): families attention (all keys), block_attention (a list of blocks for each
- * token) and select_attention (index_select, then block_attention).
+/* Softmax attention over the paged cache (m3.md 2.9): families attention (all keys), block_attention (a list of blocks
+ * for each token) and select_attention (index_select, then block_attention).
  *
- * A workgroup is a query tile and a kv head. Its rows are the query heads of that group for the tokens of the tile, token after
- * token: row = token * group + head in group. Rows are taken in chunks of whole tokens that keep queries, scores and
- * outputs in the nearest caches. A chunk goes over pages of keys; on each page
- *     S = Q K, masked;   P = exp2(S - m), m the largest score so far;   O = O * exp2(old m - m) + P V;   l likewise
- * and at the end O / l is rounded once (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"; tiled
- * over keys by Dao et al. 2022, "FlashAttention"). scale * log2(e) is part of Q, so that exp2 serves as exp.
+ * A workgroup is a query tile and a kv head. Its rows are the query heads of that group for the tokens of the tile,
+ * token after token: row = token * group + head in group. Rows are taken in chunks of whole tokens that keep queries,
+ * scores and outputs in the nearest caches. A chunk goes over pages of keys; on each page S = Q K, masked;   P = exp2(S
+ * - m), m the largest score so far;   O = O * exp2(old m - m) + P V;   l likewise and at the end O / l is rounded once
+ * (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"; tiled over keys by Dao et al. 2022,
+ * "FlashAttention"). scale * log2(e) is part of Q, so that exp2 serves as exp.
  *
- * Lists of blocks go the same way: the lists of a chunk's tokens are walked together in ascending order, and neighbouring
- * tokens that chose the same block are taken in one product.
+ * Lists of blocks go the same way: the lists of a chunk's tokens are walked together in ascending order, and
+ * neighbouring tokens that chose the same block are taken in one product.
  *
- * Keys beyond the sequence may be NaN. Scores of keys that a row does not see are overwritten with -inf; values are read only up
- * to the last key that some row sees, and those have all been written.
+ * Keys beyond the sequence may be NaN. Scores of keys that a row does not see are overwritten with -inf; values are
+ * read only up to the last key that some row sees, and those have all been written.
  */
 #include "backends/common/attention.h"
 #include "backends/common/families.h"
 
 #include <math.h>
 
-/* Rows of a chunk: enough for full register blocks and few enough for the first-level cache. */
-enum { CHUNK_ROWS = 32 };
+/* Rows of a chunk: enough for full register blocks, few enough that queries, scores and outputs stay close. */
+enum { CHUNK_ROWS = 48 };
 
 /* Stands for "no score yet". Finite, so that differences with it are never NaN, and below every score that matters. */
 static const double NO_SCORE = -1e30;
@@ -37,12 +37,12 @@ typedef struct attention_sizes {
 
 /* Workgroup memory of a chunk. */
 typedef struct chunk_memory {
-  V queries;  /* f32 [rows][head_dim] */
-  V scores;   /* f32 [rows][padded page] */
-  V outputs;  /* f32 [rows][padded head_dim] */
-  V maxima;   /* f32 [rows] */
-  V sums;     /* f32 [rows] */
-  V cursors;  /* i32 [tokens]: place in the token's list of blocks */
+  V queries; /* f32 [rows][head_dim] */
+  V scores;  /* f32 [rows][padded page] */
+  V outputs; /* f32 [rows][padded head_dim] */
+  V maxima;  /* f32 [rows] */
+  V sums;    /* f32 [rows] */
+  V cursors; /* i32 [tokens]: place in the token's list of blocks */
 } chunk_memory;
 
 static bool attention_read(emitter *e, const kernel_spec *spec, attention_sizes *s) {
@@ -56,12 +56,13 @@ static bool attention_read(emitter *e, const kernel_spec *spec, attention_sizes 
   s->scale = kernel_float(spec, "scale", &e->status);
   s->dtype = kernel_dtype(spec, "dtype", &e->status);
   if (e->status) return false;
-  if (s->heads < 1 || s->kv_heads < 1 || s->heads % s->kv_heads || s->head_dim < 1 || s->page < 1 || s->query_tile < 1) {
-    e->status = sluice_error(SLUICE_INTERNAL,
-                             "%s: %lld heads over %lld kv heads of %lld, pages of %lld tokens: expected positive sizes and whole "
-                             "groups of heads",
-                             spec->symbol, (long long)s->heads, (long long)s->kv_heads, (long long)s->head_dim,
-                             (long long)s->page);
+  if (s->heads < 1 || s->kv_heads < 1 || s->heads % s->kv_heads || s->head_dim < 1 || s->page < 1 ||
+      s->query_tile < 1) {
+    e->status = sluice_error(
+        SLUICE_INTERNAL,
+        "%s: %lld heads over %lld kv heads of %lld, pages of %lld tokens: expected positive sizes and whole "
+        "groups of heads",
+        spec->symbol, (long long)s->heads, (long long)s->kv_heads, (long long)s->head_dim, (long long)s->page);
     return false;
   }
   s->group = s->heads / s->kv_heads;
@@ -86,9 +87,7 @@ static chunk_memory take_memory(emitter *e, const attention_sizes *s) {
 
 typedef struct softmax_row {
   V scores;  /* the row */
-  V visible; /* keys of the page that the row sees, i64, may be negative or beyond the page */
-  V maximum; /* f32, of all pages up to this one */
-  V slot;    /* local vector: maxima, or sums */
+  V visible; /* keys of the page that the row sees, i64 */
 } softmax_row;
 
 static V masked(emitter *e, const softmax_row *row, V column, unsigned width) {
@@ -136,42 +135,42 @@ static void softmax_update(emitter *e, const attention_sizes *s, const chunk_mem
 }
 
 /* One page for `count` tokens of the chunk from token `first` on; `position` is that of token `first`. */
-static void attend_page(emitter *e, const attention_sizes *s, const chunk_memory *m, V page_pointer, V page_index, V kv_head,
-                        V first, V count, V position) {
+static void attend_page(emitter *e, const attention_sizes *s, const chunk_memory *m, V page_pointer, V page_index,
+                        V kv_head, V first, V count, V position) {
   V first_row = mul(e, first, int64(e, s->group)), rows = mul(e, count, int64(e, s->group));
   V plane = mul(e, kv_head, int64(e, s->head_dim * s->page));
-  V before = sub(e, position, mul(e, page_index, int64(e, s->page))); /* keys of the page before the first token's own */
-  rows_multiply(e, &(rows_product){
-                       .from = element(e, e->f32, m->queries, mul(e, first_row, int64(e, s->head_dim))),
-                       .from_stride = s->head_dim,
-                       .to = element(e, e->f32, m->scores, mul(e, first_row, int64(e, padded_row(s->page)))),
-                       .rows = rows,
-                       .depth = int64(e, s->head_dim),
-                       .max_depth = s->head_dim,
-                       .matrix = element_of(e, s->dtype, page_pointer, plane),
-                       .dtype = s->dtype,
-                       .columns = s->page});
+  V before =
+      sub(e, position, mul(e, page_index, int64(e, s->page))); /* keys of the page before the first token's own */
+  rows_multiply(e,
+                &(rows_product){.from = element(e, e->f32, m->queries, mul(e, first_row, int64(e, s->head_dim))),
+                                .from_stride = s->head_dim,
+                                .to = element(e, e->f32, m->scores, mul(e, first_row, int64(e, padded_row(s->page)))),
+                                .rows = rows,
+                                .depth = int64(e, s->head_dim),
+                                .max_depth = s->head_dim,
+                                .matrix = element_of(e, s->dtype, page_pointer, plane),
+                                .dtype = s->dtype,
+                                .columns = s->page});
   loop token = loop_begin(e, int64(e, 0), count, int64(e, 1));
   V visible = add(e, before, add(e, token.index, int64(e, 1)));
   V token_row = add(e, first_row, mul(e, token.index, int64(e, s->group)));
   loop head = loop_begin(e, int64(e, 0), int64(e, s->group), int64(e, 1));
   V row = add(e, token_row, head.index);
-  V lowest = int64(e, 0);
-  softmax_update(e, s, m, row, imax(e, imin(e, visible, int64(e, s->page)), lowest));
+  softmax_update(e, s, m, row, imax(e, imin(e, visible, int64(e, s->page)), int64(e, 0)));
   loop_end(e, &head);
   loop_end(e, &token);
   V values = byte_offset(e, page_pointer, int64(e, s->value_offset));
-  rows_multiply(e, &(rows_product){
-                       .from = element(e, e->f32, m->scores, mul(e, first_row, int64(e, padded_row(s->page)))),
-                       .from_stride = padded_row(s->page),
-                       .to = element(e, e->f32, m->outputs, mul(e, first_row, int64(e, padded_row(s->head_dim)))),
-                       .rows = rows,
-                       .depth = imin(e, add(e, before, count), int64(e, s->page)),
-                       .max_depth = s->page,
-                       .matrix = element_of(e, s->dtype, values, plane),
-                       .dtype = s->dtype,
-                       .columns = s->head_dim,
-                       .accumulate = true});
+  rows_multiply(
+      e, &(rows_product){.from = element(e, e->f32, m->scores, mul(e, first_row, int64(e, padded_row(s->page)))),
+                         .from_stride = padded_row(s->page),
+                         .to = element(e, e->f32, m->outputs, mul(e, first_row, int64(e, padded_row(s->head_dim)))),
+                         .rows = rows,
+                         .depth = imin(e, add(e, before, count), int64(e, s->page)),
+                         .max_depth = s->page,
+                         .matrix = element_of(e, s->dtype, values, plane),
+                         .dtype = s->dtype,
+                         .columns = s->head_dim,
+                         .accumulate = true});
 }
 
 /* ---- a chunk ---- */
@@ -234,12 +233,12 @@ static void chunk_close(emitter *e, const attention_sizes *s, const chunk_memory
 }
 
 /* All pages up to that of the chunk's last token. */
-static void attend_all(emitter *e, const attention_sizes *s, const chunk_memory *m, const query_tile *tile, const chunk *c,
-                       V kv_head, V cache) {
+static void attend_all(emitter *e, const attention_sizes *s, const chunk_memory *m, const query_tile *tile,
+                       const chunk *c, V kv_head, V cache) {
   V keys = add(e, c->position, c->count);
   loop page = loop_begin(e, int64(e, 0), ceil_div(e, keys, s->page), int64(e, 1));
-  attend_page(e, s, m, cache_page(e, tile, cache, page.index, s->page_bytes), page.index, kv_head, int64(e, 0), c->count,
-              c->position);
+  attend_page(e, s, m, cache_page(e, tile, cache, page.index, s->page_bytes), page.index, kv_head, int64(e, 0),
+              c->count, c->position);
   loop_end(e, &page);
 }
 
@@ -253,8 +252,8 @@ static V next_block(emitter *e, const attention_sizes *s, const chunk_memory *m,
 }
 
 /* The blocks of the tokens' lists, lowest first. */
-static void attend_lists(emitter *e, const attention_sizes *s, const chunk_memory *m, const query_tile *tile, const chunk *c,
-                         V kv_head, V cache, V blocks) {
+static void attend_lists(emitter *e, const attention_sizes *s, const chunk_memory *m, const query_tile *tile,
+                         const chunk *c, V kv_head, V cache, V blocks) {
   V list_stride = int64(e, s->kv_heads * s->k);
   V first_list = add(e, mul(e, c->token, int64(e, s->kv_heads)), kv_head);
   V lists = element(e, e->i32, blocks, mul(e, first_list, int64(e, s->k)));

@@ -1,6 +1,7 @@
 /* What the attention and the index families share: query tiles, the paged cache, and the selection of blocks.
  *
- * A workgroup of these families is one lane, as on the host: targets with more lanes have emitters of their own for them.
+ * A workgroup of these families is one lane, as on the host: targets with more lanes have emitters of their own for
+ * them.
  */
 #ifndef BACKENDS_COMMON_ATTENTION_H
 #define BACKENDS_COMMON_ATTENTION_H
@@ -39,8 +40,8 @@ typedef struct rows_copy {
 void rows_to_f32(emitter *e, const rows_copy *copy, V rows);
 
 /* to = from * matrix, or to += from * matrix. `from` has f32 rows of `depth` elements, `from_stride` apart, `to` rows
- * padded_row(columns) apart; the matrix lies in a cache page, its rows of `columns` elements one after another. Takes workgroup
- * memory where `columns` is no multiple of the vector length, and never reads beyond the matrix. */
+ * padded_row(columns) apart; the matrix lies in a cache page, its rows of `columns` elements one after another. Takes
+ * workgroup memory where `columns` is no multiple of the vector length, and never reads beyond the matrix. */
 typedef struct rows_product {
   V from, to;
   int64_t from_stride;
@@ -62,12 +63,12 @@ typedef struct index_selection {
   sluice_dtype dtype;
 } index_selection;
 
-/* Reads all but heads and dim, whose names differ between families, and checks them. False with e->status set when they make
- * no sense. */
+/* Reads all but heads and dim, whose names differ between families, and checks them. False with e->status set when they
+ * make no sense. */
 bool index_selection_read(emitter *e, const kernel_spec *spec, index_selection *selection);
 
-/* Selects blocks for all tokens of `tile` and index head `head` (i64), from the queries `iq` ([T][heads][dim]), and writes
- * their lists to `blocks` (i32 [T][heads][k]): m3.md 2.7 and 2.8. Takes workgroup memory. */
+/* Selects blocks for all tokens of `tile` and index head `head` (i64), from the queries `iq` ([T][heads][dim]), and
+ * writes their lists to `blocks` (i32 [T][heads][k]): m3.md 2.7 and 2.8. Takes workgroup memory. */
 void index_selection_emit(emitter *e, const index_selection *selection, const query_tile *tile, V head, V iq, V cache,
                           V blocks);
 

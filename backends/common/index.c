@@ -1,5 +1,5 @@
-/* The index branch of sparse attention: which blocks of keys a token attends to (m3.md 2.7 and 2.8). Families index_score,
- * block_max, topk_blocks, and index_select, which is the three of them without token scores in memory. */
+/* The index branch of sparse attention: which blocks of keys a token attends to (m3.md 2.7 and 2.8). Families
+ * index_score, block_max, topk_blocks, and index_select, which is the three of them without token scores in memory. */
 #include "backends/common/attention.h"
 #include "backends/common/families.h"
 #include "backends/common/tile.h"
@@ -41,7 +41,9 @@ void span_loop(emitter *e, V from, V to, row_body *body, void *user) {
   loop_end(e, &rest);
 }
 
-int64_t padded_row(int64_t width) { return (width + 15) / 16 * 16; }
+int64_t padded_row(int64_t width) {
+  return (width + 15) / 16 * 16;
+}
 
 static void copy_body(emitter *e, V offset, unsigned vector, void *user) {
   const rows_copy *row = user;
@@ -127,9 +129,10 @@ static V span_maximum(emitter *e, V from, V count) {
 
 /* ---- the choice among block scores ---- */
 
-/* Finds the largest score below `limit` in the order (score descending, then lower id; NaN lowest). A score and its block id
- * become one integer that has this order: the float's bits made monotonic, then the complement of the id. As no two of them
- * are equal, the next choice is the largest one below the last choice, and nothing needs to be marked as taken. */
+/* Finds the largest score below `limit` in the order (score descending, then lower id; NaN lowest). A score and its
+ * block id become one integer that has this order: the float's bits made monotonic, then the complement of the id. As
+ * no two of them are equal, the next choice is the largest one below the last choice, and nothing needs to be marked as
+ * taken. */
 typedef struct search {
   V scores; /* f32, by block id */
   V limit;  /* i64 */
@@ -204,11 +207,11 @@ typedef struct choice {
   V initial;    /* ids [0, initial) are forced */
   V candidates; /* ids [initial, candidates) compete for `free` places */
   V free;
-  V recent;     /* ids [candidates, candidates + recent) are forced */
+  V recent; /* ids [candidates, candidates + recent) are forced */
 } choice;
 
-/* m3.md 2.8: forced blocks count against k; when they exceed it, the first blocks come before the recent ones, and lower ids
- * before higher ones. `visible` is the number of blocks that the token sees. */
+/* m3.md 2.8: forced blocks count against k; when they exceed it, the first blocks come before the recent ones, and
+ * lower ids before higher ones. `visible` is the number of blocks that the token sees. */
 static choice choose_forced(emitter *e, V visible, int64_t k, int64_t init, int64_t local_blocks) {
   V places = int64(e, k);
   choice c;
@@ -262,8 +265,8 @@ static bool sizes_positive(emitter *e, const kernel_spec *spec, int64_t a, int64
 }
 
 typedef struct mask_row {
-  V from, to;   /* f32 */
-  V visible;    /* columns below it stay, the others become -inf */
+  V from, to; /* f32 */
+  V visible;  /* columns below it stay, the others become -inf */
 } mask_row;
 
 static void mask_body(emitter *e, V offset, unsigned vector, void *user) {
@@ -299,8 +302,7 @@ void family_index_score(emitter *e, const kernel_spec *spec) {
   V rows = imin(e, sub(e, tile.count, some.index), int64(e, SCORE_ROWS));
   V token = add(e, tile.first, some.index);
   V position = add(e, tile.position, some.index);
-  V from = element_of(e, dtype, e->argument[0],
-                      mul(e, add(e, mul(e, token, int64(e, heads)), e->y), int64(e, dim)));
+  V from = element_of(e, dtype, e->argument[0], mul(e, add(e, mul(e, token, int64(e, heads)), e->y), int64(e, dim)));
   rows_copy copy = {.from = from,
                     .to = queries,
                     .dtype = dtype,
@@ -355,7 +357,8 @@ void family_block_max(emitter *e, const kernel_spec *spec) {
   loop each = loop_begin(e, int64(e, 0), pages, int64(e, 1));
   V start = mul(e, each.index, int64(e, block));
   V count = imin(e, sub(e, keys, start), int64(e, block));
-  store_f32(e, SLUICE_F32, span_maximum(e, element(e, e->f32, from, start), imax(e, count, int64(e, 0))), to, each.index);
+  store_f32(e, SLUICE_F32, span_maximum(e, element(e, e->f32, from, start), imax(e, count, int64(e, 0))), to,
+            each.index);
   loop_end(e, &each);
   kernel_end(e);
 }
@@ -412,8 +415,8 @@ void index_selection_emit(emitter *e, const index_selection *selection, const qu
                     .scale = 1.0};
   rows_to_f32(e, &copy, tile->count);
   loop pages = loop_begin(e, int64(e, 0), seen, int64(e, 1));
-  V keys = byte_offset(e, cache_page(e, tile, cache, pages.index, selection->page_bytes),
-                       int64(e, selection->index_offset));
+  V keys =
+      byte_offset(e, cache_page(e, tile, cache, pages.index, selection->page_bytes), int64(e, selection->index_offset));
   rows_multiply(e, &(rows_product){.from = queries,
                                    .from_stride = dim,
                                    .to = products,
@@ -433,10 +436,10 @@ void index_selection_emit(emitter *e, const index_selection *selection, const qu
   if_end(e, &scored);
 
   loop token = loop_begin(e, int64(e, 0), tile->count, int64(e, 1));
-  V out = element(e, e->i32, blocks,
-                  mul(e, add(e, first_row, mul(e, token.index, int64(e, heads))), int64(e, k)));
+  V out = element(e, e->i32, blocks, mul(e, add(e, first_row, mul(e, token.index, int64(e, heads))), int64(e, k)));
   choose_blocks(e, element(e, e->f32, scores, mul(e, token.index, int64(e, score_stride))),
-                visible_blocks(e, add(e, tile->position, token.index), page), k, selection->init, selection->local, out);
+                visible_blocks(e, add(e, tile->position, token.index), page), k, selection->init, selection->local,
+                out);
   loop_end(e, &token);
 }
 

@@ -6,7 +6,9 @@
 
 /* ---- sine and cosine ---- */
 
-static V float64(emitter *e, double value) { return LLVMConstReal(e->f64, value); }
+static V float64(emitter *e, double value) {
+  return LLVMConstReal(e->f64, value);
+}
 
 /* sum of coefficients[i] * x^i, by Horner's rule in double. */
 static V polynomial(emitter *e, V x, const double *coefficients, int count) {
@@ -18,25 +20,14 @@ static V polynomial(emitter *e, V x, const double *coefficients, int count) {
 
 /* Sine and cosine of an f32 angle, 0 <= angle <= 2^21, rounded from double.
  *
- * Cody and Waite's reduction: r = angle - n * pi/2, |r| <= pi/4 (a little more at the rounding of n). The first part of pi/2
- * has 31 bits, so that its product with n < 2^22 is exact; the second has the next 53, which leaves an error below 1e-19.
- * On r the Taylor polynomials of degree 13 and 14 are good to 1e-13, far below the 6e-8 of a float32. */
+ * Cody and Waite's reduction: r = angle - n * pi/2, |r| <= pi/4 (a little more at the rounding of n). The first part of
+ * pi/2 has 31 bits, so that its product with n < 2^22 is exact; the second has the next 53, which leaves an error below
+ * 1e-19. On r the Taylor polynomials of degree 13 and 14 are good to 1e-13, far below the 6e-8 of a float32. */
 static void sine_cosine(emitter *e, V angle, V *sine, V *cosine) {
-  static const double sine_terms[] = {1.0,
-                                      -1.0 / 6.0,
-                                      1.0 / 120.0,
-                                      -1.0 / 5040.0,
-                                      1.0 / 362880.0,
-                                      -1.0 / 39916800.0,
-                                      1.0 / 6227020800.0};
-  static const double cosine_terms[] = {1.0,
-                                        -1.0 / 2.0,
-                                        1.0 / 24.0,
-                                        -1.0 / 720.0,
-                                        1.0 / 40320.0,
-                                        -1.0 / 3628800.0,
-                                        1.0 / 479001600.0,
-                                        -1.0 / 87178291200.0};
+  static const double sine_terms[] = {
+      1.0, -1.0 / 6.0, 1.0 / 120.0, -1.0 / 5040.0, 1.0 / 362880.0, -1.0 / 39916800.0, 1.0 / 6227020800.0};
+  static const double cosine_terms[] = {1.0,           -1.0 / 2.0,       1.0 / 24.0,        -1.0 / 720.0,
+                                        1.0 / 40320.0, -1.0 / 3628800.0, 1.0 / 479001600.0, -1.0 / 87178291200.0};
   unsigned width = width_of(angle);
   T wide = vector_type(e->f64, width), bits = vector_type(e->i64, width);
   V x = LLVMBuildFPExt(e->builder, angle, wide, "");
@@ -99,8 +90,10 @@ void family_rope_table(emitter *e, const kernel_spec *spec) {
   int64_t rotary_dim = kernel_integer(spec, "rotary_dim", &e->status);
   if (e->status) return;
   if (rotary_dim < 2 || rotary_dim % 2 || rotary_dim > 2048 || !(theta > 0)) {
-    e->status = sluice_error(SLUICE_INTERNAL, "%s: rotary_dim %lld and theta %g: expected an even dimension of 2 to 2048 "
-                             "and a positive theta", spec->symbol, (long long)rotary_dim, theta);
+    e->status = sluice_error(SLUICE_INTERNAL,
+                             "%s: rotary_dim %lld and theta %g: expected an even dimension of 2 to 2048 "
+                             "and a positive theta",
+                             spec->symbol, (long long)rotary_dim, theta);
     return;
   }
   kernel_begin(e, spec, SLUICE_SIZE_TOKENS, 1, 1);
@@ -114,8 +107,8 @@ void family_rope_table(emitter *e, const kernel_spec *spec) {
 
 /* ---- one head ---- */
 
-/* A head on its way from a row of activations to its destination: normalised when `norm` is there, rotated when `table` is,
- * rounded once when it is stored. */
+/* A head on its way from a row of activations to its destination: normalised when `norm` is there, rotated when `table`
+ * is, rounded once when it is stored. */
 typedef struct head {
   sluice_dtype dtype, weight_dtype;
   V from;         /* first element of the head */
@@ -125,10 +118,10 @@ typedef struct head {
   int64_t stride; /* elements between neighbours at the destination */
   int64_t dim, rotary_dim;
   double epsilon;
-  V scale;          /* 1 / root mean square */
-  V vector_sum;     /* local variables of the sum of squares */
+  V scale;      /* 1 / root mean square */
+  V vector_sum; /* local variables of the sum of squares */
   V scalar_sum;
-  int64_t offset;   /* of the elements that head_copy passes on */
+  int64_t offset; /* of the elements that head_copy passes on */
 } head;
 
 static void square_body(emitter *e, V offset, unsigned vector, void *user) {
@@ -203,9 +196,10 @@ static void heads_move(emitter *e, head h, int64_t count, int64_t to_step) {
 static bool head_sizes_ok(emitter *e, const kernel_spec *spec, int64_t heads, int64_t dim, int64_t rotary_dim) {
   if (e->status) return false;
   if (heads >= 1 && dim >= 1 && rotary_dim >= 0 && rotary_dim % 2 == 0 && rotary_dim <= dim) return true;
-  e->status = sluice_error(SLUICE_INTERNAL, "%s: %lld heads of %lld with %lld rotated dimensions: expected an even number of "
-                           "rotated dimensions, at most those of a head", spec->symbol, (long long)heads, (long long)dim,
-                           (long long)rotary_dim);
+  e->status = sluice_error(SLUICE_INTERNAL,
+                           "%s: %lld heads of %lld with %lld rotated dimensions: expected an even number of "
+                           "rotated dimensions, at most those of a head",
+                           spec->symbol, (long long)heads, (long long)dim, (long long)rotary_dim);
   return false;
 }
 
@@ -250,7 +244,8 @@ typedef struct cache_slot {
   V slot;
 } cache_slot;
 
-static cache_slot find_slot(emitter *e, V positions, V sequence, V page_table, V cache, int64_t page, int64_t page_bytes) {
+static cache_slot find_slot(emitter *e, V positions, V sequence, V page_table, V cache, int64_t page,
+                            int64_t page_bytes) {
   V position = load_i32(e, positions, e->x);
   V row = mul(e, load_i32(e, sequence, e->x), size_of(e, SLUICE_SIZE_PAGE_STRIDE));
   V entry = load_i32(e, page_table, add(e, row, udiv(e, position, int64(e, page))));
@@ -283,7 +278,20 @@ void family_cache_append(emitter *e, const kernel_spec *spec) {
 }
 
 void family_norm_rope_append(emitter *e, const kernel_spec *spec) {
-  enum { PROJECTION, TABLE, Q_NORM, K_NORM, INDEX_Q_NORM, INDEX_K_NORM, POSITIONS, SEQUENCE, PAGE_TABLE, CACHE, Q, INDEX_Q };
+  enum {
+    PROJECTION,
+    TABLE,
+    Q_NORM,
+    K_NORM,
+    INDEX_Q_NORM,
+    INDEX_K_NORM,
+    POSITIONS,
+    SEQUENCE,
+    PAGE_TABLE,
+    CACHE,
+    Q,
+    INDEX_Q
+  };
   sluice_dtype dtype = kernel_dtype(spec, "dtype", &e->status);
   int64_t heads = kernel_integer(spec, "heads", &e->status);
   int64_t kv_heads = kernel_integer(spec, "kv_heads", &e->status);

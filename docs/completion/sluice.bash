@@ -53,3 +53,35 @@ _sluice() {
   esac
 }
 complete -F _sluice sluice
+
+_sluice_run() {
+  local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]}
+  COMPREPLY=()
+  if [ "$COMP_CWORD" -eq 1 ]; then
+    _sluice_complete_from "generate verify --help --version" "$current"
+    return
+  fi
+  if [ "$current" = = ]; then
+    current=
+  elif [ "$previous" = = ]; then
+    previous=${COMP_WORDS[COMP_CWORD - 2]}
+  fi
+  case $previous in
+  --device) _sluice_complete_from "host cuda:0 hip:0" "$current" ;;
+  --max-new | --chunk | --temperature | --top-p | --top-k | --seed | --dump-rows) ;;
+  *)
+    if [[ $current != -* ]]; then
+      _sluice_complete_files "$current"
+      return
+    fi
+    case $command in
+    generate)
+      _sluice_complete_from "--weights --ids --max-new --ignore-eos --chunk --temperature --top-p --top-k --seed
+        --device --dump --dump-rows --dump-layers --json --help" "$current"
+      ;;
+    verify) _sluice_complete_from "--weights --golden --device --json --help" "$current" ;;
+    esac
+    ;;
+  esac
+}
+complete -F _sluice_run sluice-run

@@ -238,6 +238,7 @@ static const sluice_device_driver host_driver = {
     .release = host_release,
     .copy_in = host_copy,
     .copy_out = host_copy,
+    .copy = host_copy,
     .load_code = host_load,
     .unload_code = host_unload,
     .launch = host_launch,

@@ -29,7 +29,7 @@ if cmp -s "$work/one/model.safetensors" "$work/other/model.safetensors"; then ex
 shards=("$work"/two/model-*-of-*.safetensors)
 [ "${#shards[@]}" -ge 3 ]
 for shard in "${shards[@]}"; do [ "$(stat -c %s "$shard")" -lt 1100000 ]; done
-# the same element values, whatever the shards
+# every tensor is in the index
 grep -c '"language_model\.' "$work/two/model.safetensors.index.json" > "$work/names"
 [ "$(cat "$work/names")" = "$(grep -c '"language_model\.' "$nano/synthetic.json")" ]
 fails 1 "cannot create directory" "$SLUICE" synth "$nano" --seed 1 -o "$work/no/such/place"
@@ -61,7 +61,7 @@ fails 1 "no-such-pass" "${compile[@]}" --disable-pass no-such-pass -o "$work/no"
 fails 1 "lower-to-kernels" "${compile[@]}" --disable-pass lower-to-kernels -o "$work/no"
 fails 1 "$work/no/such" "${compile[@]}" -o "$work/no/such/file"
 sed 's/"num_key_value_heads": 2/"num_key_value_heads": 3/' "$nano/config.json" > "$work/bad.json"
-fails 1 "$work/bad.json:45:28: error: \"num_attention_heads\" is 8, expected a multiple" \
+fails 1 "$work/bad.json:39:28: error: \"num_attention_heads\" is 8, expected a multiple" \
   "$SLUICE" compile "$work/bad.json" --target host -o "$work/no"
 [ ! -e "$work/no" ]
 if compgen -G "$work/*.tmp*" > /dev/null || compgen -G "$work/.*sluice*" > /dev/null; then echo "left-over files"; exit 1; fi

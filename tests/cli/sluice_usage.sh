@@ -9,7 +9,7 @@ expect() {
   local wanted=$1 text=$2 code=0
   shift 2
   "$SLUICE" "$@" > "$work/out" 2> "$work/err" || code=$?
-  if [ "$code" != "$wanted" ] || ! grep -qF -- "$text" "$work/err"; then
+  if [ "$code" != "$wanted" ] || { [ -n "$text" ] && ! grep -qF -- "$text" "$work/err"; }; then
     echo "sluice $*: exit $code, expected $wanted with '$text', got:"
     cat "$work/err"
     exit 1

@@ -10,7 +10,9 @@
 
 #include <cmocka.h>
 
-static int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+static int64_t round_up(int64_t value, int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
 
 static int32_t *integers(int64_t count) {
   int32_t *result = malloc((size_t)(count + 1) * sizeof *result);
@@ -91,7 +93,8 @@ paged_cache *cache_create(const ragged_batch *batch, sluice_dtype dtype, int64_t
   paged_cache *c = calloc(1, sizeof *c);
   assert_non_null(c);
   int64_t size = (int64_t)sluice_dtype_size(dtype), part = kv_heads * head_dim * batch->page * size;
-  *c = (paged_cache){.dtype = dtype, .page = batch->page, .kv_heads = kv_heads, .head_dim = head_dim, .index_dim = index_dim};
+  *c = (paged_cache){
+      .dtype = dtype, .page = batch->page, .kv_heads = kv_heads, .head_dim = head_dim, .index_dim = index_dim};
   c->value_offset = round_up(part, 64);
   c->index_offset = round_up(c->value_offset + part, 64);
   int64_t used = index_dim ? c->index_offset + index_dim * batch->page * size : c->value_offset + part;
@@ -104,6 +107,7 @@ paged_cache *cache_create(const ragged_batch *batch, sluice_dtype dtype, int64_t
   memset(c->mapping, 0xff, writable);
   assert_int_equal(mprotect(c->mapping + writable, (size_t)protection, PROT_NONE), 0);
   c->data = c->mapping + writable - bytes;
+  c->bytes = (size_t)bytes;
   return c;
 }
 
@@ -125,8 +129,7 @@ void *cache_key(const paged_cache *c, const ragged_batch *batch, int64_t sequenc
 
 void *cache_value(const paged_cache *c, const ragged_batch *batch, int64_t sequence, int64_t position, int64_t head,
                   int64_t d) {
-  return place(c, batch, sequence, position, c->value_offset,
-               (head * c->page + position % c->page) * c->head_dim + d);
+  return place(c, batch, sequence, position, c->value_offset, (head * c->page + position % c->page) * c->head_dim + d);
 }
 
 void *cache_index_key(const paged_cache *c, const ragged_batch *batch, int64_t sequence, int64_t position, int64_t d) {
@@ -142,8 +145,7 @@ void cache_fill(paged_cache *c, const ragged_batch *batch, random_state *random,
           element_put(cache_key(c, batch, s, j, h, d), c->dtype, 0, NUMBER());
           element_put(cache_value(c, batch, s, j, h, d), c->dtype, 0, NUMBER());
         }
-      for (int64_t d = 0; d < c->index_dim; ++d)
-        element_put(cache_index_key(c, batch, s, j, d), c->dtype, 0, NUMBER());
+      for (int64_t d = 0; d < c->index_dim; ++d) element_put(cache_index_key(c, batch, s, j, d), c->dtype, 0, NUMBER());
     }
 #undef NUMBER
 }

@@ -1,4 +1,5 @@
-/* A ragged batch as the runtime prepares it (sluice/plan.h, enum sluice_input), with random page orders, and a paged cache for it.
+/* A ragged batch as the runtime prepares it (sluice/plan.h, enum sluice_input), with random page orders, and a paged
+ * cache for it.
  *
  * Everything that no token has written is NaN, and the byte after the last page is not readable.
  */
@@ -30,6 +31,7 @@ typedef struct paged_cache {
   int64_t page, kv_heads, head_dim, index_dim;
   int64_t page_bytes, value_offset, index_offset;
   unsigned char *data;
+  size_t bytes; /* of the whole pool */
   unsigned char *mapping;
   size_t mapping_bytes;
 } paged_cache;
@@ -44,10 +46,11 @@ void *cache_key(const paged_cache *cache, const ragged_batch *batch, int64_t seq
                 int64_t d);
 void *cache_value(const paged_cache *cache, const ragged_batch *batch, int64_t sequence, int64_t position, int64_t head,
                   int64_t d);
-void *cache_index_key(const paged_cache *cache, const ragged_batch *batch, int64_t sequence, int64_t position, int64_t d);
+void *cache_index_key(const paged_cache *cache, const ragged_batch *batch, int64_t sequence, int64_t position,
+                      int64_t d);
 
-/* Fills keys, values and index keys of all tokens, past and new, with normal numbers times `scale`; with `whole` they are
- * whole numbers, so that dot products are exact. */
+/* Fills keys, values and index keys of all tokens, past and new, with normal numbers times `scale`; with `whole` they
+ * are whole numbers, so that dot products are exact. */
 void cache_fill(paged_cache *cache, const ragged_batch *batch, random_state *random, double scale, bool whole);
 
 #endif

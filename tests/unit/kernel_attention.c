@@ -16,12 +16,17 @@ typedef struct shape {
   const char *dtype;
 } shape;
 
-static sluice_dtype shape_dtype(const shape *s) { return strcmp(s->dtype, "f32") == 0 ? SLUICE_F32 : SLUICE_BF16; }
+static sluice_dtype shape_dtype(const shape *s) {
+  return strcmp(s->dtype, "f32") == 0 ? SLUICE_F32 : SLUICE_BF16;
+}
 
-static double shape_scale(const shape *s) { return 1 / sqrt((double)s->head_dim); }
+static double shape_scale(const shape *s) {
+  return 1 / sqrt((double)s->head_dim);
+}
 
 /* The offsets of cache_create. */
-static void offsets(const shape *s, int64_t index_dim, int64_t *page_bytes, int64_t *value_offset, int64_t *index_offset) {
+static void offsets(const shape *s, int64_t index_dim, int64_t *page_bytes, int64_t *value_offset,
+                    int64_t *index_offset) {
   batch_sequence one = {0, 1};
   random_state random = {1};
   ragged_batch *batch = batch_create(&random, &one, 1, s->page, s->query_tile);
@@ -46,8 +51,8 @@ static int add_kernel(kernel_harness *h, const char *family, uint32_t arguments,
 }
 
 /* Output of one head of one token over the keys that `list` (k ids, NULL: all blocks) allows. */
-static void reference_head(const shape *s, const ragged_batch *batch, const paged_cache *cache, const void *q, int64_t token,
-                           int64_t head, const int32_t *list, double *out) {
+static void reference_head(const shape *s, const ragged_batch *batch, const paged_cache *cache, const void *q,
+                           int64_t token, int64_t head, const int32_t *list, double *out) {
   static double weight[MOST_CONTEXT];
   int64_t position = batch->position[token], sequence = batch->sequence[token];
   int64_t kv = head / (s->heads / s->kv_heads);
@@ -75,8 +80,8 @@ static void reference_head(const shape *s, const ragged_batch *batch, const page
   for (int64_t d = 0; d < s->head_dim; ++d) out[d] = sum > 0 ? out[d] / sum : 0;
 }
 
-static void check_output(const shape *s, const ragged_batch *batch, const paged_cache *cache, const void *q, const void *out,
-                         const int32_t *blocks, const char *what) {
+static void check_output(const shape *s, const ragged_batch *batch, const paged_cache *cache, const void *q,
+                         const void *out, const int32_t *blocks, const char *what) {
   double expected[256];
   for (int64_t t = 0; t < batch->tokens; ++t)
     for (int64_t h = 0; h < s->heads; ++h) {
@@ -104,17 +109,18 @@ static int32_t *random_lists(random_state *random, const shape *s, const ragged_
   return lists;
 }
 
-static void run_shape(const char *target, const shape *s, const batch_sequence *sequences, int64_t count, uint64_t seed) {
+static void run_shape(const char *target, const shape *s, const batch_sequence *sequences, int64_t count,
+                      uint64_t seed) {
   random_state random = {seed};
   kernel_harness *h = harness_create(target);
   int dense = add_kernel(h, "attention", 5, s), sparse = add_kernel(h, "block_attention", 6, s);
   int fused = add_kernel(h, "select_attention", 7, s);
   int64_t page_bytes, value_offset, index_offset;
   offsets(s, s->index_dim, &page_bytes, &value_offset, &index_offset);
-  int select = harness_add(h, "index_select", 5, "i:heads", s->kv_heads, "i:dim", s->index_dim, "i:k", s->k, "i:init",
-                           s->init, "i:local", s->local, "i:page", s->page, "i:page_bytes", page_bytes, "i:index_offset",
-                           index_offset, "s:dtype", s->dtype, "i:query_tile", s->query_tile, "i:max_pages",
-                           (int64_t)MAX_PAGES, NULL);
+  int select =
+      harness_add(h, "index_select", 5, "i:heads", s->kv_heads, "i:dim", s->index_dim, "i:k", s->k, "i:init", s->init,
+                  "i:local", s->local, "i:page", s->page, "i:page_bytes", page_bytes, "i:index_offset", index_offset,
+                  "s:dtype", s->dtype, "i:query_tile", s->query_tile, "i:max_pages", (int64_t)MAX_PAGES, NULL);
   harness_compile(h);
   sluice_dtype dtype = shape_dtype(s);
   ragged_batch *batch = batch_create(&random, sequences, count, s->page, s->query_tile);
@@ -136,9 +142,11 @@ static void run_shape(const char *target, const shape *s, const batch_sequence *
   harness_run(h, sparse, (void *[]){q, lists, tile, table, cache->data, out}, batch->sizes, batch->tiles, s->kv_heads);
   check_output(s, batch, cache, q, out, lists, "block_attention");
 
-  int32_t *selected = poisoned_elements(SLUICE_F32, list_elements), *chosen = poisoned_elements(SLUICE_F32, list_elements);
+  int32_t *selected = poisoned_elements(SLUICE_F32, list_elements),
+          *chosen = poisoned_elements(SLUICE_F32, list_elements);
   memset(out, 0xff, elements * sluice_dtype_size(dtype));
-  harness_run(h, fused, (void *[]){q, iq, tile, table, cache->data, out, selected}, batch->sizes, batch->tiles, s->kv_heads);
+  harness_run(h, fused, (void *[]){q, iq, tile, table, cache->data, out, selected}, batch->sizes, batch->tiles,
+              s->kv_heads);
   harness_run(h, select, (void *[]){iq, tile, table, cache->data, chosen}, batch->sizes, batch->tiles, s->kv_heads);
   assert_memory_equal(selected, chosen, list_elements * sizeof *selected);
   check_output(s, batch, cache, q, out, selected, "select_attention");
@@ -207,7 +215,8 @@ static void chunking(void **state) {
       cache_fill(cache, batch, &same, 1.0, false);
       int32_t *blocks = poisoned_elements(SLUICE_F32, (size_t)(one.tokens * s.kv_heads * s.k));
       uint16_t *rows = q + (size_t)at * width, *index_rows = iq + (size_t)at * index_width;
-      harness_run(h, dense, (void *[]){rows, batch->tile, batch->page_table, cache->data, outputs[way][0] + (size_t)at * width},
+      harness_run(h, dense,
+                  (void *[]){rows, batch->tile, batch->page_table, cache->data, outputs[way][0] + (size_t)at * width},
                   batch->sizes, batch->tiles, s.kv_heads);
       harness_run(h, fused,
                   (void *[]){rows, index_rows, batch->tile, batch->page_table, cache->data,

@@ -21,7 +21,8 @@ static const char *best_target(void) {
 }
 
 /* Selection as the specification words it: mark the forced blocks, then repeatedly take the best that is left. */
-static void reference_selection(const double *scores, int64_t visible, int64_t k, int64_t init, int64_t recent, int32_t *list) {
+static void reference_selection(const double *scores, int64_t visible, int64_t k, int64_t init, int64_t recent,
+                                int32_t *list) {
   char *taken = calloc((size_t)visible + 1, 1);
   assert_non_null(taken);
   int64_t count = 0;
@@ -45,8 +46,8 @@ static void reference_selection(const double *scores, int64_t visible, int64_t k
 }
 
 static int add_topk(kernel_harness *h, int64_t heads, int64_t k, int64_t init, int64_t recent, int64_t block) {
-  return harness_add(h, "topk_blocks", 3, "i:heads", heads, "i:k", k, "i:init", init, "i:local", recent, "i:block", block,
-                     NULL);
+  return harness_add(h, "topk_blocks", 3, "i:heads", heads, "i:k", k, "i:init", init, "i:local", recent, "i:block",
+                     block, NULL);
 }
 
 /* Runs topk_blocks for one token and one head that sees `visible` blocks of 8 tokens. */
@@ -173,7 +174,8 @@ static void run_shape(const char *target, const shape *s, const batch_sequence *
       for (int64_t b = 0; b < pages; ++b) expected[b] = -INFINITY;
       for (int64_t j = 0; j < context; ++j) {
         if (j > batch->position[t]) {
-          assert_true(isinf(scores[row * (size_t)context + (size_t)j]) && scores[row * (size_t)context + (size_t)j] < 0);
+          assert_true(isinf(scores[row * (size_t)context + (size_t)j]) &&
+                      scores[row * (size_t)context + (size_t)j] < 0);
           continue;
         }
         double dot = 0;
@@ -211,8 +213,8 @@ static void run_shape(const char *target, const shape *s, const batch_sequence *
 static void shapes(void **state) {
   (void)state;
   static const shape list[] = {
-      {2, 64, 16, 16, 4, 0, 1, "f32"}, {4, 128, 128, 16, 4, 0, 1, "bf16"}, {2, 16, 8, 16, 4, 0, 1, "f32"},
-      {1, 2, 20, 5, 3, 1, 1, "f32"},   {3, 30, 24, 7, 5, 2, 2, "bf16"},    {2, 64, 100, 1, 1, 0, 1, "f32"},
+      {2, 64, 16, 16, 4, 0, 1, "f32"},  {4, 128, 128, 16, 4, 0, 1, "bf16"}, {2, 16, 8, 16, 4, 0, 1, "f32"},
+      {1, 2, 20, 5, 3, 1, 1, "f32"},    {3, 30, 24, 7, 5, 2, 2, "bf16"},    {2, 64, 100, 1, 1, 0, 1, "f32"},
       {1, 32, 17, 16, 16, 1, 1, "f32"}, {2, 34, 32, 33, 2, 3, 3, "bf16"},
   };
   static const batch_sequence sequences[] = {{0, 1}, {0, 50}, {15, 1}, {16, 2}, {127, 3}, {700, 1}, {400, 37}};

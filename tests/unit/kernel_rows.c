@@ -150,7 +150,8 @@ static void check_slice(kernel_harness *h, int *kernels, bool run, const char *d
   random_state random = {4};
   const sluice_dtype type = dtype_of(dtype);
   for (int w = 0; w < WIDTHS; w++) {
-    const size_t width = (size_t)widths[w], size = sluice_dtype_size(type), x_width = width + 30, offset = 3 + width % 7;
+    const size_t width = (size_t)widths[w], size = sluice_dtype_size(type), x_width = width + 30,
+                 offset = 3 + width % 7;
     if (!run) {
       kernels[w] = harness_add(h, "slice", 2, "s:size", "tokens", "i:x_width", (int64_t)x_width, "i:width", widths[w],
                                "i:offset", (int64_t)offset, "s:dtype", dtype, NULL);
@@ -255,8 +256,8 @@ static void check_combine(kernel_harness *h, int *kernels, bool run, const char 
   for (int w = 0; w < WIDTHS; w++) {
     const size_t width = (size_t)widths[w], k = 1 + (size_t)w % 4;
     if (!run) {
-      kernels[w] = harness_add(h, "combine", 4, "i:width", widths[w], "i:k", (int64_t)k, "f:scale", 2.0, "s:dtype",
-                               dtype, NULL);
+      kernels[w] =
+          harness_add(h, "combine", 4, "i:width", widths[w], "i:k", (int64_t)k, "f:scale", 2.0, "s:dtype", dtype, NULL);
       continue;
     }
     float *y = random_elements(&random, SLUICE_F32, ROWS * k * width, 1);
@@ -269,8 +270,7 @@ static void check_combine(kernel_harness *h, int *kernels, bool run, const char 
       for (size_t row = 0; row < ROWS; row++)
         for (size_t i = 0; i < width; i++) {
           double sum = 0;
-          for (size_t s = 0; s < k; s++)
-            sum += (double)weights[row * k + s] * (double)y[(row * k + s) * width + i];
+          for (size_t s = 0; s < k; s++) sum += (double)weights[row * k + s] * (double)y[(row * k + s) * width + i];
           sum *= 2;
           if (with_residual) sum += element_at(residual, type, row * width + i);
           expect_close(out, type, row * width + i, sum, 4e-6, 1e-6, "combine");
@@ -291,8 +291,10 @@ static void combine_weighs_slots_and_adds_the_residual(void **state) {
 
 static void nonsense_attributes_are_refused(void **state) {
   (void)state;
-  const kernel_attribute attributes[] = {{"size", KERNEL_STRING, 0, 0, "tokens"}, {"x_width", KERNEL_INTEGER, 8, 0, 0},
-                                         {"width", KERNEL_INTEGER, 6, 0, 0},      {"offset", KERNEL_INTEGER, 3, 0, 0},
+  const kernel_attribute attributes[] = {{"size", KERNEL_STRING, 0, 0, "tokens"},
+                                         {"x_width", KERNEL_INTEGER, 8, 0, 0},
+                                         {"width", KERNEL_INTEGER, 6, 0, 0},
+                                         {"offset", KERNEL_INTEGER, 3, 0, 0},
                                          {"dtype", KERNEL_STRING, 0, 0, "f32"}};
   const kernel_spec spec = {"slice", "slice_0", attributes, 5, 2};
   code_object code = {0};

@@ -1,0 +1,128 @@
+/* Opening a bundle for a device. */
+#include "runtime/model.h"
+
+#include <stdio.h>
+#include <string.h>
+
+sluice_bytes_text sluice_describe_bytes(uint64_t bytes) {
+  static const char *const units[] = {"bytes", "kB", "MB", "GB", "TB"};
+  sluice_bytes_text result;
+  double value = (double)bytes;
+  int unit = 0;
+  while (value >= 1000 && unit < 4) {
+    value /= 1000;
+    unit++;
+  }
+  snprintf(result.text, sizeof result.text, unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
+  return result;
+}
+
+static sluice_status *open_device(const sluice_model_options *options, sluice_device **out_device) {
+  const char *device = options && options->device ? options->device : "host";
+  if (strcmp(device, "host") == 0) return sluice_host_open(options ? options->threads : 0, out_device);
+  if (strncmp(device, "cuda:", 5) == 0 || strncmp(device, "hip:", 4) == 0)
+    return sluice_error(SLUICE_UNSUPPORTED, "device \"%s\": this version runs on the device \"host\" only", device);
+  return sluice_error(SLUICE_USAGE, "unknown device \"%s\": expected \"host\"", device);
+}
+
+/* The section of the best plan for the device. */
+static sluice_status *choose_target(const sluice_bundle *bundle, const sluice_device *device, const char *path,
+                                    uint32_t *out_section) {
+  const sluice_bundle_header *header = sluice_bundle_contents(bundle);
+  char built_for[SLUICE_BUNDLE_MAX_SECTIONS * 40] = "";
+  size_t used = 0;
+  unsigned best = 0;
+  for (uint32_t i = 0; i < header->section_count; i++) {
+    const sluice_bundle_section *section = &header->sections[i];
+    if (section->kind != SLUICE_SECTION_PLAN) continue;
+    used += (size_t)snprintf(built_for + used, sizeof built_for - used, "%s%s", used ? ", " : "", section->target);
+    unsigned preference = device->driver->preference(device, section->target);
+    if (preference > best) {
+      best = preference;
+      *out_section = i;
+    }
+  }
+  if (!best)
+    return sluice_error(SLUICE_UNSUPPORTED,
+                        "%s was built for %s; this machine is %s: compile it again with --target=%s", path,
+                        used ? built_for : "no target at all", device->name, device->name);
+  return NULL;
+}
+
+static sluice_status *open_plan(sluice_model *model, const char *path) {
+  uint32_t section = 0;
+  SLUICE_TRY(choose_target(model->bundle, model->device, path, &section));
+  const sluice_bundle_section *entry = &sluice_bundle_contents(model->bundle)->sections[section];
+  memcpy(model->target, entry->target, sizeof entry->target);
+  int code = sluice_bundle_find(model->bundle, SLUICE_SECTION_CODE, model->target);
+  if (code < 0) return sluice_error(SLUICE_INVALID, "%s: the bundle has a plan but no code for %s", path, model->target);
+  SLUICE_TRY(sluice_annotate(
+      sluice_plan_open(sluice_bundle_data(model->bundle, section), (size_t)entry->length, &model->plan), "%s", path));
+
+  uint64_t count = model->plan.header->weights.count;
+  model->offsets = sluice_allocate_array((size_t)count, sizeof *model->offsets);
+  if (!model->offsets) return sluice_out_of_memory();
+  for (uint64_t i = 0; i < count; i++) {
+    model->offsets[i] = model->weight_bytes;
+    model->weight_bytes += model->plan.weights[i].bytes;
+  }
+  const sluice_bundle_section *code_entry = &sluice_bundle_contents(model->bundle)->sections[code];
+  return sluice_annotate(model->device->driver->load_code(model->device,
+                                                          sluice_bundle_data(model->bundle, (uint32_t)code),
+                                                          (size_t)code_entry->length, &model->plan, &model->code),
+                         "%s", path);
+}
+
+static sluice_status *open_all(sluice_model *model, const char *path, const sluice_model_options *options) {
+  SLUICE_TRY(sluice_bundle_open(path, &model->bundle));
+  const sluice_bundle_section *manifest = &sluice_bundle_contents(model->bundle)->sections[0];
+  SLUICE_TRY(sluice_json_parse(sluice_bundle_data(model->bundle, 0), (size_t)manifest->length, path, &model->manifest));
+  if (sluice_json_root(model->manifest)->kind != SLUICE_JSON_OBJECT)
+    return sluice_error(SLUICE_INVALID, "%s: damaged bundle: the manifest is %s, expected an object", path,
+                        sluice_json_kind_name(sluice_json_root(model->manifest)->kind));
+  SLUICE_TRY(open_device(options, &model->device));
+  return open_plan(model, path);
+}
+
+sluice_status *sluice_model_open(const char *bundle_path, const sluice_model_options *options,
+                                 sluice_model **out_model) {
+  *out_model = NULL;
+  sluice_model *model = sluice_allocate(sizeof *model);
+  if (!model) return sluice_out_of_memory();
+  sluice_status *status = open_all(model, bundle_path, options);
+  if (status) {
+    sluice_model_close(model);
+    return status;
+  }
+  *out_model = model;
+  return NULL;
+}
+
+void sluice_model_close(sluice_model *model) {
+  if (!model) return;
+  if (model->device) {
+    model->device->driver->unload_code(model->device, model->code);
+    model->device->driver->release(model->device, model->weights);
+    model->device->driver->close(model->device);
+  }
+  sluice_release(model->offsets);
+  sluice_json_free(model->manifest);
+  sluice_bundle_close(model->bundle);
+  sluice_release(model);
+}
+
+const sluice_plan *sluice_model_plan(const sluice_model *model) {
+  return &model->plan;
+}
+
+const char *sluice_model_target(const sluice_model *model) {
+  return model->target;
+}
+
+const sluice_bundle *sluice_model_bundle(const sluice_model *model) {
+  return model->bundle;
+}
+
+const sluice_json_value *sluice_model_manifest(const sluice_model *model) {
+  return sluice_json_root(model->manifest);
+}

@@ -1,0 +1,27 @@
+/* What the parts of the runtime know of a model. */
+#ifndef SLUICE_RUNTIME_MODEL_H
+#define SLUICE_RUNTIME_MODEL_H
+
+#include "runtime/device.h"
+#include "sluice/runtime.h"
+
+struct sluice_model {
+  sluice_bundle *bundle;
+  sluice_json_document *manifest;
+  sluice_plan plan;
+  sluice_device *device;
+  sluice_loaded_code *code;
+  char target[33];
+
+  uint64_t weight_bytes; /* of all weights of the plan */
+  char *weights;         /* device memory, the plan's weights one after another; NULL until loaded */
+  uint64_t *offsets;     /* of each weight in it */
+};
+
+/* "12.3 GB" (powers of ten), for messages. */
+typedef struct sluice_bytes_text {
+  char text[32];
+} sluice_bytes_text;
+sluice_bytes_text sluice_describe_bytes(uint64_t bytes);
+
+#endif

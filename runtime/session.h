@@ -1,0 +1,66 @@
+/* The state of a session, shared by session.c (its life and its sequences) and step.c (running a step). */
+#ifndef SLUICE_RUNTIME_SESSION_H
+#define SLUICE_RUNTIME_SESSION_H
+
+#include "runtime/model.h"
+#include "runtime/pages.h"
+
+typedef struct sluice_sequence {
+  bool used;
+  uint32_t length; /* tokens in the cache */
+  sluice_page_list pages;
+} sluice_sequence;
+
+typedef struct sluice_block { /* device memory that grows; its contents do not survive growing */
+  char *memory;
+  uint64_t capacity;
+} sluice_block;
+
+typedef struct sluice_host_block { /* host memory that grows */
+  char *memory;
+  uint64_t capacity;
+} sluice_host_block;
+
+struct sluice_session {
+  sluice_model *model;
+  sluice_session_options options; /* with all defaults resolved */
+  bool failed;                    /* a device error: nothing may run any more */
+
+  char *cache; /* the layers' page pools one after another */
+  uint64_t *layer_offsets;
+  sluice_page_pool pool;
+  sluice_sequence *sequences;
+  uint32_t sequence_capacity;
+
+  sluice_block arena, inputs, outputs;
+  sluice_host_block host_inputs, host_outputs; /* unused on devices with host memory */
+  void **arguments;                            /* as in the plan's table, resolved for the step at hand */
+  int32_t *chunk_of_sequence;                  /* scratch of `sequence_capacity` entries, all -1 between steps */
+
+  sluice_observer *observer;
+  void *observer_user;
+  sluice_launch_hook *hook;
+  void *hook_user;
+};
+
+/* The sequence `id`, or an error when there is none. */
+SLUICE_MUST_USE sluice_status *sluice_session_find(const sluice_session *session, int32_t id,
+                                                   sluice_sequence **out_sequence);
+
+/* Makes `block` at least `bytes` long. */
+SLUICE_MUST_USE sluice_status *sluice_block_grow(sluice_device *device, sluice_block *block, uint64_t bytes);
+
+/* Bytes of the arena for a step of `extents` (sluice_size): the regions one after another. */
+SLUICE_MUST_USE sluice_status *sluice_arena_bytes(const sluice_plan *plan, const uint64_t extents[SLUICE_SIZE_COUNT],
+                                                  uint64_t *out_bytes);
+
+/* Where the inputs and outputs of a step lie, each at a multiple of 64 bytes. */
+typedef struct sluice_step_layout {
+  uint64_t inputs[SLUICE_INPUT_COUNT];
+  uint64_t input_bytes;
+  uint64_t outputs[SLUICE_OUTPUT_COUNT];
+  uint64_t output_bytes;
+} sluice_step_layout;
+sluice_step_layout sluice_step_layout_of(const sluice_plan *plan, const uint64_t extents[SLUICE_SIZE_COUNT]);
+
+#endif

@@ -1,0 +1,377 @@
+/* Loads the weights: every matrix is cut into blocks of rows, and the pool's threads read and pack one block each at a
+ * time. So the host memory needed next to the weights is one block for each thread, whatever the checkpoint's size.
+ */
+#include "runtime/model.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#define BLOCK_ELEMENTS ((uint64_t)1 << 19) /* of a block, about; at least one panel */
+#define MAX_TENSOR_NAME 1024
+#define TEXT_MODEL_PREFIX "language_model."
+
+/* ---- Names ---- */
+
+/* The checkpoint's name of `source` for one expert: "{expert}" replaced by its number. */
+static sluice_status *tensor_name(const sluice_plan *plan, const sluice_plan_weight *weight,
+                                  const sluice_plan_source *source, uint32_t expert, char out_name[MAX_TENSOR_NAME]) {
+  const char *pattern = sluice_plan_string(plan, source->name);
+  const char *mark = weight->batch > 1 ? strstr(pattern, "{expert}") : NULL;
+  int length = mark ? snprintf(out_name, MAX_TENSOR_NAME, "%.*s%u%s", (int)(mark - pattern), pattern, expert,
+                               mark + strlen("{expert}"))
+                    : snprintf(out_name, MAX_TENSOR_NAME, "%s", pattern);
+  if (length < 0 || length >= MAX_TENSOR_NAME)
+    return sluice_error(SLUICE_INVALID, "a tensor name of the plan is longer than %d bytes: %.60s...", MAX_TENSOR_NAME,
+                        pattern);
+  return NULL;
+}
+
+static unsigned source_shape(const sluice_plan_source *source, int64_t shape[2]) {
+  if (source->rank == 1) {
+    shape[0] = source->columns;
+    return 1;
+  }
+  shape[0] = source->rows;
+  shape[1] = source->columns;
+  return 2;
+}
+
+/* ---- Checking a checkpoint on disk before anything is read ---- */
+
+static sluice_status *check_shape(const sluice_tensor_info *info, const sluice_plan_source *source) {
+  int64_t shape[2];
+  unsigned rank = source_shape(source, shape);
+  bool equal = info->rank == rank;
+  for (unsigned i = 0; equal && i < rank; i++) equal = info->shape[i] == shape[i];
+  if (equal) return NULL;
+  char found[SLUICE_MAX_RANK * 24] = "", expected[64];
+  size_t used = 0;
+  for (unsigned i = 0; i < info->rank; i++)
+    used += (size_t)snprintf(found + used, sizeof found - used, "%s%lld", i ? ", " : "", (long long)info->shape[i]);
+  if (rank == 1)
+    snprintf(expected, sizeof expected, "%lld", (long long)shape[0]);
+  else
+    snprintf(expected, sizeof expected, "%lld, %lld", (long long)shape[0], (long long)shape[1]);
+  return sluice_error(SLUICE_INVALID, "%s: tensor \"%s\" has the shape [%s], the model wants [%s]", info->file,
+                      info->name, found, expected);
+}
+
+/* The index of tensor `name` among the checkpoint's, which are sorted; SIZE_MAX when there is none. */
+static size_t find_index(const sluice_checkpoint *checkpoint, const char *name) {
+  size_t low = 0, high = sluice_checkpoint_tensor_count(checkpoint);
+  while (low < high) {
+    size_t middle = low + (high - low) / 2;
+    int order = strcmp(sluice_checkpoint_tensor(checkpoint, middle)->name, name);
+    if (order == 0) return middle;
+    if (order < 0)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return SIZE_MAX;
+}
+
+static sluice_status *check_sources(const sluice_plan *plan, const sluice_checkpoint *checkpoint, bool *used) {
+  for (uint64_t w = 0; w < plan->header->weights.count; w++) {
+    const sluice_plan_weight *weight = &plan->weights[w];
+    for (uint32_t expert = 0; expert < weight->batch; expert++)
+      for (uint32_t s = 0; s < weight->source_count; s++) {
+        const sluice_plan_source *source = &plan->sources[weight->first_source + s];
+        char name[MAX_TENSOR_NAME];
+        SLUICE_TRY(tensor_name(plan, weight, source, expert, name));
+        size_t index = find_index(checkpoint, name);
+        if (index == SIZE_MAX)
+          return sluice_error(SLUICE_NOT_FOUND,
+                              "%s: the checkpoint lacks the tensor \"%s\"; is it the model that the bundle was "
+                              "compiled for?",
+                              sluice_checkpoint_source(checkpoint), name);
+        SLUICE_TRY(check_shape(sluice_checkpoint_tensor(checkpoint, index), source));
+        used[index] = true;
+      }
+  }
+  for (size_t i = 0; i < sluice_checkpoint_tensor_count(checkpoint); i++) {
+    const sluice_tensor_info *info = sluice_checkpoint_tensor(checkpoint, i);
+    if (!used[i] && strncmp(info->name, TEXT_MODEL_PREFIX, strlen(TEXT_MODEL_PREFIX)) == 0)
+      return sluice_error(SLUICE_INVALID,
+                          "%s: tensor \"%s\" belongs to the text model, but the bundle's model has no use for it; "
+                          "compile the config that came with this checkpoint",
+                          info->file, info->name);
+  }
+  return NULL;
+}
+
+static sluice_status *check_checkpoint(const sluice_plan *plan, const sluice_checkpoint *checkpoint) {
+  if (sluice_checkpoint_is_synthetic(checkpoint)) return NULL;
+  bool *used = sluice_allocate_array(sluice_checkpoint_tensor_count(checkpoint), sizeof *used);
+  if (!used) return sluice_out_of_memory();
+  sluice_status *status = check_sources(plan, checkpoint, used);
+  sluice_release(used);
+  return status;
+}
+
+/* ---- Packing ---- */
+
+typedef struct loader {
+  sluice_model *model;
+  const sluice_checkpoint *checkpoint;
+  char *memory;          /* of the weights */
+  uint64_t *first_block; /* of each weight; one more entry: the total */
+  char **staging;        /* of each thread */
+  uint64_t rows_bytes;   /* of a thread's staging: the rows come first, then the packed block */
+
+  pthread_mutex_t lock; /* the fields below */
+  sluice_progress *progress;
+  void *user;
+  uint64_t done;
+  sluice_status *status;
+  uint64_t status_block; /* the block that `status` came from: the earliest one is reported */
+  atomic_bool failed;
+} loader;
+
+/* A weight's matrix in units: rows or panels (of both halves, when there are two). */
+typedef struct matrix_blocks {
+  uint32_t halves;      /* 2 for panel pairs */
+  uint32_t unit_rows;   /* rows of a unit in each half */
+  uint64_t units;       /* of a matrix */
+  uint64_t block_units; /* of a block */
+  uint64_t blocks;      /* of a matrix */
+  uint64_t unit_bytes;  /* packed, of both halves */
+} matrix_blocks;
+
+static matrix_blocks cut(const sluice_plan_weight *weight) {
+  matrix_blocks result;
+  uint64_t element = sluice_dtype_size((sluice_dtype)weight->dtype);
+  bool rows = weight->layout == SLUICE_LAYOUT_ROWS;
+  result.halves = weight->layout == SLUICE_LAYOUT_PANEL_PAIRS ? 2 : 1;
+  result.unit_rows = rows ? 1 : weight->panel;
+  result.units = (weight->rows / result.halves + result.unit_rows - 1) / result.unit_rows;
+  uint64_t columns = rows ? weight->columns : ((uint64_t)weight->columns + 1) / 2 * 2;
+  uint64_t unit_elements = columns * result.unit_rows * result.halves;
+  result.unit_bytes = unit_elements * element;
+  result.block_units = BLOCK_ELEMENTS / unit_elements;
+  if (result.block_units == 0) result.block_units = 1;
+  if (result.block_units > result.units) result.block_units = result.units;
+  result.blocks = (result.units + result.block_units - 1) / result.block_units;
+  return result;
+}
+
+/* Rows [first, first + count) of the stacked sources of one expert. */
+static sluice_status *read_rows(const loader *load, const sluice_plan_weight *weight, uint32_t expert, uint64_t first,
+                                uint64_t count, char *to) {
+  const sluice_plan *plan = &load->model->plan;
+  uint64_t row_bytes = weight->columns * sluice_dtype_size((sluice_dtype)weight->dtype);
+  bool may_round = plan->header->dtype == SLUICE_BF16;
+  uint64_t start = 0; /* of the source at hand */
+  for (uint32_t s = 0; s < weight->source_count && count; s++) {
+    const sluice_plan_source *source = &plan->sources[weight->first_source + s];
+    uint64_t end = start + source->rows;
+    if (first < end) {
+      uint64_t here = count < end - first ? count : end - first;
+      char name[MAX_TENSOR_NAME];
+      SLUICE_TRY(tensor_name(plan, weight, source, expert, name));
+      int64_t shape[2];
+      unsigned rank = source_shape(source, shape);
+      SLUICE_TRY(sluice_checkpoint_read(load->checkpoint, name, shape, rank, (first - start) * weight->columns,
+                                        here * weight->columns, (sluice_dtype)weight->dtype, may_round, to));
+      to += here * row_bytes;
+      first += here;
+      count -= here;
+    }
+    start = end;
+  }
+  return NULL;
+}
+
+/* One panel: `rows` <= `panel` rows of `columns` elements of 2 bytes, transposed in pairs of columns. Runs of 16 pairs
+ * keep one cache line of each row and 16 lines of the result at hand. */
+static void pack_panel_16(const uint16_t *from, uint64_t rows, uint64_t columns, uint64_t panel, uint32_t *to) {
+  uint64_t whole = columns / 2;
+  for (uint64_t start = 0; start < whole; start += 16) {
+    uint64_t end = start + 16 < whole ? start + 16 : whole;
+    for (uint64_t r = 0; r < rows; r++) {
+      const uint16_t *row = from + r * columns;
+      for (uint64_t pair = start; pair < end; pair++) memcpy(&to[pair * panel + r], row + 2 * pair, sizeof *to);
+    }
+    for (uint64_t pair = start; pair < end; pair++)
+      for (uint64_t r = rows; r < panel; r++) to[pair * panel + r] = 0;
+  }
+  if (columns % 2)
+    for (uint64_t r = 0; r < panel; r++) {
+      uint16_t last[2] = {r < rows ? from[r * columns + columns - 1] : (uint16_t)0, 0};
+      memcpy(&to[whole * panel + r], last, sizeof last);
+    }
+}
+
+/* The same for elements of 4 bytes. */
+static void pack_panel_32(const uint32_t *from, uint64_t rows, uint64_t columns, uint64_t panel, uint64_t *to) {
+  uint64_t whole = columns / 2;
+  for (uint64_t start = 0; start < whole; start += 8) {
+    uint64_t end = start + 8 < whole ? start + 8 : whole;
+    for (uint64_t r = 0; r < rows; r++) {
+      const uint32_t *row = from + r * columns;
+      for (uint64_t pair = start; pair < end; pair++) memcpy(&to[pair * panel + r], row + 2 * pair, sizeof *to);
+    }
+    for (uint64_t pair = start; pair < end; pair++)
+      for (uint64_t r = rows; r < panel; r++) to[pair * panel + r] = 0;
+  }
+  if (columns % 2)
+    for (uint64_t r = 0; r < panel; r++) {
+      uint32_t last[2] = {r < rows ? from[r * columns + columns - 1] : 0, 0};
+      memcpy(&to[whole * panel + r], last, sizeof last);
+    }
+}
+
+/* Reads and packs units [first, last) of one matrix to `to`. */
+static sluice_status *pack_units(const loader *load, const sluice_plan_weight *weight, const matrix_blocks *blocks,
+                                 uint32_t expert, uint64_t first, uint64_t last, char *rows, char *to) {
+  if (weight->layout == SLUICE_LAYOUT_ROWS) return read_rows(load, weight, expert, first, last - first, to);
+  uint64_t half_rows = weight->rows / blocks->halves;
+  uint64_t row_bytes = weight->columns * sluice_dtype_size((sluice_dtype)weight->dtype);
+  uint64_t panel_bytes = blocks->unit_bytes / blocks->halves;
+  for (uint32_t half = 0; half < blocks->halves; half++) {
+    uint64_t first_row = first * weight->panel;
+    uint64_t last_row = last * weight->panel < half_rows ? last * weight->panel : half_rows;
+    SLUICE_TRY(read_rows(load, weight, expert, half * half_rows + first_row, last_row - first_row, rows));
+    for (uint64_t unit = first; unit < last; unit++) {
+      uint64_t row = unit * weight->panel;
+      uint64_t count = last_row - row < weight->panel ? last_row - row : weight->panel;
+      const void *from = rows + (row - first_row) * row_bytes;
+      void *panel = to + (unit - first) * blocks->unit_bytes + half * panel_bytes;
+      if (weight->dtype == SLUICE_BF16)
+        pack_panel_16(from, count, weight->columns, weight->panel, panel);
+      else
+        pack_panel_32(from, count, weight->columns, weight->panel, panel);
+    }
+  }
+  return NULL;
+}
+
+static uint64_t weight_of_block(const loader *load, uint64_t block) {
+  uint64_t low = 0, high = load->model->plan.header->weights.count;
+  while (high - low > 1) {
+    uint64_t middle = low + (high - low) / 2;
+    if (load->first_block[middle] <= block)
+      low = middle;
+    else
+      high = middle;
+  }
+  return low;
+}
+
+static sluice_status *load_block(loader *load, unsigned thread, uint64_t block, uint64_t *out_bytes) {
+  sluice_model *model = load->model;
+  uint64_t index = weight_of_block(load, block);
+  const sluice_plan_weight *weight = &model->plan.weights[index];
+  matrix_blocks blocks = cut(weight);
+  uint64_t within = block - load->first_block[index];
+  uint32_t expert = (uint32_t)(within / blocks.blocks);
+  uint64_t first = within % blocks.blocks * blocks.block_units;
+  uint64_t last = first + blocks.block_units < blocks.units ? first + blocks.block_units : blocks.units;
+
+  char *place = load->memory + model->offsets[index] + expert * weight->batch_bytes + first * blocks.unit_bytes;
+  uint64_t bytes = (last - first) * blocks.unit_bytes;
+  uint64_t padding = last == blocks.units ? weight->batch_bytes - blocks.units * blocks.unit_bytes : 0;
+  char *rows = load->staging[thread];
+  char *to = model->device->host_memory ? place : rows + load->rows_bytes;
+  SLUICE_TRY(pack_units(load, weight, &blocks, expert, first, last, rows, to));
+  memset(to + bytes, 0, (size_t)padding);
+  *out_bytes = bytes + padding;
+  if (model->device->host_memory) return NULL;
+  pthread_mutex_lock(&load->lock); /* devices are called from one thread at a time */
+  sluice_status *status = model->device->driver->copy_in(model->device, place, to, bytes + padding);
+  pthread_mutex_unlock(&load->lock);
+  return status;
+}
+
+static void load_blocks(void *user, unsigned thread, int64_t first, int64_t last) {
+  loader *load = user;
+  for (int64_t block = first; block < last && !atomic_load(&load->failed); block++) {
+    uint64_t bytes = 0;
+    sluice_status *status = load_block(load, thread, (uint64_t)block, &bytes);
+    pthread_mutex_lock(&load->lock);
+    if (!status) {
+      load->done += bytes;
+      const sluice_plan *plan = &load->model->plan;
+      if (load->progress)
+        load->progress(load->user, load->done, load->model->weight_bytes,
+                       sluice_plan_string(plan, plan->weights[weight_of_block(load, (uint64_t)block)].name));
+    } else {
+      atomic_store(&load->failed, true);
+      if (!load->status || (uint64_t)block < load->status_block) {
+        sluice_status_free(load->status);
+        load->status = status;
+        load->status_block = (uint64_t)block;
+      } else {
+        sluice_status_free(status);
+      }
+    }
+    pthread_mutex_unlock(&load->lock);
+  }
+}
+
+/* Cuts all weights into blocks and allocates the threads' staging memory. */
+static sluice_status *prepare(loader *load) {
+  sluice_model *model = load->model;
+  uint64_t count = model->plan.header->weights.count, block_bytes = 64;
+  unsigned threads = sluice_threads_count(model->device->threads);
+  load->first_block = sluice_allocate_array((size_t)count + 1, sizeof *load->first_block);
+  load->staging = sluice_allocate_array(threads, sizeof *load->staging);
+  if (!load->first_block || !load->staging) return sluice_out_of_memory();
+  uint64_t total = 0;
+  for (uint64_t i = 0; i < count; i++) {
+    load->first_block[i] = total;
+    matrix_blocks blocks = cut(&model->plan.weights[i]);
+    total += blocks.blocks * model->plan.weights[i].batch;
+    /* The padding to 64 bytes belongs to the last block. */
+    uint64_t bytes = blocks.block_units * blocks.unit_bytes + 64;
+    if (bytes > block_bytes) block_bytes = bytes;
+  }
+  load->first_block[count] = total;
+  load->rows_bytes = (block_bytes + 63) / 64 * 64;
+  for (unsigned i = 0; i < threads; i++) {
+    load->staging[i] =
+        sluice_allocate_aligned(64, (size_t)load->rows_bytes * (model->device->host_memory ? 1 : 2));
+    if (!load->staging[i]) return sluice_out_of_memory();
+  }
+  return NULL;
+}
+
+static sluice_status *check_room(const sluice_model *model) {
+  uint64_t available = model->device->driver->available(model->device);
+  if (model->weight_bytes <= available) return NULL;
+  return sluice_error(SLUICE_OUT_OF_MEMORY, "the weights need %s, %s has %s free",
+                      sluice_describe_bytes(model->weight_bytes).text, model->device->name,
+                      sluice_describe_bytes(available).text);
+}
+
+sluice_status *sluice_model_load(sluice_model *model, const sluice_checkpoint *checkpoint, sluice_progress *progress,
+                                 void *user) {
+  if (model->weights) return sluice_error(SLUICE_USAGE, "the model has its weights already");
+  SLUICE_TRY(check_checkpoint(&model->plan, checkpoint));
+  SLUICE_TRY(check_room(model));
+  loader load = {.model = model, .checkpoint = checkpoint, .progress = progress, .user = user};
+  pthread_mutex_init(&load.lock, NULL);
+  sluice_device *device = model->device;
+  void *memory = NULL;
+  sluice_status *status = prepare(&load);
+  if (!status) status = device->driver->allocate(device, model->weight_bytes, &memory);
+  if (!status) {
+    load.memory = memory;
+    uint64_t blocks = load.first_block[model->plan.header->weights.count];
+    sluice_threads_run(device->threads, (int64_t)blocks, 1, load_blocks, &load);
+    status = load.status;
+  }
+  if (load.staging)
+    for (unsigned i = 0; i < sluice_threads_count(device->threads); i++) sluice_release(load.staging[i]);
+  sluice_release(load.staging);
+  sluice_release(load.first_block);
+  pthread_mutex_destroy(&load.lock);
+  if (status) {
+    device->driver->release(device, memory);
+    return status;
+  }
+  model->weights = memory;
+  return NULL;
+}

@@ -1,0 +1,320 @@
+/* Safetensors files and checkpoints: what is read, and the hundreds of ways in which a file is refused. */
+#include "sluice/checkpoint.h"
+#include "sluice/json.h"
+#include "sluice/memory.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char directory[] = "/tmp/sluice-checkpoint-XXXXXX";
+
+static void must(sluice_status *status) {
+  sluice_status_print(status);
+  assert_null(status);
+}
+
+/* Fails unless `status` is an error whose report holds `part`. */
+static void must_fail(sluice_status *status, const char *part) {
+  assert_non_null(status);
+  char *text = sluice_status_format(status);
+  if (!strstr(text, part)) fail_msg("found '%s', expected it to hold '%s'", text, part);
+  sluice_release(text);
+  sluice_status_free(status);
+}
+
+static const char *path_of(const char *name) {
+  static char paths[4][256];
+  static int next;
+  char *path = paths[next++ % 4];
+  snprintf(path, sizeof paths[0], "%s/%s", directory, name);
+  return path;
+}
+
+static void write_file(const char *name, const void *data, size_t length) {
+  FILE *f = fopen(path_of(name), "wb");
+  assert_non_null(f);
+  assert_int_equal(fwrite(data, 1, length, f), length);
+  assert_int_equal(fclose(f), 0);
+}
+
+/* A file with the given header text (its length word prepended) and `bytes` bytes of data. */
+static size_t make(unsigned char *out, const char *header, size_t bytes) {
+  size_t length = strlen(header);
+  for (int i = 0; i < 8; i++) out[i] = (unsigned char)((uint64_t)length >> (8 * i));
+  memcpy(out + 8, header, length);
+  for (size_t i = 0; i < bytes; i++) out[8 + length + i] = (unsigned char)(i * 7);
+  return 8 + length + bytes;
+}
+
+static const struct {
+  const char *header;
+  size_t bytes;
+  const char *message; /* NULL: accepted */
+} headers[] = {
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[0,16]}}", 16, NULL},
+    {"{\"__metadata__\":{\"k\":\"v\"},\"a\":{\"dtype\":\"U8\",\"shape\":[3],\"data_offsets\":[0,3]}}  ", 3, NULL},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]}}", 4, NULL},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[0,5],\"data_offsets\":[0,0]}}", 0, NULL},
+    {"{\"a\":{\"dtype\":\"F64\",\"shape\":[1],\"data_offsets\":[0,8]}}", 8, NULL},
+    {"{}", 0, NULL},
+    {" {}", 0, "does not start with '{'"},
+    {"[]", 0, "does not start with '{'"},
+    {"{\"a\":1}", 0, "is not an object"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 4, "truncated"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 12, "4 bytes after the last tensor"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,8]}}", 8,
+     "has 8 bytes, but its dtype and shape need 12"},
+    {"{\"a\":{\"dtype\":\"F33\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8, "unknown dtype 'F33'"},
+    {"{\"a\":{\"dtype\":5,\"shape\":[2],\"data_offsets\":[0,8]}}", 8, "no string \"dtype\""},
+    {"{\"a\":{\"shape\":[2],\"data_offsets\":[0,8]}}", 8, "no string \"dtype\""},
+    {"{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,8]}}", 8, "no array \"shape\""},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[-2],\"data_offsets\":[0,8]}}", 8, "whole number >= 0"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2.0],\"data_offsets\":[0,8]}}", 8, "whole number >= 0"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904,8],\"data_offsets\":[0,8]}}", 8, "overflows"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,1,1,2],\"data_offsets\":[0,8]}}", 8, "more than 8 dimensions"},
+    {"{\"a\":{\"dtype\":\"F4\",\"shape\":[3],\"data_offsets\":[0,2]}}", 2, "no whole number of bytes"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2]}}", 8, "\"data_offsets\""},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,0]}}", 8, "\"data_offsets\""},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8,9]}}", 8, "\"data_offsets\""},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[-8,0]}}", 8, "\"data_offsets\""},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,9223372036854775807]}}", 8, "truncated"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8],\"x\":1}}", 8, "a key other than"},
+    {"{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},\"b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_"
+     "offsets\":[1,3]}}",
+     3, "overlap"},
+    {"{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},\"b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_"
+     "offsets\":[3,5]}}",
+     5, "hole of 1 bytes before tensor 'b'"},
+    {"{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[1,3]}}", 3, "hole"},
+    {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_"
+     "offsets\":[1,2]}}",
+     2, "stands twice"},
+    {"{\"__metadata__\":{\"k\":1}}", 0, "not an object of strings"},
+    {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}", 1, "found the end of the text"},
+    {"{\"a\\u0000b\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1, "NUL"},
+};
+
+static void header_checks(void **state) {
+  (void)state;
+  unsigned char buffer[1024];
+  for (size_t i = 0; i < sizeof headers / sizeof *headers; i++) {
+    size_t length = make(buffer, headers[i].header, headers[i].bytes);
+    sluice_safetensors *file = NULL;
+    sluice_status *status = sluice_safetensors_open_memory(buffer, length, "x.safetensors", &file);
+    if (headers[i].message)
+      must_fail(status, headers[i].message);
+    else
+      must(status);
+    assert_true((file == NULL) == (headers[i].message != NULL));
+    sluice_safetensors_close(file);
+  }
+}
+
+/* All truncations, all single-bit changes of the first kilobyte, hostile length words. */
+static void mutations(void **state) {
+  (void)state;
+  unsigned char buffer[512], original[512];
+  size_t length = make(original, headers[1].header, headers[1].bytes), refused = 0, total = 0;
+  for (size_t i = 0; i < length + length * 8 + 64; i++, total++) {
+    memcpy(buffer, original, length);
+    size_t cut = i < length ? i : length;
+    if (i >= length && i < length * 9) buffer[(i - length) / 8] ^= (unsigned char)(1u << (i - length) % 8);
+    if (i >= length * 9)
+      memset(buffer, 0, 8), buffer[(i - length * 9) / 8] = (unsigned char)(1u << (i - length * 9) % 8);
+    /* A copy of exactly this size, so that a sanitizer sees any byte read past it. */
+    unsigned char *copy = malloc(cut ? cut : 1);
+    assert_non_null(copy);
+    memcpy(copy, buffer, cut);
+    sluice_safetensors *file = NULL;
+    sluice_status *status = sluice_safetensors_open_memory(copy, cut, "mutated", &file);
+    assert_true((status == NULL) != (file == NULL));
+    if (i < length) assert_non_null(status);
+    refused += status != NULL;
+    sluice_status_free(status);
+    sluice_safetensors_close(file);
+    free(copy);
+  }
+  assert_true(refused > total / 2);
+}
+
+static void round_trip(void **state) {
+  (void)state;
+  float f32[6] = {1, -2, 3.5f, 0.1f, 1e30f, -0.0f};
+  uint16_t bf16[3] = {0x3f80, 0x4000, 0xc0a0}, f16[4] = {0x3c00, 0xc000, 0x0001, 0x7bff};
+  sluice_tensor_info tensors[] = {{.name = "a.weight", .dtype = SLUICE_F32, .rank = 2, .shape = {2, 3}},
+                                  {.name = "b.weight", .dtype = SLUICE_BF16, .rank = 1, .shape = {3}},
+                                  {.name = "c \"quoted\"", .dtype = SLUICE_F16, .rank = 1, .shape = {4}}};
+  const char *metadata[] = {"who", "test"};
+  sluice_safetensors_writer *writer;
+  must(sluice_safetensors_create(path_of("model.safetensors"), tensors, 3, metadata, 1, &writer));
+  assert_true(access(path_of("model.safetensors"), F_OK) != 0);
+  must(sluice_safetensors_append(writer, f32, sizeof f32));
+  must(sluice_safetensors_append(writer, bf16, sizeof bf16));
+  must(sluice_safetensors_append(writer, f16, sizeof f16));
+  must(sluice_safetensors_finish(writer));
+
+  sluice_checkpoint *c;
+  must(sluice_checkpoint_open(directory, &c));
+  assert_int_equal(sluice_checkpoint_tensor_count(c), 3);
+  float found[6];
+  must(sluice_checkpoint_read(c, "a.weight", (int64_t[]){2, 3}, 2, 1, 5, SLUICE_F32, false, found));
+  assert_memory_equal(found, f32 + 1, 20);
+  must(sluice_checkpoint_read(c, "b.weight", (int64_t[]){3}, 1, 0, 3, SLUICE_F32, false, found));
+  assert_true(found[0] == 1 && found[1] == 2 && found[2] == -5);
+  must(sluice_checkpoint_read(c, "c \"quoted\"", (int64_t[]){4}, 1, 0, 4, SLUICE_F32, false, found));
+  assert_true(found[0] == 1 && found[1] == -2 && found[2] == 0x1p-24f && found[3] == 65504);
+  uint16_t half[6];
+  must(sluice_checkpoint_read(c, "a.weight", (int64_t[]){2, 3}, 2, 0, 6, SLUICE_BF16, true, half));
+  assert_int_equal(half[3], sluice_bf16_from_f32(0.1f));
+  must_fail(sluice_checkpoint_read(c, "a.weight", (int64_t[]){2, 3}, 2, 0, 6, SLUICE_BF16, false, half),
+            "'a.weight' holds 0.1");
+  must_fail(sluice_checkpoint_read(c, "a.weight", (int64_t[]){3, 2}, 2, 0, 6, SLUICE_F32, false, found),
+            "'a.weight' has the shape [2, 3], expected [3, 2]");
+  must_fail(sluice_checkpoint_read(c, "d.weight", (int64_t[]){3}, 1, 0, 3, SLUICE_F32, false, found),
+            "'d.weight' is missing");
+  sluice_checkpoint_close(c);
+  must(sluice_safetensors_create(path_of("gone"), tensors, 3, NULL, 0, &writer));
+  sluice_safetensors_abandon(writer);
+  must(sluice_safetensors_create(path_of("gone"), tensors, 3, NULL, 0, &writer));
+  must_fail(sluice_safetensors_finish(writer), "less data");
+  assert_true(access(path_of("gone"), F_OK) != 0);
+  unlink(path_of("model.safetensors"));
+}
+
+static const char shard_header[] = "{\"%s\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}";
+
+static const struct {
+  const char *index;
+  const char *message;
+} indexes[] = {
+    {"{\"metadata\":{\"total_size\":2},\"weight_map\":{\"a\":\"1.safetensors\",\"b\":\"2.safetensors\"}}", NULL},
+    {"{\"metadata\":{}}", "no object \"weight_map\""},
+    {"{\"weight_map\":[]}", "no object \"weight_map\""},
+    {"{\"weight_map\":{\"a\":\"1.safetensors\",\"b\":3}}", "expected the name of a shard"},
+    {"{\"weight_map\":{\"a\":\"../1.safetensors\"}}", "'../1.safetensors' is no plain file name"},
+    {"{\"weight_map\":{\"a\":\"/etc/passwd\"}}", "is no plain file name"},
+    {"{\"weight_map\":{\"a\":\"x\\\\1\"}}", "is no plain file name"},
+    {"{\"weight_map\":{\"a\":\"..\"}}", "is no plain file name"},
+    {"{\"weight_map\":{\"a\":\"\"}}", "is no plain file name"},
+    {"{\"weight_map\":{\"a\":\"3.safetensors\"}}", "3.safetensors"},
+    {"{\"weight_map\":{\"a\":\"2.safetensors\",\"b\":\"1.safetensors\"}}", "tensor 'a' is not in 2.safetensors"},
+    {"{\"weight_map\":{\"a\":\"1.safetensors\",\"c\":\"2.safetensors\"}}", "tensor 'c' is not in 2.safetensors"},
+    {"{\"weight_map\":{\"a\":\"1.safetensors\",\"a\":\"2.safetensors\"}}", "stands twice"},
+    {"{\"weight_map\":{\"a\":\"1.safetensors\"}}", NULL},
+};
+
+static void index_checks(void **state) {
+  (void)state;
+  unsigned char buffer[256];
+  char header[128];
+  for (int i = 1; i <= 2; i++) {
+    char name[32];
+    snprintf(header, sizeof header, shard_header, i == 1 ? "a" : "b");
+    snprintf(name, sizeof name, "%d.safetensors", i);
+    write_file(name, buffer, make(buffer, header, 1));
+  }
+  for (size_t i = 0; i < sizeof indexes / sizeof *indexes; i++) {
+    write_file("model.safetensors.index.json", indexes[i].index, strlen(indexes[i].index));
+    sluice_checkpoint *c = NULL;
+    sluice_status *status = sluice_checkpoint_open(directory, &c);
+    if (indexes[i].message)
+      must_fail(status, indexes[i].message);
+    else
+      must(status);
+    sluice_checkpoint_close(c);
+  }
+  /* A shard with a tensor that the index does not name. */
+  size_t length = make(buffer,
+                       "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"z\":{\"dtype\":\"U8\","
+                       "\"shape\":[1],\"data_offsets\":[1,2]}}",
+                       2);
+  write_file("1.safetensors", buffer, length);
+  sluice_checkpoint *c = NULL;
+  must_fail(sluice_checkpoint_open(directory, &c), "tensor 'z' is not in the index");
+  /* A shard that is cut off after it was opened. */
+  snprintf(header, sizeof header, shard_header, "a");
+  write_file("1.safetensors", buffer, make(buffer, header, 1));
+  must(sluice_checkpoint_open(path_of("1.safetensors"), &c));
+  assert_int_equal(truncate(path_of("1.safetensors"), 20), 0);
+  float value;
+  must_fail(sluice_checkpoint_read(c, "a", (int64_t[]){1}, 1, 0, 1, SLUICE_F32, false, &value), "dtype U8");
+  sluice_checkpoint_close(c);
+  unlink(path_of("1.safetensors")), unlink(path_of("2.safetensors")), unlink(path_of("model.safetensors.index.json"));
+  must_fail(sluice_checkpoint_open(directory, &c), "neither model.safetensors.index.json nor model.safetensors");
+  must_fail(sluice_checkpoint_open(path_of("nothing"), &c), "No such file");
+  must_fail(sluice_checkpoint_open("synthetic:x", &c), "the seed must be a whole number");
+  must_fail(sluice_checkpoint_open("synthetic:-1", &c), "the seed must be a whole number");
+  must_fail(sluice_checkpoint_open("synthetic:18446744073709551616", &c), "the seed must be a whole number");
+}
+
+/* The sample values of the specification of synthetic checkpoints. */
+static void synthetic(void **state) {
+  (void)state;
+  static const struct {
+    const char *model;
+    uint64_t seed;
+  } models[] = {{"nano", 1}, {"m3-slice", 3}};
+  sluice_json_document *samples;
+  must(sluice_json_parse_file(TEST_DATA "/data/synthetic-check.json", &samples));
+  int checked = 0;
+  for (size_t m = 0; m < 2; m++) {
+    const sluice_json_value *model = sluice_json_get(sluice_json_root(samples), models[m].model);
+    assert_non_null(model);
+    for (size_t i = 0; i < model->length; i++, checked++) {
+      const char *name = model->members[i].key;
+      const sluice_json_value *shape = sluice_json_get(&model->members[i].value, "shape"),
+                              *first = sluice_json_get(&model->members[i].value, "first"),
+                              *last = sluice_json_get(&model->members[i].value, "last");
+      uint64_t count = 1;
+      for (size_t d = 0; d < shape->length; d++) count *= (uint64_t)shape->items[d].integer;
+      uint16_t found[4];
+      int64_t columns = shape->items[shape->length - 1].integer;
+      sluice_synthetic_fill(name, models[m].seed, columns, 0, 4, found);
+      for (size_t k = 0; k < 4; k++) assert_true((double)sluice_f32_from_bf16(found[k]) == first->items[k].number);
+      sluice_synthetic_fill(name, models[m].seed, columns, count - 1, 1, found);
+      assert_true((double)sluice_f32_from_bf16(found[0]) == last->number);
+    }
+  }
+  assert_true(checked >= 10);
+  sluice_json_free(samples);
+  assert_true(sluice_synthetic_is_f32("x.block_sparse_moe.gate.weight"));
+  assert_false(sluice_synthetic_is_f32("x.mlp.gate_proj.weight"));
+}
+
+static void conversions(void **state) {
+  (void)state;
+  for (uint32_t h = 0; h < 65536; h++) {
+    float value = sluice_f32_from_f16((uint16_t)h);
+    if (value == value)
+      assert_int_equal(sluice_f16_from_f32(value), h);
+    else
+      assert_true((sluice_f16_from_f32(value) & 0x7c00) == 0x7c00 && (sluice_f16_from_f32(value) & 0x3ff));
+    float wide = sluice_f32_from_bf16((uint16_t)h);
+    if (wide == wide)
+      assert_int_equal(sluice_bf16_from_f32(wide), h);
+    else
+      assert_true(isnan(sluice_f32_from_bf16(sluice_bf16_from_f32(wide))));
+  }
+  assert_int_equal(sluice_bf16_from_f32(1.00390625f), 0x3f80); /* halfway: to even */
+  assert_int_equal(sluice_bf16_from_f32(1.01171875f), 0x3f82);
+  assert_int_equal(sluice_f16_from_f32(65519.996f), 0x7bff);
+  assert_int_equal(sluice_f16_from_f32(65520), 0x7c00);
+}
+
+int main(void) {
+  if (!mkdtemp(directory)) return 1;
+  const struct CMUnitTest tests[] = {cmocka_unit_test(header_checks), cmocka_unit_test(mutations),
+                                     cmocka_unit_test(round_trip),    cmocka_unit_test(index_checks),
+                                     cmocka_unit_test(synthetic),     cmocka_unit_test(conversions)};
+  int failed = cmocka_run_group_tests(tests, NULL, NULL);
+  rmdir(directory);
+  return failed;
+}

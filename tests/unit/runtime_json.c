@@ -1,0 +1,238 @@
+/* The JSON reader: values, positions, everything that must be refused, and hostile bytes. */
+#include "sluice/json.h"
+#include "sluice/memory.h"
+
+#include <float.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+static sluice_json_document *parse(const char *text) {
+  sluice_json_document *document = NULL;
+  sluice_status *status = sluice_json_parse(text, strlen(text), "test.json", &document);
+  sluice_status_print(status);
+  assert_null(status);
+  return document;
+}
+
+static void values(void **state) {
+  (void)state;
+  sluice_json_document *d = parse(" {\"a\": [1, -2.5e3, true, false, null, \"x\\n\\u00e9\\ud83d\\ude00\"],\n \"\": {}, "
+                                  "\"big\": 9223372036854775807, \"bigger\": 9223372036854775808, \"n\\u0000\": 0} ");
+  const sluice_json_value *root = sluice_json_root(d), *a = sluice_json_get(root, "a");
+  assert_int_equal(root->kind, SLUICE_JSON_OBJECT);
+  assert_int_equal(root->length, 5);
+  assert_int_equal(a->length, 6);
+  assert_true(a->items[0].is_integer && a->items[0].integer == 1);
+  assert_true(!a->items[1].is_integer && a->items[1].number == -2500);
+  assert_true(a->items[2].boolean && !a->items[3].boolean);
+  assert_int_equal(a->items[4].kind, SLUICE_JSON_NULL);
+  assert_string_equal(a->items[5].string, "x\n\xc3\xa9\xf0\x9f\x98\x80");
+  assert_int_equal(sluice_json_get(root, "")->kind, SLUICE_JSON_OBJECT);
+  assert_true(sluice_json_get(root, "big")->integer == INT64_MAX);
+  assert_false(sluice_json_get(root, "bigger")->is_integer);
+  assert_null(sluice_json_get(root, "n"));
+  assert_int_equal(root->members[4].key_length, 2);
+  sluice_json_free(d);
+}
+
+/* Text, and the place and words of its error. */
+static const struct {
+  const char *text;
+  const char *message;
+} refused[] = {
+    {"", "test.json:1:1: error: found the end of the text, expected a value"},
+    {"{", "test.json:1:2: error: found the end of the text, expected a key in quotes"},
+    {"{\"a\" 1}", "test.json:1:6: error: found '1', expected ':'"},
+    {"{\"a\":1,}", "test.json:1:8: error: found '}', expected a key in quotes"},
+    {"[1,]", "test.json:1:4: error: found ']', expected a value"},
+    {"[1 2]", "test.json:1:4: error: found '2', expected ',' or ']'"},
+    {"{\"a\":1]", "test.json:1:7: error: found ']', expected ',' or '}'"},
+    {"{a:1}", "test.json:1:2: error: found 'a', expected a key in quotes"},
+    {"{\"a\":1,\n \"b\":2,\n \"a\":3}", "test.json:3:2: error: the key \"a\" stands twice"},
+    {"1 2", "test.json:1:3: error: found '2' after the end"},
+    {"01", "test.json:1:1: error: a number must not start with 0"},
+    {"-", "test.json:1:1: error: a number needs a digit"},
+    {"1.", "test.json:1:1: error: a number needs a digit after the point"},
+    {"1e", "test.json:1:1: error: a number needs a digit in its exponent"},
+    {"+1", "test.json:1:1: error: found '+', expected a value"},
+    {".5", "test.json:1:1: error: found '.', expected a value"},
+    {"1e999", "test.json:1:1: error: this number is too large"},
+    {"NaN", "test.json:1:1: error: found 'N', expected a value"},
+    {"Infinity", "test.json:1:1: error: found 'I', expected a value"},
+    {"tru", "test.json:1:1: error: found 't', expected a value"},
+    {"// x\n1", "test.json:1:1: error: found '/', expected a value"},
+    {"'a'", "test.json:1:1: error: found ''', expected a value"},
+    {"\"abc", "test.json:1:1: error: this string has no closing quote"},
+    {"\"abc\\", "test.json:1:1: error: this string has no closing quote"},
+    {"\"a\nb\"", "test.json:1:3: error: byte 0x0a inside a string"},
+    {"\"\\x\"", "test.json:1:2: error: unknown escape"},
+    {"\"\\u12g4\"", "test.json:1:2: error: \\u needs four hexadecimal digits"},
+    {"\"\\ud800\"", "test.json:1:2: error: unpaired surrogate"},
+    {"\"\\udc00\"", "test.json:1:2: error: unpaired surrogate"},
+    {"\"\\ud800\\u0041\"", "test.json:1:2: error: unpaired surrogate"},
+    {"\"\xc0\x80\"", "test.json:1:2: error: the text is not valid UTF-8"},
+    {"\"\xed\xa0\x80\"", "test.json:1:2: error: the text is not valid UTF-8"},
+    {"\"\xf4\x90\x80\x80\"", "test.json:1:2: error: the text is not valid UTF-8"},
+    {"\"\xff\"", "test.json:1:2: error: the text is not valid UTF-8"},
+    {"\xef\xbb\xbf{}", "test.json:1:1: error: the text starts with a byte order mark"},
+};
+
+static void refusals(void **state) {
+  (void)state;
+  for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+    sluice_json_document *d = NULL;
+    sluice_status *status = sluice_json_parse(refused[i].text, strlen(refused[i].text), "test.json", &d);
+    if (!status) fail_msg("accepted: %s", refused[i].text);
+    assert_null(d);
+    char *text = sluice_status_format(status);
+    assert_non_null(text);
+    if (strncmp(text, refused[i].message, strlen(refused[i].message)))
+      fail_msg("for %s\nfound    %s\nexpected %s", refused[i].text, text, refused[i].message);
+    assert_int_equal(sluice_exit_code(status), 1);
+    sluice_release(text);
+    sluice_status_free(status);
+  }
+}
+
+static void depth(void **state) {
+  (void)state;
+  char text[512];
+  for (int levels = 60; levels < 70; levels++) {
+    memset(text, '[', (size_t)levels);
+    memset(text + levels, ']', (size_t)levels);
+    sluice_json_document *d = NULL;
+    sluice_status *status = sluice_json_parse(text, (size_t)levels * 2, "deep", &d);
+    assert_true((status == NULL) == (levels <= SLUICE_JSON_MAX_DEPTH));
+    sluice_status_free(status);
+    sluice_json_free(d);
+  }
+  size_t many = 1 << 20;
+  char *deep = malloc(many);
+  assert_non_null(deep);
+  memset(deep, '[', many);
+  sluice_json_document *d = NULL;
+  sluice_status *status = sluice_json_parse(deep, many, "deep", &d);
+  assert_non_null(status);
+  sluice_status_free(status);
+  free(deep);
+}
+
+/* An index as large as M3's, and the same with one duplicate key at the end. */
+static void large_object(void **state) {
+  (void)state;
+  for (int duplicate = 0; duplicate < 2; duplicate++) {
+    sluice_text text = {0};
+    sluice_text_append(&text, "{", 1);
+    for (int i = 0; i < 50000; i++)
+      sluice_text_printf(&text, "%s\"language_model.model.layers.%d.weight\": \"model-%05d-of-00059.safetensors\"",
+                         i ? "," : "", i, i % 59);
+    if (duplicate) sluice_text_printf(&text, ", \"language_model.model.layers.0.weight\": 1");
+    sluice_text_append(&text, "}", 1);
+    assert_false(text.failed);
+    clock_t start = clock();
+    sluice_json_document *d = NULL;
+    sluice_status *status = sluice_json_parse(text.data, text.length, "index", &d);
+    assert_true((status != NULL) == duplicate);
+    assert_true((double)(clock() - start) / CLOCKS_PER_SEC < 2);
+    sluice_status_free(status);
+    sluice_json_free(d);
+    sluice_text_free(&text);
+  }
+}
+
+static void writing(void **state) {
+  (void)state;
+  static const double numbers[] = {0, 1, -1, 0.1, 1e300, 5e-324, 1.0 / 3, 1e-6, 5000000, DBL_MAX};
+  sluice_text text = {0};
+  sluice_text_append(&text, "[", 1);
+  sluice_text_json_string(&text, "a\"b\\c\n\x01\xc3\xa9");
+  for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+    sluice_text_append(&text, ",", 1);
+    sluice_text_json_double(&text, numbers[i]);
+  }
+  sluice_text_append(&text, "]", 1);
+  sluice_json_document *d = parse(text.data);
+  const sluice_json_value *root = sluice_json_root(d);
+  assert_string_equal(root->items[0].string, "a\"b\\c\n\x01\xc3\xa9");
+  for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) assert_true(root->items[1 + i].number == numbers[i]);
+  sluice_json_free(d);
+  sluice_text_free(&text);
+}
+
+static const char sample[] =
+    "{\"model_type\":\"m3\",\"list\":[0,1,2.5e-1,{\"k\":null}],\"s\":\"\\u00e9\\\\\",\"t\":true}";
+
+/* Every truncation and every single-bit change of a document is a value or an error, and never more. */
+static void mutations(void **state) {
+  (void)state;
+  size_t length = sizeof sample - 1, refused_count = 0;
+  char buffer[sizeof sample];
+  for (size_t i = 0; i < length * 9; i++) {
+    memcpy(buffer, sample, sizeof sample);
+    size_t cut = i < length ? i : length;
+    if (i >= length) buffer[(i - length) / 8] ^= (char)(1 << (i - length) % 8);
+    sluice_json_document *d = NULL;
+    sluice_status *status = sluice_json_parse(buffer, cut, "mutated", &d);
+    assert_true((status == NULL) != (d == NULL));
+    refused_count += status != NULL;
+    sluice_status_free(status);
+    sluice_json_free(d);
+  }
+  assert_true(refused_count > length * 3);
+}
+
+static int fail_at(void *user, size_t bytes) {
+  (void)bytes;
+  return (*(long *)user)-- == 0;
+}
+
+static void memory(void **state) {
+  (void)state;
+  bool done = false;
+  for (long n = 0; !done; n++) {
+    size_t before = sluice_live_allocations();
+    long left = n;
+    sluice_set_allocation_hook(fail_at, &left);
+    sluice_json_document *d = NULL;
+    sluice_status *status = sluice_json_parse(sample, sizeof sample - 1, "sample", &d);
+    sluice_set_allocation_hook(NULL, NULL);
+    done = status == NULL;
+    if (status) assert_int_equal(sluice_status_code(status), SLUICE_OUT_OF_MEMORY);
+    sluice_status_free(status);
+    sluice_json_free(d);
+    assert_int_equal(sluice_live_allocations(), before);
+  }
+}
+
+static void caret(void **state) {
+  (void)state;
+  sluice_json_document *d = NULL;
+  sluice_status *status = sluice_json_parse("{\n\t\"a\": ?}", 10, "f.json", &d);
+  char *text = sluice_status_format(status);
+  assert_string_equal(text, "f.json:2:7: error: found '?', expected a value\n \"a\": ?}\n      ^\n");
+  sluice_release(text);
+  status = sluice_annotate(status, "while reading %s", "x");
+  assert_string_equal(sluice_status_message(status), "while reading x: found '?', expected a value");
+  sluice_status_free(status);
+  assert_int_equal(sluice_exit_code(NULL), 0);
+  status = sluice_error(SLUICE_USAGE, "u");
+  assert_int_equal(sluice_exit_code(status), 2);
+  sluice_status_free(status);
+  status = sluice_error(SLUICE_INTERNAL, "bug");
+  assert_int_equal(sluice_exit_code(status), 70);
+  sluice_status_free(status);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(values),  cmocka_unit_test(refusals),  cmocka_unit_test(depth),  cmocka_unit_test(large_object),
+      cmocka_unit_test(writing), cmocka_unit_test(mutations), cmocka_unit_test(memory), cmocka_unit_test(caret)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
