@@ -16,7 +16,6 @@ typedef struct plan_image {
   size_t length;
   kernel_spec *specs; /* in the plan's kernel order; owned with all their strings */
   size_t spec_count;
-  void *storage; /* private */
 } plan_image;
 SLUICE_MUST_USE sluice_status *plan_write(ir_context *context, MlirModule module, plan_image *out_plan);
 /* Fills in what code generation learnt of the kernels. */

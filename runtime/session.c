@@ -265,7 +265,7 @@ static sluice_status *copy_page(sluice_session *session, int32_t from, int32_t t
 }
 
 sluice_status *sluice_sequence_fork(sluice_session *session, int32_t sequence, int32_t *out_sequence) {
-  sluice_sequence *parent;
+  sluice_sequence *parent = NULL;
   SLUICE_TRY(sluice_session_find(session, sequence, &parent));
   int32_t id;
   SLUICE_TRY(sluice_sequence_add(session, &id));
@@ -288,7 +288,7 @@ sluice_status *sluice_sequence_fork(sluice_session *session, int32_t sequence, i
 }
 
 sluice_status *sluice_sequence_remove(sluice_session *session, int32_t sequence) {
-  sluice_sequence *found;
+  sluice_sequence *found = NULL;
   SLUICE_TRY(sluice_session_find(session, sequence, &found));
   sluice_pages_free(&session->pool, &found->pages);
   *found = (sluice_sequence){0};
@@ -296,7 +296,7 @@ sluice_status *sluice_sequence_remove(sluice_session *session, int32_t sequence)
 }
 
 sluice_status *sluice_sequence_length(const sluice_session *session, int32_t sequence, uint32_t *out_tokens) {
-  sluice_sequence *found;
+  sluice_sequence *found = NULL;
   SLUICE_TRY(sluice_session_find(session, sequence, &found));
   *out_tokens = found->length;
   return NULL;

@@ -24,7 +24,7 @@ static sluice_status *check_chunk(const step *s, uint32_t index) {
   const sluice_session *session = s->session;
   const sluice_plan_header *header = session->model->plan.header;
   const sluice_chunk *chunk = &s->chunks[index];
-  sluice_sequence *sequence;
+  sluice_sequence *sequence = NULL;
   SLUICE_TRY(sluice_session_find(session, chunk->sequence, &sequence));
   if (session->chunk_of_sequence[chunk->sequence] >= 0)
     return sluice_error(SLUICE_INVALID, "sequence %d has two chunks in one step", chunk->sequence);

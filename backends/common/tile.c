@@ -133,6 +133,7 @@ static void emit_rows(emitter *e, const tile_product *p, unsigned height, unsign
 /* Rows of a block so that accumulators, one row of B and a broadcast element of A stay in registers. */
 static unsigned block_height(const emitter *e, unsigned vectors) {
   unsigned height = (e->atoms->vector_registers - vectors - 2) / vectors;
+  if (height < 1) return 1; /* a wide panel on a target with few registers: slow, but right */
   return height > 6 && vectors > 1 ? 6 : height > 12 ? 12 : height;
 }
 
@@ -140,6 +141,12 @@ void tile_multiply(emitter *e, const tile_product *p) {
   unsigned lanes = e->atoms->vector;
   if (!p->b_stride) {
     unsigned vectors = (unsigned)(p->max_columns / lanes);
+    if (vectors < 1 || vectors > MAX_VECTORS || p->max_columns % lanes) {
+      if (!e->status)
+        e->status = sluice_error(SLUICE_INTERNAL, "%s: a panel of %lld rows: expected 1 to %d vectors of %u",
+                                 e->spec->symbol, (long long)p->max_columns, MAX_VECTORS, lanes);
+      return;
+    }
     emit_rows(e, p, block_height(e, vectors), vectors, int64(e, 0));
     return;
   }

@@ -24,6 +24,7 @@ struct kernel_harness {
   int count;
   code_object code;
   void *library;
+  int file; /* of the library, -1: none */
   random_state random;
 };
 
@@ -43,6 +44,7 @@ kernel_harness *harness_create(const char *target) {
   assert_non_null(h);
   snprintf(h->target, sizeof h->target, "%s", target);
   h->random.state = 42;
+  h->file = -1;
   return h;
 }
 
@@ -82,7 +84,7 @@ void harness_compile(kernel_harness *h) {
   snprintf(path, sizeof path, "/proc/self/fd/%d", file);
   h->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (!h->library) fail_msg("%s", dlerror());
-  close(file);
+  h->file = file; /* stays open: the loader takes two libraries of one path for the same */
   for (int i = 0; i < h->count; i++) {
     void *symbol = dlsym(h->library, h->specs[i].symbol);
     assert_non_null(symbol);
@@ -128,6 +130,7 @@ void harness_run(kernel_harness *h, int kernel, void *const *arguments, const in
 
 void harness_free(kernel_harness *h) {
   if (h->library) dlclose(h->library);
+  if (h->file >= 0) close(h->file);
   code_object_free(&h->code);
   for (int i = 0; i < h->count; i++) {
     for (size_t a = 0; a < h->specs[i].attribute_count; a++) {

@@ -109,7 +109,7 @@ static const struct {
   int64_t width, experts, k, panel;
   const char *dtype;
 } routers[] = {{1, 1, 1, 16, "f32"},    {99, 5, 2, 16, "bf16"},     {256, 8, 2, 32, "f32"},
-               {257, 33, 4, 16, "f32"}, {6144, 128, 4, 32, "bf16"}, {512, 100, 8, 64, "bf16"}};
+               {257, 33, 4, 16, "f32"}, {6144, 128, 4, 32, "bf16"}, {512, 100, 8, 32, "bf16"}};
 enum { ROUTERS = sizeof routers / sizeof *routers };
 
 static void router_multiplies_and_chooses(void **state) {

@@ -4,7 +4,6 @@
 #include "sluice/memory.h"
 
 #include <dirent.h>
-#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -485,7 +484,7 @@ static void test_out_of_memory(void **state) {
   char *text = edited(base, "\"head_dim\"", "\"odd\": 1, \"head_dim\"");
   long n = 0;
   for (bool done = false; !done; n++) {
-    size_t before = mallinfo2().uordblks;
+    size_t before = sluice_live_allocations();
     countdown c = {n};
     sluice_set_allocation_hook(fail_at_zero, &c);
     said s = {0};
@@ -505,7 +504,7 @@ static void test_out_of_memory(void **state) {
     else
       assert_int_equal(sluice_status_code(status), SLUICE_OUT_OF_MEMORY);
     sluice_status_free(status);
-    assert_int_equal(mallinfo2().uordblks, before);
+    assert_int_equal(sluice_live_allocations(), before);
   }
   assert_true(n > 50);
   free(text);

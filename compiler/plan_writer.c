@@ -1,0 +1,588 @@
+/* kernel IR -> the plan section. Walks @step once; tables grow in order of first use, so the result depends on the IR alone. */
+#include "compiler/compile.h"
+#include "sluice/memory.h"
+#include "sluice/plan.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* A table that grows. */
+typedef struct table {
+  char *data;
+  size_t count, capacity, element;
+} table;
+
+/* Kernel attributes are printed to text, which both names the kernel and goes into the plan. */
+typedef struct kernel_entry {
+  char *attributes; /* JSON object */
+  char *family;
+  kernel_attribute *list;
+  size_t list_count;
+  uint32_t argument_count;
+} kernel_entry;
+
+typedef struct plan_writer {
+  ir_context *context;
+  table strings, buffers, weights, sources, cache, launches, arguments, observables;
+  sluice_plan_region regions[SLUICE_SIZE_COUNT];
+  kernel_entry *kernels;
+  size_t kernel_count, kernel_capacity;
+  struct place { /* memory reference of each memory op */
+    MlirOperation op;
+    sluice_plan_argument argument;
+    uint32_t width, dtype;
+  } *places;
+  size_t place_count, place_capacity;
+  MlirOperation function;
+  sluice_status *status;
+} plan_writer;
+
+static void fail(plan_writer *w, sluice_status *status) {
+  if (w->status)
+    sluice_status_free(status);
+  else
+    w->status = status;
+}
+
+static void *push(plan_writer *w, table *t, const void *element) {
+  if (t->count == t->capacity) {
+    size_t capacity = t->capacity ? t->capacity * 2 : 64;
+    char *grown = sluice_reallocate_array(t->data, capacity, t->element);
+    if (!grown) {
+      fail(w, sluice_out_of_memory());
+      return NULL;
+    }
+    t->data = grown;
+    t->capacity = capacity;
+  }
+  void *at = t->data + t->count++ * t->element;
+  memcpy(at, element, t->element);
+  return at;
+}
+
+/* The offset of `text` in the string table; a text that is there already is used again. */
+static uint32_t string(plan_writer *w, const char *text, size_t length) {
+  if (length == 0) return 0;
+  for (size_t at = 0; at + length < w->strings.count;) {
+    size_t n = strlen(w->strings.data + at);
+    if (n == length && memcmp(w->strings.data + at, text, length) == 0) return (uint32_t)at;
+    at += n + 1;
+  }
+  uint32_t offset = (uint32_t)w->strings.count;
+  for (size_t i = 0; i <= length; i++) push(w, &w->strings, i < length ? &text[i] : "");
+  return offset;
+}
+
+static uint32_t string_attribute(plan_writer *w, MlirOperation op, const char *name) {
+  MlirStringRef text = ir_get_string(op, name);
+  return string(w, text.data, text.length);
+}
+
+static bool text_is(MlirStringRef text, const char *expected) {
+  return text.length == strlen(expected) && memcmp(text.data, expected, text.length) == 0;
+}
+
+/* The index of the text among `names`; reports an error for another one. */
+static uint32_t choose(plan_writer *w, MlirOperation op, const char *attribute, const char *const *names, size_t count) {
+  MlirStringRef text = ir_get_string(op, attribute);
+  for (size_t i = 0; i < count; i++)
+    if (names[i] && text_is(text, names[i])) return (uint32_t)i;
+  fail(w, sluice_error(SLUICE_INTERNAL, "plan: attribute %s has the unknown value '%.*s'", attribute, (int)text.length,
+                       text.data));
+  return 0;
+}
+
+static uint32_t size_attribute(plan_writer *w, MlirOperation op) {
+  static const char *const names[] = {"one", "tokens", "rows", "sequences", "tiles", NULL, NULL, NULL, NULL,
+                                      "tokens_context", "tokens_pages"};
+  return choose(w, op, "size", names, sizeof names / sizeof *names);
+}
+
+static uint32_t dtype_attribute(plan_writer *w, MlirOperation op) {
+  static const char *const names[] = {NULL, "f32", "bf16", NULL, "i32"};
+  return choose(w, op, "dtype", names, sizeof names / sizeof *names);
+}
+
+static MlirAttribute array_item(MlirOperation op, const char *name, intptr_t index) {
+  return mlirArrayAttrGetElement(mlirOperationGetAttributeByName(op, mlirStringRefCreateFromCString(name)), index);
+}
+
+static intptr_t array_length(MlirOperation op, const char *name) {
+  MlirAttribute array = mlirOperationGetAttributeByName(op, mlirStringRefCreateFromCString(name));
+  return mlirAttributeIsNull(array) ? 0 : mlirArrayAttrGetNumElements(array);
+}
+
+/* ---- memory ops ---- */
+
+static void add_place(plan_writer *w, MlirOperation op, sluice_memory memory, size_t index, uint32_t width,
+                      uint32_t dtype) {
+  if (w->place_count == w->place_capacity) {
+    size_t capacity = w->place_capacity ? w->place_capacity * 2 : 256;
+    struct place *grown = sluice_reallocate_array(w->places, capacity, sizeof *grown);
+    if (!grown) {
+      fail(w, sluice_out_of_memory());
+      return;
+    }
+    w->places = grown;
+    w->place_capacity = capacity;
+  }
+  w->places[w->place_count++] = (struct place){
+      .op = op, .argument = {.memory = (uint32_t)memory, .index = (uint32_t)index}, .width = width, .dtype = dtype};
+}
+
+static void write_arena(plan_writer *w, MlirOperation op) {
+  sluice_plan_buffer buffer = {.name = string_attribute(w, op, "name"),
+                               .size = size_attribute(w, op),
+                               .unit_offset = (uint64_t)ir_get_integer(op, "offset"),
+                               .unit_bytes = (uint64_t)ir_get_integer(op, "bytes"),
+                               .dtype = dtype_attribute(w, op),
+                               .width = (uint32_t)ir_get_integer(op, "width")};
+  uint64_t end = buffer.unit_offset + buffer.unit_bytes;
+  if (w->regions[buffer.size].unit_bytes < end) w->regions[buffer.size].unit_bytes = end;
+  add_place(w, op, SLUICE_MEMORY_ARENA, w->buffers.count, buffer.width, buffer.dtype);
+  push(w, &w->buffers, &buffer);
+}
+
+static void write_weight(plan_writer *w, MlirOperation op) {
+  static const char *const layouts[] = {NULL, "rows", "panels", "panel_pairs"};
+  sluice_plan_weight weight = {.name = string_attribute(w, op, "name"),
+                               .layout = choose(w, op, "layout", layouts, 4),
+                               .dtype = dtype_attribute(w, op),
+                               .batch = (uint32_t)ir_get_integer(op, "batch"),
+                               .rows = (uint32_t)ir_get_integer(op, "rows"),
+                               .columns = (uint32_t)ir_get_integer(op, "columns"),
+                               .panel = (uint32_t)ir_get_integer(op, "panel"),
+                               .first_source = (uint32_t)w->sources.count,
+                               .source_count = (uint32_t)array_length(op, "sources")};
+  uint64_t element = weight.dtype == SLUICE_BF16 ? 2 : 4, columns = weight.columns;
+  if (weight.layout == SLUICE_LAYOUT_ROWS) {
+    weight.batch_bytes = weight.rows * columns * element;
+  } else {
+    bool pairs = weight.layout == SLUICE_LAYOUT_PANEL_PAIRS;
+    uint64_t rows = pairs ? weight.rows / 2 : weight.rows;
+    uint64_t panels = (rows + weight.panel - 1) / weight.panel * (pairs ? 2 : 1);
+    weight.batch_bytes = panels * ((columns + 1) / 2) * 2 * weight.panel * element;
+  }
+  weight.batch_bytes = (weight.batch_bytes + 63) / 64 * 64;
+  weight.bytes = weight.batch_bytes * weight.batch;
+  for (uint32_t i = 0; i < weight.source_count; i++) {
+    MlirStringRef name = mlirStringAttrGetValue(array_item(op, "sources", (intptr_t)i));
+    sluice_plan_source source = {
+        .name = string(w, name.data, name.length),
+        .rank = (uint32_t)ir_get_integer(op, "rank"),
+        .rows = (uint32_t)mlirIntegerAttrGetValueInt(array_item(op, "source_rows", (intptr_t)i)),
+        .columns = weight.columns};
+    push(w, &w->sources, &source);
+  }
+  add_place(w, op, SLUICE_MEMORY_WEIGHT, w->weights.count, 0, 0);
+  push(w, &w->weights, &weight);
+}
+
+static void write_cache(plan_writer *w, MlirOperation op) {
+  uint64_t layer = (uint64_t)ir_get_integer(op, "layer");
+  if (layer >= w->cache.count) {
+    fail(w, sluice_error(SLUICE_INTERNAL, "plan: cache of layer %llu, but there are %zu layers",
+                         (unsigned long long)layer, w->cache.count));
+    return;
+  }
+  sluice_plan_layer *entry = (sluice_plan_layer *)(void *)w->cache.data + layer;
+  entry->page_bytes = (uint64_t)ir_get_integer(op, "page_bytes");
+  entry->has_index = (uint32_t)ir_get_integer(op, "has_index");
+  add_place(w, op, SLUICE_MEMORY_CACHE, layer, 0, 0);
+}
+
+/* True when `op` gives memory. */
+static bool write_memory(plan_writer *w, MlirOperation op) {
+  static const char *const inputs[] = {"tokens", "positions", "sequence", "page_table", "tiles", "logit_rows", "sampling"};
+  static const char *const outputs[] = {"logits", "sampled"};
+  if (ir_is(op, "kernel.arena"))
+    write_arena(w, op);
+  else if (ir_is(op, "kernel.weight"))
+    write_weight(w, op);
+  else if (ir_is(op, "kernel.cache"))
+    write_cache(w, op);
+  else if (ir_is(op, "kernel.input"))
+    add_place(w, op, SLUICE_MEMORY_INPUT, choose(w, op, "name", inputs, 7), 0, 0);
+  else if (ir_is(op, "kernel.output"))
+    add_place(w, op, SLUICE_MEMORY_OUTPUT, choose(w, op, "name", outputs, 2), 0, 0);
+  else if (ir_is(op, "kernel.none"))
+    add_place(w, op, SLUICE_MEMORY_NONE, 0, 0, 0);
+  else
+    return false;
+  return true;
+}
+
+static const struct place *place_of(plan_writer *w, MlirValue buffer) {
+  MlirOperation op = ir_definition(buffer);
+  for (size_t i = w->place_count; i-- > 0;)
+    if (mlirOperationEqual(w->places[i].op, op)) return &w->places[i];
+  fail(w, sluice_error(SLUICE_INTERNAL, "plan: an operand of a launch is no memory"));
+  return NULL;
+}
+
+/* ---- launches ---- */
+
+static bool is_launch_detail(MlirStringRef name) {
+  return text_is(name, "label") || text_is(name, "layer") || text_is(name, "cost") || text_is(name, "target");
+}
+
+/* The attributes that make the kernel, as a JSON object; MLIR keeps them sorted by name. */
+static void print_attributes(MlirOperation op, sluice_text *out) {
+  sluice_text_append(out, "{", 1);
+  bool first = true;
+  for (intptr_t i = 0; i < mlirOperationGetNumAttributes(op); i++) {
+    MlirNamedAttribute a = mlirOperationGetAttribute(op, i);
+    MlirStringRef name = mlirIdentifierStr(a.name);
+    if (is_launch_detail(name)) continue;
+    sluice_text_printf(out, "%s\"%.*s\":", first ? "" : ",", (int)name.length, name.data);
+    first = false;
+    if (mlirAttributeIsAString(a.attribute)) {
+      MlirStringRef text = mlirStringAttrGetValue(a.attribute);
+      sluice_text_printf(out, "\"%.*s\"", (int)text.length, text.data);
+    } else if (mlirAttributeIsAInteger(a.attribute)) {
+      sluice_text_printf(out, "%lld", (long long)mlirIntegerAttrGetValueInt(a.attribute));
+    } else {
+      sluice_text_json_double(out, mlirFloatAttrGetValueDouble(a.attribute));
+    }
+  }
+  sluice_text_append(out, "}", 1);
+}
+
+static char *copy_text(plan_writer *w, MlirStringRef text) {
+  char *copy = sluice_copy_string(text.data, text.length);
+  if (!copy) fail(w, sluice_out_of_memory());
+  return copy;
+}
+
+static void list_attributes(plan_writer *w, MlirOperation op, kernel_entry *kernel) {
+  kernel->list = sluice_allocate_array((size_t)mlirOperationGetNumAttributes(op), sizeof *kernel->list);
+  if (!kernel->list) {
+    fail(w, sluice_out_of_memory());
+    return;
+  }
+  for (intptr_t i = 0; i < mlirOperationGetNumAttributes(op); i++) {
+    MlirNamedAttribute a = mlirOperationGetAttribute(op, i);
+    if (is_launch_detail(mlirIdentifierStr(a.name))) continue;
+    kernel_attribute *out = &kernel->list[kernel->list_count++];
+    out->name = copy_text(w, mlirIdentifierStr(a.name));
+    if (mlirAttributeIsAString(a.attribute)) {
+      out->kind = KERNEL_STRING;
+      out->string = copy_text(w, mlirStringAttrGetValue(a.attribute));
+    } else if (mlirAttributeIsAInteger(a.attribute)) {
+      out->integer = mlirIntegerAttrGetValueInt(a.attribute);
+    } else {
+      out->kind = KERNEL_FLOAT;
+      out->number = mlirFloatAttrGetValueDouble(a.attribute);
+    }
+  }
+}
+
+/* The index of the launch's kernel, shared with launches that agree in family and attributes. */
+static uint32_t kernel_of(plan_writer *w, MlirOperation op) {
+  sluice_text text = {0};
+  print_attributes(op, &text);
+  MlirStringRef name = ir_name(op);
+  const char *family = name.data + strlen("kernel.");
+  size_t family_length = name.length - strlen("kernel.");
+  if (text.failed) fail(w, sluice_out_of_memory());
+  for (size_t i = 0; i < w->kernel_count && !text.failed; i++)
+    if (strlen(w->kernels[i].family) == family_length && memcmp(w->kernels[i].family, family, family_length) == 0 &&
+        strcmp(w->kernels[i].attributes, text.data) == 0) {
+      sluice_text_free(&text);
+      return (uint32_t)i;
+    }
+  if (w->kernel_count == w->kernel_capacity) {
+    size_t capacity = w->kernel_capacity ? w->kernel_capacity * 2 : 64;
+    kernel_entry *grown = sluice_reallocate_array(w->kernels, capacity, sizeof *grown);
+    if (!grown) fail(w, sluice_out_of_memory());
+    if (grown) {
+      w->kernels = grown;
+      w->kernel_capacity = capacity;
+    }
+  }
+  char *family_copy = w->status ? NULL : copy_text(w, mlirStringRefCreate(family, family_length));
+  if (w->status) {
+    sluice_release(family_copy);
+    sluice_text_free(&text);
+    return 0;
+  }
+  kernel_entry *kernel = &w->kernels[w->kernel_count++];
+  *kernel = (kernel_entry){.attributes = text.data,
+                           .family = family_copy,
+                           .argument_count = (uint32_t)mlirOperationGetNumOperands(op)};
+  list_attributes(w, op, kernel);
+  return (uint32_t)(w->kernel_count - 1);
+}
+
+static sluice_plan_extent extent(uint32_t size, int64_t divisor, int64_t factor) {
+  return (sluice_plan_extent){.size = size, .divisor = (uint32_t)divisor, .factor = (uint32_t)factor};
+}
+
+/* The workgroup grids of docs/ir.md. */
+static void set_grid(plan_writer *w, MlirOperation op, sluice_plan_extent grid[2]) {
+  static const char *const by_tokens[] = {"kernel.embed",  "kernel.head_norm",        "kernel.rope_table",
+                                          "kernel.rope",   "kernel.cache_append",     "kernel.norm_rope_append",
+                                          "kernel.router", "kernel.topk_experts",     "kernel.combine"};
+  static const char *const by_size[] = {"kernel.rms_norm", "kernel.swiglu", "kernel.add", "kernel.slice"};
+  static const char *const by_tile_and_head[] = {"kernel.index_score", "kernel.index_select"};
+  static const char *const by_tile_and_kv_head[] = {"kernel.attention", "kernel.block_attention",
+                                                    "kernel.select_attention"};
+  int64_t panels = 0;
+  if (ir_get_integer(op, "panel") > 0)
+    panels = (ir_get_integer(op, "n") + ir_get_integer(op, "panel") - 1) / ir_get_integer(op, "panel");
+  grid[0] = grid[1] = extent(SLUICE_SIZE_ONE, 1, 1);
+  for (size_t i = 0; i < sizeof by_tokens / sizeof *by_tokens; i++)
+    if (ir_is(op, by_tokens[i])) grid[0] = extent(SLUICE_SIZE_TOKENS, 1, 1);
+  for (size_t i = 0; i < sizeof by_size / sizeof *by_size; i++)
+    if (ir_is(op, by_size[i])) grid[0] = extent(size_attribute(w, op), 1, 1);
+  for (size_t i = 0; i < sizeof by_tile_and_head / sizeof *by_tile_and_head; i++)
+    if (ir_is(op, by_tile_and_head[i])) {
+      grid[0] = extent(SLUICE_SIZE_TILES, 1, 1);
+      grid[1] = extent(SLUICE_SIZE_ONE, 1, ir_get_integer(op, "heads"));
+    }
+  for (size_t i = 0; i < sizeof by_tile_and_kv_head / sizeof *by_tile_and_kv_head; i++)
+    if (ir_is(op, by_tile_and_kv_head[i])) {
+      grid[0] = extent(SLUICE_SIZE_TILES, 1, 1);
+      grid[1] = extent(SLUICE_SIZE_ONE, 1, ir_get_integer(op, "kv_heads"));
+    }
+  if (ir_is(op, "kernel.block_max") || ir_is(op, "kernel.topk_blocks")) {
+    grid[0] = extent(SLUICE_SIZE_TOKENS, 1, 1);
+    grid[1] = extent(SLUICE_SIZE_ONE, 1, ir_get_integer(op, "heads"));
+  }
+  if (ir_is(op, "kernel.select_rows") || ir_is(op, "kernel.sample")) grid[0] = extent(SLUICE_SIZE_ROWS, 1, 1);
+  if (ir_is(op, "kernel.gemm")) {
+    grid[0] = extent(SLUICE_SIZE_ONE, 1, panels);
+    grid[1] = extent(size_attribute(w, op), ir_get_integer(op, "tile_m"), 1);
+  }
+  if (ir_is(op, "kernel.expert_gemm")) {
+    grid[0] = extent(SLUICE_SIZE_ONE, 1, panels);
+    grid[1] = extent(SLUICE_SIZE_TOKENS, 1, ir_get_integer(op, "top_k"));
+  }
+}
+
+static void write_launch(plan_writer *w, MlirOperation op) {
+  sluice_plan_launch launch = {.kernel = kernel_of(w, op),
+                               .first_argument = (uint32_t)w->arguments.count,
+                               .layer = (uint32_t)ir_get_integer(op, "layer"),
+                               .label = string_attribute(w, op, "label")};
+  if (ir_get_integer(op, "layer") < 0) launch.layer = UINT32_MAX;
+  set_grid(w, op, launch.grid);
+  uint64_t costs[10] = {0};
+  for (intptr_t i = 0; i < array_length(op, "cost") && i < 10; i++)
+    costs[i] = (uint64_t)mlirIntegerAttrGetValueInt(array_item(op, "cost", i));
+  _Static_assert(sizeof costs == sizeof launch.cost, "the cost attribute is sluice_plan_cost");
+  memcpy(&launch.cost, costs, sizeof costs);
+  for (intptr_t i = 0; i < mlirOperationGetNumOperands(op); i++) {
+    const struct place *place = place_of(w, mlirOperationGetOperand(op, i));
+    if (!place) return;
+    push(w, &w->arguments, &place->argument);
+  }
+  push(w, &w->launches, &launch);
+}
+
+static void write_observable(plan_writer *w, MlirOperation op) {
+  const struct place *place = place_of(w, mlirOperationGetOperand(op, 0));
+  if (!place) return;
+  if (place->argument.memory != SLUICE_MEMORY_ARENA || w->launches.count == 0) {
+    fail(w, sluice_error(SLUICE_INTERNAL, "plan: an observed value is not in the arena"));
+    return;
+  }
+  sluice_plan_observable observable = {.name = string_attribute(w, op, "name"),
+                                       .launch = (uint32_t)(w->launches.count - 1),
+                                       .buffer = place->argument.index,
+                                       .dimension = (uint32_t)ir_get_integer(op, "dimension")};
+  push(w, &w->observables, &observable);
+}
+
+/* ---- the section ---- */
+
+static size_t align8(size_t bytes) {
+  return (bytes + 7) / 8 * 8;
+}
+
+/* Kernel entries with their strings. Must come before the string table is laid out. */
+static sluice_plan_kernel *kernel_table(plan_writer *w) {
+  sluice_plan_kernel *kernels = sluice_allocate_array(w->kernel_count + 1, sizeof *kernels);
+  if (!kernels) {
+    fail(w, sluice_out_of_memory());
+    return NULL;
+  }
+  for (size_t i = 0; i < w->kernel_count; i++) {
+    const kernel_entry *k = &w->kernels[i];
+    char symbol[96];
+    snprintf(symbol, sizeof symbol, "%s_%zu", k->family, i);
+    kernels[i] = (sluice_plan_kernel){.name = string(w, symbol, strlen(symbol)),
+                                      .family = string(w, k->family, strlen(k->family)),
+                                      .attributes = string(w, k->attributes, strlen(k->attributes)),
+                                      .argument_count = k->argument_count,
+                                      .lanes = 1};
+  }
+  return kernels;
+}
+
+static uint32_t function_dtype(const plan_writer *w, const char *name) {
+  return text_is(ir_get_string(w->function, name), "float32") ? SLUICE_F32 : SLUICE_BF16;
+}
+
+static uint32_t function_integer(const plan_writer *w, const char *name) {
+  return (uint32_t)ir_get_integer(w->function, name);
+}
+
+/* The tile of the attention kernels, which query tiles must not exceed. */
+static uint32_t query_tile(const plan_writer *w) {
+  int64_t smallest = 0;
+  for (size_t i = 0; i < w->kernel_count; i++)
+    for (size_t a = 0; a < w->kernels[i].list_count; a++)
+      if (strcmp(w->kernels[i].list[a].name, "query_tile") == 0 &&
+          (smallest == 0 || w->kernels[i].list[a].integer < smallest))
+        smallest = w->kernels[i].list[a].integer;
+  return smallest ? (uint32_t)smallest : 1;
+}
+
+static void lay_out(plan_writer *w, plan_image *out) {
+  sluice_plan_kernel *kernels = kernel_table(w);
+  if (w->status) {
+    sluice_release(kernels);
+    return;
+  }
+  sluice_plan_header header = {.version = SLUICE_PLAN_VERSION,
+                               .dtype = function_dtype(w, "model.dtype"),
+                               .hidden = function_integer(w, "model.hidden"),
+                               .vocabulary = function_integer(w, "model.vocabulary"),
+                               .layers = function_integer(w, "model.layers"),
+                               .page_tokens = function_integer(w, "model.page"),
+                               .query_tile = query_tile(w),
+                               .max_context = function_integer(w, "model.max_context"),
+                               .experts = function_integer(w, "model.experts"),
+                               .experts_per_token = function_integer(w, "model.experts_per_token"),
+                               .weight_dtype = function_dtype(w, "model.weight_dtype")};
+  table regions = {.data = (char *)w->regions, .count = SLUICE_SIZE_COUNT, .element = sizeof *w->regions};
+  table kernel_entries = {.data = (char *)kernels, .count = w->kernel_count, .element = sizeof *kernels};
+  const struct {
+    const table *source;
+    sluice_plan_table *entry;
+  } parts[] = {{&w->strings, &header.strings},   {&w->buffers, &header.buffers},   {&regions, &header.regions},
+               {&w->weights, &header.weights},   {&w->sources, &header.sources},   {&w->cache, &header.cache},
+               {&kernel_entries, &header.kernels}, {&w->launches, &header.launches}, {&w->arguments, &header.arguments},
+               {&w->observables, &header.observables}};
+  size_t length = align8(sizeof header);
+  for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+    *parts[i].entry = (sluice_plan_table){.offset = length, .count = parts[i].source->count};
+    length = align8(length + parts[i].source->count * parts[i].source->element);
+  }
+  char *data = sluice_allocate_aligned(64, length);
+  if (data) {
+    memset(data, 0, length);
+    memcpy(data, &header, sizeof header);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+      if (parts[i].source->count)
+        memcpy(data + parts[i].entry->offset, parts[i].source->data, parts[i].source->count * parts[i].source->element);
+    out->data = data;
+    out->length = length;
+  } else {
+    fail(w, sluice_out_of_memory());
+  }
+  sluice_release(kernels);
+}
+
+/* Hands the kernels over as specs. */
+static void make_specs(plan_writer *w, plan_image *out) {
+  out->specs = sluice_allocate_array(w->kernel_count + 1, sizeof *out->specs);
+  if (!out->specs) {
+    fail(w, sluice_out_of_memory());
+    return;
+  }
+  for (size_t i = 0; i < w->kernel_count; i++) {
+    kernel_entry *k = &w->kernels[i];
+    char *symbol = sluice_format_string("%s_%zu", k->family, i);
+    out->specs[out->spec_count++] = (kernel_spec){.family = k->family,
+                                                  .symbol = symbol,
+                                                  .attributes = k->list,
+                                                  .attribute_count = k->list_count,
+                                                  .argument_count = k->argument_count};
+    k->family = NULL;
+    k->list = NULL;
+    if (!symbol) fail(w, sluice_out_of_memory());
+  }
+}
+
+static void free_attributes(const kernel_attribute *list, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    sluice_release((void *)(uintptr_t)list[i].name);
+    sluice_release((void *)(uintptr_t)list[i].string);
+  }
+  sluice_release((void *)(uintptr_t)list);
+}
+
+static void write_function(plan_writer *w) {
+  int64_t layers = ir_get_integer(w->function, "model.layers");
+  push(w, &w->strings, "");
+  for (int64_t i = 0; i < layers && !w->status; i++) push(w, &w->cache, &(sluice_plan_layer){0});
+  MlirOperation op = mlirBlockGetFirstOperation(ir_body(w->function));
+  for (; !mlirOperationIsNull(op) && !w->status; op = mlirOperationGetNextInBlock(op)) {
+    if (write_memory(w, op) || ir_is(op, "func.return")) continue;
+    MlirStringRef name = ir_name(op);
+    if (ir_is(op, "kernel.observe"))
+      write_observable(w, op);
+    else if (name.length > 7 && memcmp(name.data, "kernel.", 7) == 0)
+      write_launch(w, op);
+    else
+      fail(w, sluice_error(SLUICE_INTERNAL, "plan: '%.*s' is not a kernel op", (int)name.length, name.data));
+  }
+}
+
+sluice_status *plan_write(ir_context *context, MlirModule module, plan_image *out_plan) {
+  *out_plan = (plan_image){0};
+  plan_writer w = {.context = context,
+                   .strings = {.element = 1},
+                   .buffers = {.element = sizeof(sluice_plan_buffer)},
+                   .weights = {.element = sizeof(sluice_plan_weight)},
+                   .sources = {.element = sizeof(sluice_plan_source)},
+                   .cache = {.element = sizeof(sluice_plan_layer)},
+                   .launches = {.element = sizeof(sluice_plan_launch)},
+                   .arguments = {.element = sizeof(sluice_plan_argument)},
+                   .observables = {.element = sizeof(sluice_plan_observable)},
+                   .function = ir_function(module, "step")};
+  if (mlirOperationIsNull(w.function)) return sluice_error(SLUICE_INTERNAL, "plan: no function @step");
+  write_function(&w);
+  if (!w.status) lay_out(&w, out_plan);
+  if (!w.status) make_specs(&w, out_plan);
+  if (!w.status) {
+    sluice_plan checked;
+    fail(&w, sluice_plan_open(out_plan->data, out_plan->length, &checked));
+  }
+  table *tables[] = {&w.strings, &w.buffers, &w.weights, &w.sources, &w.cache, &w.launches, &w.arguments, &w.observables};
+  for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) sluice_release(tables[i]->data);
+  for (size_t i = 0; i < w.kernel_count; i++) {
+    free_attributes(w.kernels[i].list, w.kernels[i].list_count * (w.kernels[i].list != NULL));
+    sluice_release(w.kernels[i].attributes);
+    sluice_release(w.kernels[i].family);
+  }
+  sluice_release(w.kernels);
+  sluice_release(w.places);
+  if (w.status) plan_image_free(out_plan);
+  return w.status;
+}
+
+void plan_set_kernels(plan_image *plan, const kernel_info *kernels) {
+  const sluice_plan_header *header = plan->data;
+  sluice_plan_kernel *entries = (sluice_plan_kernel *)(void *)((char *)plan->data + header->kernels.offset);
+  for (size_t i = 0; i < plan->spec_count; i++) {
+    entries[i].workgroup_bytes = kernels[i].workgroup_bytes;
+    entries[i].lanes = kernels[i].lanes;
+    entries[i].registers = kernels[i].registers;
+    entries[i].spill_bytes = kernels[i].spill_bytes;
+    entries[i].code_bytes = kernels[i].code_bytes;
+  }
+}
+
+void plan_image_free(plan_image *plan) {
+  for (size_t i = 0; i < plan->spec_count; i++) {
+    free_attributes(plan->specs[i].attributes, plan->specs[i].attribute_count);
+    sluice_release((void *)(uintptr_t)plan->specs[i].family);
+    sluice_release((void *)(uintptr_t)plan->specs[i].symbol);
+  }
+  sluice_release(plan->specs);
+  sluice_release(plan->data);
+  *plan = (plan_image){0};
+}

@@ -1,0 +1,36 @@
+/* choose-tiles: the tile of every op that becomes a launch with one, from the target's defaults. */
+#include "backends/common/kernel.h"
+#include "passes/passes.h"
+
+static void annotate(pass_state *state, MlirOperation op, const char *name, int64_t value) {
+  mlirOperationSetAttributeByName(op, mlirStringRefCreateFromCString(name), ir_integer(state->context, value));
+}
+
+bool pass_choose_tiles(pass_state *state, MlirModule module) {
+  static const char *const products[] = {"model.linear", "model.linear_add", "model.linear_swiglu", "model.lm_head"};
+  static const char *const expert_products[] = {"model.expert_linear", "model.experts"};
+  static const char *const queries[] = {"model.attention", "model.block_attention", "model.select_attention",
+                                        "model.index_select", "model.index_score"};
+  MlirOperation function = ir_function(module, "step");
+  if (mlirOperationIsNull(function)) return true;
+  target_tiles tiles;
+  state->status = target_default_tiles(state->target, &tiles);
+  if (state->status) return false;
+  MlirOperation op = mlirBlockGetFirstOperation(ir_body(function));
+  for (; !mlirOperationIsNull(op); op = mlirOperationGetNextInBlock(op)) {
+    for (size_t i = 0; i < sizeof products / sizeof *products; i++)
+      if (ir_is(op, products[i])) {
+        annotate(state, op, "tile.m", tiles.gemm_tile_m);
+        annotate(state, op, "tile.panel", tiles.gemm_panel);
+      }
+    for (size_t i = 0; i < sizeof expert_products / sizeof *expert_products; i++)
+      if (ir_is(op, expert_products[i])) {
+        annotate(state, op, "tile.m", tiles.expert_tile_m);
+        annotate(state, op, "tile.panel", tiles.gemm_panel);
+      }
+    for (size_t i = 0; i < sizeof queries / sizeof *queries; i++)
+      if (ir_is(op, queries[i])) annotate(state, op, "tile.query", tiles.query_tile);
+    if (ir_is(op, "model.router")) annotate(state, op, "tile.panel", tiles.gemm_panel);
+  }
+  return true;
+}

@@ -1,0 +1,266 @@
+/* lower-to-kernels: heads, cache, index branch and attention. */
+#include "passes/lowering.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void page_attributes(lowering *l, attribute_list *list) {
+  attribute_integer(l, list, "page", l->page);
+  attribute_integer(l, list, "page_bytes", cache_layout(l)->page_bytes);
+}
+
+static void lower_head_norm(lowering *l) {
+  MlirValue x = operand(l, 0), w = operand(l, 1);
+  int64_t heads = ir_get_integer(l->op, "heads"), width = ir_dimension(x, 1);
+  MlirValue buffers[] = {operand_buffer(l, 0), weight_rows(l, w), result_buffer(l, 0)};
+  attribute_list list = {.count = 0};
+  attribute_integer(l, &list, "heads", heads);
+  attribute_integer(l, &list, "head_dim", width / heads);
+  attribute_number(l, &list, "eps", ir_get_float(l->op, "eps"));
+  attribute_text(l, &list, "dtype", element_name(x));
+  attribute_text(l, &list, "weight_dtype", element_name(w));
+  launch(l, "head_norm", buffers, COUNT_OF(buffers), &list,
+         &(launch_cost){.row_bytes = 2 * width * element_size(x), .row_flops = 4 * width});
+}
+
+static void lower_rope_table(lowering *l) {
+  int64_t rotary = ir_get_integer(l->op, "rotary_dim");
+  MlirValue buffers[] = {input_buffer(l, "positions"), result_buffer(l, 0)};
+  attribute_list list = {.count = 0};
+  attribute_number(l, &list, "theta", ir_get_float(l->op, "theta"));
+  attribute_integer(l, &list, "rotary_dim", rotary);
+  launch(l, "rope_table", buffers, COUNT_OF(buffers), &list,
+         &(launch_cost){.row_bytes = 4 * rotary, .row_flops = 20 * rotary});
+}
+
+static void lower_rope(lowering *l) {
+  MlirValue x = operand(l, 0), table = operand(l, 1);
+  int64_t heads = ir_get_integer(l->op, "heads"), width = ir_dimension(x, 1);
+  MlirValue buffers[] = {operand_buffer(l, 0), operand_buffer(l, 1), result_buffer(l, 0)};
+  attribute_list list = {.count = 0};
+  attribute_integer(l, &list, "heads", heads);
+  attribute_integer(l, &list, "head_dim", width / heads);
+  attribute_integer(l, &list, "rotary_dim", ir_dimension(table, 1));
+  attribute_text(l, &list, "dtype", element_name(x));
+  launch(l, "rope", buffers, COUNT_OF(buffers), &list,
+         &(launch_cost){.row_bytes = 2 * width * element_size(x) + 4 * ir_dimension(table, 1), .row_flops = 3 * width});
+}
+
+static void lower_cache_append(lowering *l) {
+  MlirValue x = operand(l, 2);
+  const struct cache_layout *layout = cache_layout(l);
+  MlirStringRef part = ir_get_string(l->op, "part");
+  char name[16];
+  snprintf(name, sizeof name, "%.*s", (int)part.length, part.data);
+  int64_t heads = ir_get_integer(l->op, "heads"), width = ir_dimension(x, 1);
+  MlirValue buffers[] = {operand_buffer(l, 2), input_buffer(l, "positions"), input_buffer(l, "sequence"),
+                         input_buffer(l, "page_table"), cache_buffer(l)};
+  attribute_list list = {.count = 0};
+  attribute_text(l, &list, "part", name);
+  attribute_integer(l, &list, "heads", heads);
+  attribute_integer(l, &list, "head_dim", width / heads);
+  page_attributes(l, &list);
+  attribute_integer(l, &list, "part_offset",
+                    strcmp(name, "key") == 0     ? 0
+                    : strcmp(name, "value") == 0 ? layout->value_offset
+                                                 : layout->index_offset);
+  attribute_text(l, &list, "dtype", activation_name(l));
+  launch(l, "cache_append", buffers, COUNT_OF(buffers), &list,
+         &(launch_cost){.row_bytes = 2 * width * element_size(x)});
+}
+
+/* Operands: cache, batch, projection, table, q_norm, k_norm [, index_q_norm, index_k_norm]; results: cache, q [, iq]. */
+static void lower_norm_rope_append(lowering *l) {
+  const struct cache_layout *layout = cache_layout(l);
+  int64_t heads = ir_get_integer(l->op, "heads"), index_heads = ir_get_integer(l->op, "index_heads");
+  bool indexed = index_heads > 0 && mlirOperationGetNumOperands(l->op) > 6;
+  MlirValue projection = operand(l, 2), q_norm = operand(l, 4);
+  MlirValue buffers[] = {operand_buffer(l, 2),
+                         operand_buffer(l, 3),
+                         weight_rows(l, q_norm),
+                         weight_rows(l, operand(l, 5)),
+                         indexed ? weight_rows(l, operand(l, 6)) : none_buffer(l),
+                         indexed ? weight_rows(l, operand(l, 7)) : none_buffer(l),
+                         input_buffer(l, "positions"),
+                         input_buffer(l, "sequence"),
+                         input_buffer(l, "page_table"),
+                         cache_buffer(l),
+                         result_buffer(l, 1),
+                         indexed ? result_buffer(l, 2) : none_buffer(l)};
+  attribute_list list = {.count = 0};
+  attribute_integer(l, &list, "heads", heads);
+  attribute_integer(l, &list, "kv_heads", layout->kv_heads);
+  attribute_integer(l, &list, "head_dim", layout->head_dim);
+  attribute_integer(l, &list, "index_heads", index_heads);
+  attribute_integer(l, &list, "index_dim", indexed ? ir_get_integer(l->op, "index_dim") : 0);
+  attribute_integer(l, &list, "rotary_dim", ir_dimension(operand(l, 3), 1));
+  attribute_number(l, &list, "eps", ir_get_float(l->op, "eps"));
+  page_attributes(l, &list);
+  attribute_integer(l, &list, "value_offset", layout->value_offset);
+  attribute_integer(l, &list, "index_offset", layout->index_offset);
+  attribute_text(l, &list, "dtype", element_name(projection));
+  attribute_text(l, &list, "weight_dtype", element_name(q_norm));
+  int64_t width = ir_dimension(projection, 1);
+  launch(l, "norm_rope_append", buffers, COUNT_OF(buffers), &list,
+         &(launch_cost){.row_bytes = 2 * width * element_size(projection), .row_flops = 7 * width});
+}
+
+/* ---- index branch ---- */
+
+static void selection_attributes(lowering *l, attribute_list *list) {
+  attribute_integer(l, list, "k", ir_get_integer(l->op, "k"));
+  attribute_integer(l, list, "init", ir_get_integer(l->op, "init"));
+  attribute_integer(l, list, "local", ir_get_integer(l->op, "local"));
+}
+
+static int64_t max_pages(const lowering *l) {
+  return (l->max_context + l->page - 1) / l->page;
+}
+
+static void lower_index_score(lowering *l) {
+  int64_t heads = ir_get_integer(l->op, "heads"), dim = ir_get_integer(l->op, "dim");
+  MlirValue buffers[] = {operand_buffer(l, 0), input_buffer(l, "tiles"), input_buffer(l, "page_table"),
+                         cache_buffer(l), result_buffer(l, 0)};
+  attribute_list list = {.count = 0};
+  attribute_integer(l, &list, "heads", heads);
+  attribute_integer(l, &list, "dim", dim);
+  page_attributes(l, &list);
+  attribute_integer(l, &list, "index_offset", cache_layout(l)->index_offset);
+  attribute_text(l, &list, "dtype", activation_name(l));
+  int64_t element = element_size(operand(l, 0));
+  launch(l, "index_score", buffers, COUNT_OF(buffers), &list,
+         &(launch_cost){.row_bytes = heads * dim * element,
+                        .key_bytes = dim * element + 4 * heads,
+                        .key_flops = 2 * heads * dim});
+}
+
+static void lower_block_max(lowering *l) {
+  int64_t heads = ir_dimension(ir_result(l->op, 0), 1);
+  MlirValue buffers[] = {operand_buffer(l, 0), input_buffer(l, "positions"), result_buffer(l, 0)};
+  attribute_list list = {.count = 0};
+  attribute_integer(l, &list, "heads", heads);
+  attribute_integer(l, &list, "block", ir_get_integer(l->op, "block"));
+  launch(l, "block_max", buffers, COUNT_OF(buffers), &list,
+         &(launch_cost){.key_bytes = 4 * heads, .key_flops = heads});
+}
+
+static void lower_topk_blocks(lowering *l) {
+  int64_t heads = ir_dimension(ir_result(l->op, 0), 1), k = ir_get_integer(l->op, "k");
+  MlirValue buffers[] = {operand_buffer(l, 0), input_buffer(l, "positions"), result_buffer(l, 0)};
+  attribute_list list = {.count = 0};
+  attribute_integer(l, &list, "heads", heads);
+  selection_attributes(l, &list);
+  attribute_integer(l, &list, "block", ir_get_integer(l->op, "block"));
+  launch(l, "topk_blocks", buffers, COUNT_OF(buffers), &list, &(launch_cost){.row_bytes = 4 * heads * k});
+}
+
+static void lower_index_select(lowering *l) {
+  int64_t heads = ir_get_integer(l->op, "heads"), dim = ir_get_integer(l->op, "dim");
+  MlirValue buffers[] = {operand_buffer(l, 0), input_buffer(l, "tiles"), input_buffer(l, "page_table"),
+                         cache_buffer(l), result_buffer(l, 0)};
+  attribute_list list = {.count = 0};
+  attribute_integer(l, &list, "heads", heads);
+  attribute_integer(l, &list, "dim", dim);
+  selection_attributes(l, &list);
+  page_attributes(l, &list);
+  attribute_integer(l, &list, "index_offset", cache_layout(l)->index_offset);
+  attribute_text(l, &list, "dtype", activation_name(l));
+  attribute_integer(l, &list, "query_tile", ir_get_integer(l->op, "tile.query"));
+  attribute_integer(l, &list, "max_pages", max_pages(l));
+  int64_t element = element_size(operand(l, 0));
+  launch(l, "index_select", buffers, COUNT_OF(buffers), &list,
+         &(launch_cost){.row_bytes = heads * (dim * element + 4 * ir_get_integer(l->op, "k")),
+                        .key_bytes = dim * element,
+                        .key_flops = 2 * heads * dim});
+}
+
+/* ---- attention ---- */
+
+static void attention_attributes(lowering *l, attribute_list *list) {
+  const struct cache_layout *layout = cache_layout(l);
+  attribute_integer(l, list, "heads", ir_get_integer(l->op, "heads"));
+  attribute_integer(l, list, "kv_heads", layout->kv_heads);
+  attribute_integer(l, list, "head_dim", layout->head_dim);
+  attribute_number(l, list, "scale", ir_get_float(l->op, "scale"));
+  page_attributes(l, list);
+  attribute_integer(l, list, "value_offset", layout->value_offset);
+  attribute_text(l, list, "dtype", activation_name(l));
+  attribute_integer(l, list, "query_tile", ir_get_integer(l->op, "tile.query"));
+}
+
+/* Cost of attending `limit` keys at most (0: all). */
+static launch_cost attention_cost(const lowering *l, int64_t limit) {
+  const struct cache_layout *layout = cache_layout(l);
+  int64_t element = l->f32 ? 4 : 2, width = ir_get_integer(l->op, "heads") * layout->head_dim;
+  int64_t key_bytes = 2 * layout->kv_heads * layout->head_dim * element, key_flops = 4 * width;
+  launch_cost cost = {.row_bytes = 2 * width * element, .key_limit = limit};
+  if (limit) {
+    cost.limited_key_bytes = key_bytes;
+    cost.limited_key_flops = key_flops;
+  } else {
+    cost.key_bytes = key_bytes;
+    cost.key_flops = key_flops;
+  }
+  return cost;
+}
+
+static void lower_attention(lowering *l) {
+  MlirValue buffers[] = {operand_buffer(l, 0), input_buffer(l, "tiles"), input_buffer(l, "page_table"),
+                         cache_buffer(l), result_buffer(l, 0)};
+  attribute_list list = {.count = 0};
+  attention_attributes(l, &list);
+  launch_cost cost = attention_cost(l, 0);
+  launch(l, "attention", buffers, COUNT_OF(buffers), &list, &cost);
+}
+
+static void lower_block_attention(lowering *l) {
+  int64_t k = ir_dimension(operand(l, 3), 2);
+  MlirValue buffers[] = {operand_buffer(l, 0),          operand_buffer(l, 3), input_buffer(l, "tiles"),
+                         input_buffer(l, "page_table"), cache_buffer(l),      result_buffer(l, 0)};
+  attribute_list list = {.count = 0};
+  attention_attributes(l, &list);
+  attribute_integer(l, &list, "k", k);
+  launch_cost cost = attention_cost(l, k * l->page);
+  launch(l, "block_attention", buffers, COUNT_OF(buffers), &list, &cost);
+}
+
+static void lower_select_attention(lowering *l) {
+  int64_t k = ir_get_integer(l->op, "k"), index_dim = ir_get_integer(l->op, "index_dim");
+  MlirValue buffers[] = {operand_buffer(l, 0), operand_buffer(l, 1), input_buffer(l, "tiles"),
+                         input_buffer(l, "page_table"), cache_buffer(l), result_buffer(l, 0), result_buffer(l, 1)};
+  attribute_list list = {.count = 0};
+  attention_attributes(l, &list);
+  selection_attributes(l, &list);
+  attribute_integer(l, &list, "index_dim", index_dim);
+  attribute_integer(l, &list, "index_offset", cache_layout(l)->index_offset);
+  attribute_integer(l, &list, "max_pages", max_pages(l));
+  launch_cost cost = attention_cost(l, k * l->page);
+  int64_t index_heads = ir_get_integer(l->op, "index_heads");
+  cost.key_bytes = index_dim * (l->f32 ? 4 : 2);
+  cost.key_flops = 2 * index_heads * index_dim;
+  launch(l, "select_attention", buffers, COUNT_OF(buffers), &list, &cost);
+}
+
+bool lower_attention_op(lowering *l) {
+  static const struct {
+    const char *name;
+    void (*lower)(lowering *l);
+  } table[] = {{"model.head_norm", lower_head_norm},
+               {"model.rope_table", lower_rope_table},
+               {"model.rope", lower_rope},
+               {"model.cache_append", lower_cache_append},
+               {"model.norm_rope_append", lower_norm_rope_append},
+               {"model.index_score", lower_index_score},
+               {"model.block_max", lower_block_max},
+               {"model.topk_blocks", lower_topk_blocks},
+               {"model.index_select", lower_index_select},
+               {"model.attention", lower_attention},
+               {"model.block_attention", lower_block_attention},
+               {"model.select_attention", lower_select_attention}};
+  for (size_t i = 0; i < COUNT_OF(table); i++)
+    if (ir_is(l->op, table[i].name)) {
+      table[i].lower(l);
+      return true;
+    }
+  return false;
+}

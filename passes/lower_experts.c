@@ -1,0 +1,158 @@
+/* lower-to-kernels: router and experts. An expert product is a counting sort of the slots by expert, then one product over
+ * expert tiles; `experts` sorts once for both of its products. */
+#include "passes/lowering.h"
+
+static void lower_router(lowering *l) {
+  MlirValue x = operand(l, 0), gate = operand(l, 1);
+  int64_t experts = ir_dimension(gate, 0), width = ir_dimension(gate, 1), panel = ir_get_integer(l->op, "tile.panel");
+  MlirValue buffers[] = {operand_buffer(l, 0), weight_panels(l, gate, panel), weight_rows(l, operand(l, 2)),
+                         result_buffer(l, 0), result_buffer(l, 1)};
+  attribute_list list = {.count = 0};
+  attribute_integer(l, &list, "width", width);
+  attribute_integer(l, &list, "experts", experts);
+  attribute_integer(l, &list, "k", ir_get_integer(l->op, "k"));
+  attribute_text(l, &list, "dtype", element_name(x));
+  attribute_integer(l, &list, "panel", panel);
+  launch(l, "router", buffers, COUNT_OF(buffers), &list,
+         &(launch_cost){.fixed_bytes = weight_batch_bytes(gate, false, panel),
+                        .row_bytes = width * element_size(x),
+                        .row_flops = 2 * width * experts});
+}
+
+static void lower_topk_experts(lowering *l) {
+  int64_t experts = ir_dimension(operand(l, 0), 1), k = ir_get_integer(l->op, "k");
+  MlirValue buffers[] = {operand_buffer(l, 0), weight_rows(l, operand(l, 1)), result_buffer(l, 0), result_buffer(l, 1)};
+  attribute_list list = {.count = 0};
+  attribute_integer(l, &list, "experts", experts);
+  attribute_integer(l, &list, "k", k);
+  launch(l, "topk_experts", buffers, COUNT_OF(buffers), &list,
+         &(launch_cost){.row_bytes = 4 * experts + 8 * k, .row_flops = 4 * experts});
+}
+
+/* The slots of the routed experts, sorted. */
+typedef struct sorted_slots {
+  MlirValue counts, order, tiles;
+  int64_t experts, k, tile_m;
+} sorted_slots;
+
+static sorted_slots sort_slots(lowering *l, intptr_t routed, int64_t experts) {
+  sorted_slots s = {.experts = experts, .k = ir_dimension(operand(l, routed), 1), .tile_m = ir_get_integer(l->op, "tile.m")};
+  s.counts = scratch_buffer(l, 0, "counts", "i32", experts + 2);
+  s.order = scratch_buffer(l, 1, "order", "i32", s.k);
+  s.tiles = scratch_buffer(l, 2, "expert_tiles", "i32", 4 * s.k);
+  MlirValue buffers[] = {operand_buffer(l, routed), s.counts, s.order, s.tiles};
+  attribute_list list = {.count = 0};
+  attribute_integer(l, &list, "experts", experts);
+  attribute_integer(l, &list, "k", s.k);
+  attribute_integer(l, &list, "tile_m", s.tile_m);
+  launch(l, "sort_experts", buffers, COUNT_OF(buffers), &list,
+         &(launch_cost){.fixed_bytes = 4 * (experts + 2), .row_bytes = 24 * s.k});
+  return s;
+}
+
+typedef struct expert_product {
+  MlirValue x, weights, out;
+  MlirValue matrix, second; /* weight values; second null unless swiglu */
+  bool by_slot;
+  const char *x_dtype, *out_dtype;
+} expert_product;
+
+static void launch_product(lowering *l, const sorted_slots *s, const expert_product *p) {
+  bool swiglu = !mlirValueIsNull(p->second);
+  int64_t n = ir_dimension(p->matrix, 1), k = ir_dimension(p->matrix, 2), panel = ir_get_integer(l->op, "tile.panel");
+  int64_t batch_bytes = weight_batch_bytes(p->matrix, swiglu, panel);
+  MlirValue weights = swiglu ? weight_pairs(l, p->matrix, p->second, panel) : weight_panels(l, p->matrix, panel);
+  MlirValue buffers[] = {p->x, weights, s->counts, s->order, s->tiles, p->out};
+  attribute_list list = {.count = 0};
+  attribute_integer(l, &list, "n", n);
+  attribute_integer(l, &list, "k", k);
+  attribute_integer(l, &list, "top_k", s->k);
+  attribute_text(l, &list, "gather", p->by_slot ? "slot" : "token");
+  attribute_text(l, &list, "epilogue", swiglu ? "swiglu" : "none");
+  attribute_number(l, &list, "alpha", swiglu ? ir_get_float(l->op, "alpha") : 0);
+  attribute_number(l, &list, "limit", swiglu ? ir_get_float(l->op, "limit") : 0);
+  attribute_text(l, &list, "x_dtype", p->x_dtype);
+  attribute_text(l, &list, "weight_dtype", element_name(p->matrix));
+  attribute_text(l, &list, "out_dtype", p->out_dtype);
+  attribute_integer(l, &list, "tile_m", s->tile_m);
+  attribute_integer(l, &list, "panel", panel);
+  attribute_integer(l, &list, "batch_bytes", batch_bytes);
+  int64_t x_bytes = p->x_dtype[0] == 'b' ? 2 : 4, out_bytes = p->out_dtype[0] == 'b' ? 2 : 4;
+  launch(l, "expert_gemm", buffers, COUNT_OF(buffers), &list,
+         &(launch_cost){.row_bytes = s->k * (k * x_bytes + n * out_bytes),
+                        .row_flops = 2 * s->k * n * k * (swiglu ? 2 : 1),
+                        .expert_bytes = batch_bytes});
+}
+
+static void lower_expert_linear(lowering *l) {
+  MlirValue x = operand(l, 0), w = operand(l, 2), out = ir_result(l->op, 0);
+  sorted_slots s = sort_slots(l, 1, ir_dimension(w, 0));
+  launch_product(l, &s,
+                 &(expert_product){.x = operand_buffer(l, 0),
+                                   .out = result_buffer(l, 0),
+                                   .matrix = w,
+                                   .by_slot = ir_rank(x) == 3,
+                                   .x_dtype = element_name(x),
+                                   .out_dtype = element_name(out)});
+}
+
+static void launch_combine(lowering *l, MlirValue y, MlirValue weights, MlirValue residual, MlirValue out, int64_t width,
+                           int64_t k) {
+  MlirValue buffers[] = {y, weights, residual, out};
+  attribute_list list = {.count = 0};
+  attribute_integer(l, &list, "width", width);
+  attribute_integer(l, &list, "k", k);
+  attribute_number(l, &list, "scale", ir_get_float(l->op, "scale"));
+  attribute_text(l, &list, "dtype", activation_name(l));
+  launch(l, "combine", buffers, COUNT_OF(buffers), &list,
+         &(launch_cost){.row_bytes = width * (4 * k + 2 * (l->f32 ? 4 : 2)), .row_flops = 2 * width * k});
+}
+
+static void lower_combine(lowering *l) {
+  MlirValue y = operand(l, 0);
+  MlirValue y_buffer = operand_buffer(l, 0), weights = operand_buffer(l, 1), none = none_buffer(l);
+  launch_combine(l, y_buffer, weights, none, result_buffer(l, 0), ir_dimension(y, 2), ir_dimension(y, 1));
+}
+
+/* Operands: x, experts, weights, w_gate, w_up, w_down [, residual]. */
+static void lower_experts(lowering *l) {
+  MlirValue x = operand(l, 0), w_gate = operand(l, 3), w_down = operand(l, 5);
+  int64_t inner = ir_dimension(w_gate, 1), width = ir_dimension(w_down, 1);
+  sorted_slots s = sort_slots(l, 1, ir_dimension(w_gate, 0));
+  MlirValue hidden = scratch_buffer(l, 3, "hidden", element_name(x), s.k * inner);
+  MlirValue y = scratch_buffer(l, 4, "y", "f32", s.k * width);
+  launch_product(l, &s,
+                 &(expert_product){.x = operand_buffer(l, 0),
+                                   .out = hidden,
+                                   .matrix = w_gate,
+                                   .second = operand(l, 4),
+                                   .x_dtype = element_name(x),
+                                   .out_dtype = element_name(x)});
+  launch_product(l, &s,
+                 &(expert_product){.x = hidden,
+                                   .out = y,
+                                   .matrix = w_down,
+                                   .by_slot = true,
+                                   .x_dtype = element_name(x),
+                                   .out_dtype = "f32"});
+  bool residual = mlirOperationGetNumOperands(l->op) > 6;
+  MlirValue weights = operand_buffer(l, 2), added = residual ? operand_buffer(l, 6) : none_buffer(l);
+  launch_combine(l, y, weights, added, result_buffer(l, 0), width, s.k);
+}
+
+bool lower_experts_op(lowering *l) {
+  static const struct {
+    const char *name;
+    void (*lower)(lowering *l);
+  } table[] = {{"model.router", lower_router},
+               {"model.topk_experts", lower_topk_experts},
+               {"model.expert_linear", lower_expert_linear},
+               {"model.combine", lower_combine},
+               {"model.experts", lower_experts}};
+  for (size_t i = 0; i < COUNT_OF(table); i++)
+    if (ir_is(l->op, table[i].name)) {
+      table[i].lower(l);
+      return true;
+    }
+  return false;
+}

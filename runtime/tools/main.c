@@ -1,0 +1,51 @@
+/* sluice-run: runs bundles. */
+#include "runtime/tools/options.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+  const char *name;
+  sluice_status *(*run)(int argc, char **argv);
+  const char *summary;
+} commands[] = {
+    {"generate", command_generate, "continue a prompt of token ids"},
+    {"verify", command_verify, "compare with a golden file"},
+    {"bench", command_bench, "time steps and kernels"},
+    {"memory", command_memory, "print the memory plan"},
+};
+
+#define COMMAND_COUNT (sizeof commands / sizeof commands[0])
+
+static void print_help(FILE *to) {
+  fputs("usage: sluice-run COMMAND FILE.sluice [options]\n\ncommands:\n", to);
+  for (size_t i = 0; i < COMMAND_COUNT; i++) fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
+  fputs("\n\"sluice-run COMMAND --help\" describes a command. Exit codes: 0 success, 1 bad input or failed check, 2 wrong\n"
+        "usage, 70 a bug in sluice-run.\n",
+        to);
+}
+
+static sluice_status *dispatch(int argc, char **argv) {
+  if (argc < 2) return sluice_error(SLUICE_USAGE, "no command given; see sluice-run --help");
+  if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+    print_help(stdout);
+    return NULL;
+  }
+  if (strcmp(argv[1], "--version") == 0) {
+    printf("sluice-run %s\n", sluice_version());
+    return NULL;
+  }
+  for (size_t i = 0; i < COMMAND_COUNT; i++)
+    if (strcmp(argv[1], commands[i].name) == 0) return commands[i].run(argc - 2, argv + 2);
+  return sluice_error(SLUICE_USAGE, "unknown command \"%s\"; see sluice-run --help", argv[1]);
+}
+
+int main(int argc, char **argv) {
+  sluice_status *status = dispatch(argc, argv);
+  if (!status && (fflush(stdout) != 0 || ferror(stdout)))
+    status = sluice_error(SLUICE_IO, "cannot write to standard output");
+  if (status) sluice_status_print(status);
+  int code = sluice_exit_code(status);
+  sluice_status_free(status);
+  return code;
+}

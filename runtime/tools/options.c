@@ -1,0 +1,82 @@
+#include "runtime/tools/options.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void print_help(const tool_command *command) {
+  printf("usage: %s\n\n%s\noptions:\n", command->usage, command->summary);
+  for (size_t i = 0; i < command->option_count; i++) {
+    const tool_option *option = &command->options[i];
+    char left[64];
+    snprintf(left, sizeof left, "%s%s%s", option->name, option->argument ? " " : "",
+             option->argument ? option->argument : "");
+    printf("  %-26s %s\n", left, option->help);
+  }
+  printf("  %-26s %s\n", "--help", "print this");
+}
+
+static sluice_status *set_value(const tool_option *option, const char *text) {
+  char *end = NULL;
+  errno = 0;
+  switch (option->kind) {
+  case TOOL_FLAG: break;
+  case TOOL_TEXT: *(const char **)option->value = text; break;
+  case TOOL_COUNT: {
+    unsigned long long value = strtoull(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end || errno)
+      return sluice_error(SLUICE_USAGE, "%s: \"%s\" is not a non-negative integer", option->name, text);
+    *(uint64_t *)option->value = value;
+    break;
+  }
+  case TOOL_REAL: {
+    double value = strtod(text, &end);
+    if (end == text || *end || !isfinite(value))
+      return sluice_error(SLUICE_USAGE, "%s: \"%s\" is not a number", option->name, text);
+    *(double *)option->value = value;
+    break;
+  }
+  }
+  return NULL;
+}
+
+static const tool_option *find_option(const tool_command *command, const char *word, size_t length) {
+  for (size_t i = 0; i < command->option_count; i++)
+    if (strlen(command->options[i].name) == length && memcmp(command->options[i].name, word, length) == 0)
+      return &command->options[i];
+  return NULL;
+}
+
+sluice_status *tool_parse(const tool_command *command, int argc, char **argv, const char **out_file, bool *out_help) {
+  *out_file = NULL;
+  *out_help = false;
+  for (int i = 0; i < argc; i++)
+    if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+      print_help(command);
+      *out_help = true;
+      return NULL;
+    }
+  for (int i = 0; i < argc; i++) {
+    const char *word = argv[i];
+    if (word[0] != '-' || !word[1]) {
+      if (*out_file) return sluice_error(SLUICE_USAGE, "unexpected argument \"%s\"; usage: %s", word, command->usage);
+      *out_file = word;
+      continue;
+    }
+    const char *equals = strchr(word, '=');
+    const tool_option *option = find_option(command, word, equals ? (size_t)(equals - word) : strlen(word));
+    if (!option) return sluice_error(SLUICE_USAGE, "unknown option \"%s\"; see --help", word);
+    if (option->kind == TOOL_FLAG) {
+      if (equals) return sluice_error(SLUICE_USAGE, "%s takes no value", option->name);
+      *(bool *)option->value = true;
+      continue;
+    }
+    const char *text = equals ? equals + 1 : ++i < argc ? argv[i] : NULL;
+    if (!text) return sluice_error(SLUICE_USAGE, "%s needs a value: %s", option->name, option->argument);
+    SLUICE_TRY(set_value(option, text));
+  }
+  if (!*out_file) return sluice_error(SLUICE_USAGE, "no bundle given; usage: %s", command->usage);
+  return NULL;
+}

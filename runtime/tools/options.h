@@ -1,0 +1,40 @@
+/* Command line options of sluice-run: one table for each command gives parsing and --help. */
+#ifndef SLUICE_TOOLS_OPTIONS_H
+#define SLUICE_TOOLS_OPTIONS_H
+
+#include "sluice/runtime.h"
+
+typedef enum tool_option_kind {
+  TOOL_FLAG, /* bool */
+  TOOL_TEXT, /* const char * */
+  TOOL_COUNT, /* uint64_t, decimal */
+  TOOL_REAL,  /* double, finite */
+} tool_option_kind;
+
+typedef struct tool_option {
+  const char *name; /* with the dashes */
+  tool_option_kind kind;
+  void *value;
+  const char *argument; /* its name in --help; NULL for a flag */
+  const char *help;
+} tool_option;
+
+typedef struct tool_command {
+  const char *usage;   /* the line after "usage: " */
+  const char *summary; /* lines for --help, each with a newline */
+  const tool_option *options;
+  size_t option_count;
+} tool_command;
+
+/* Parses `argv` (without program and command). One word without dashes is taken: `*out_file`. `*out_help`: --help was
+ * given and printed, nothing more is to be done. */
+SLUICE_MUST_USE sluice_status *tool_parse(const tool_command *command, int argc, char **argv, const char **out_file,
+                                          bool *out_help);
+
+/* The commands; `argv` without program and command. */
+SLUICE_MUST_USE sluice_status *command_generate(int argc, char **argv);
+SLUICE_MUST_USE sluice_status *command_verify(int argc, char **argv);
+SLUICE_MUST_USE sluice_status *command_bench(int argc, char **argv);
+SLUICE_MUST_USE sluice_status *command_memory(int argc, char **argv);
+
+#endif

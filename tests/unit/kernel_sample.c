@@ -1,0 +1,266 @@
+/* The sample kernel against the definition of docs/sampling.md in plain C and float64. */
+#include "kernel_support/kernel_harness.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* ---- the definition ---- */
+
+static uint64_t mix(uint64_t z) {
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+  return z ^ (z >> 31);
+}
+
+static double uniform(uint64_t seed, int32_t position) {
+  const uint64_t step = 0x9e3779b97f4a7c15u;
+  return (double)(mix(mix(seed + step) + ((uint64_t)position + 1) * step) >> 12) * 0x1p-52;
+}
+
+static int descending(const void *left, const void *right) {
+  const float a = *(const float *)left, b = *(const float *)right;
+  return a > b ? -1 : a < b;
+}
+
+static int32_t greedy(const float *logits, int32_t vocabulary) {
+  int32_t best = -1;
+  for (int32_t i = 0; i < vocabulary; i++)
+    if (!isnan(logits[i]) && (best < 0 || logits[i] > logits[best])) best = i;
+  return best < 0 ? 0 : best;
+}
+
+/* The token, or -1 when rounding could decide otherwise. */
+static int32_t sample(const float *logits, int32_t vocabulary, const sluice_sampling_row *row) {
+  const int32_t best = greedy(logits, vocabulary);
+  if (!(row->temperature > 0) || isnan(logits[best])) return best;
+  const double near = 1e-5;
+  float *sorted = calloc((size_t)vocabulary, sizeof *sorted);
+  double *mass = calloc((size_t)vocabulary, sizeof *mass);
+  assert_true(sorted && mass);
+  int32_t count = 0, result = -1, kept = -1;
+  for (int32_t i = 0; i < vocabulary; i++)
+    if (!isnan(logits[i])) sorted[count++] = logits[i];
+  qsort(sorted, (size_t)count, sizeof *sorted, descending);
+  float least = -INFINITY;
+  if (row->top_k > 0 && row->top_k < count) least = sorted[row->top_k - 1];
+  double total = 0, running = 0;
+  bool uncertain = false;
+  for (int32_t i = 0; i < vocabulary; i++) {
+    if (isnan(logits[i]) || logits[i] < least) continue;
+    const double distance = logits[i] == logits[best] ? 0 : (double)logits[i] - (double)logits[best];
+    total += mass[i] = exp(distance / (double)row->temperature);
+  }
+  if (row->top_p > 0 && row->top_p < 1) {
+    const double wanted = (double)row->top_p * total;
+    for (int32_t n = 0; n < count && sorted[n] >= least;) {
+      const float logit = sorted[n];
+      for (; n < count && sorted[n] == logit; n++)
+        running += exp((logit == logits[best] ? 0 : (double)logit - (double)logits[best]) / (double)row->temperature);
+      uncertain = uncertain || fabs(running - wanted) < near * total;
+      if (running >= wanted) {
+        least = logit;
+        break;
+      }
+    }
+  }
+  total = running = 0;
+  for (int32_t i = 0; i < vocabulary; i++) {
+    if (isnan(logits[i]) || logits[i] < least) mass[i] = 0;
+    total += mass[i];
+  }
+  const double target = uniform(row->seed, row->position) * total;
+  for (int32_t i = 0; i < vocabulary && result < 0; i++) {
+    if (mass[i] <= 0) continue;
+    running += mass[i];
+    kept = i;
+    uncertain = uncertain || fabs(running - target) < near * total;
+    if (running > target) result = i;
+  }
+  free(sorted);
+  free(mass);
+  return uncertain ? -1 : result < 0 ? kept : result;
+}
+
+/* ---- the kernel ---- */
+
+static const int32_t vocabularies[] = {1, 7, 99, 1024, 1025, 5000, 200064};
+enum { VOCABULARIES = sizeof vocabularies / sizeof *vocabularies };
+
+static kernel_harness *sample_kernels(const char *target) {
+  kernel_harness *h = harness_create(target);
+  for (int i = 0; i < VOCABULARIES; i++) harness_add(h, "sample", 3, "i:vocabulary", (int64_t)vocabularies[i], NULL);
+  harness_compile(h);
+  return h;
+}
+
+static void run_sample(kernel_harness *h, int kernel, const float *logits, const sluice_sampling_row *sampling,
+                       int32_t rows, int32_t *sampled) {
+  int32_t sizes[SLUICE_SIZE_COUNT] = {[SLUICE_SIZE_ONE] = 1, [SLUICE_SIZE_ROWS] = rows};
+  void *arguments[] = {(void *)(uintptr_t)logits, (void *)(uintptr_t)sampling, sampled};
+  sampled[rows] = -7;
+  harness_run(h, kernel, arguments, sizes, rows, 1);
+  assert_int_equal(sampled[rows], -7);
+}
+
+/* Logits with a few large ones; `quantised`: many exact ties. */
+static void fill(random_state *random, float *logits, int64_t count, bool quantised) {
+  for (int64_t i = 0; i < count; i++) {
+    logits[i] = 3 * random_normal(random);
+    if (quantised) logits[i] = roundf(logits[i] * 2) / 2;
+  }
+}
+
+static void greedy_takes_the_first_largest(void **state) {
+  (void)state;
+  random_state random = {1};
+  enum { ROWS = 9 };
+  const sluice_sampling_row sampling[ROWS] = {
+      {.temperature = 0}, {.temperature = -1, .top_k = 3, .top_p = 0.5f}, {.temperature = NAN}};
+  for (const char *const *target = harness_targets(); *target; target++) {
+    kernel_harness *h = sample_kernels(*target);
+    for (int v = 0; v < VOCABULARIES; v++) {
+      const int64_t n = vocabularies[v];
+      float *logits = calloc((size_t)(ROWS * n), sizeof *logits);
+      assert_non_null(logits);
+      fill(&random, logits, 4 * n, false);
+      fill(&random, logits + 4 * n, 5 * n, true);
+      for (int64_t i = 0; i < n; i++) {
+        logits[n + i] = i % 3 ? NAN : logits[n + i];
+        logits[2 * n + i] = NAN;
+        logits[3 * n + i] = -INFINITY;
+        logits[6 * n + i] = i % 2 ? 0.0f : -0.0f;
+        logits[7 * n + i] = i == n - 1 ? INFINITY : logits[7 * n + i];
+        logits[8 * n + i] = i ? -INFINITY : NAN;
+      }
+      int32_t found[ROWS + 1];
+      run_sample(h, v, logits, sampling, ROWS, found);
+      for (int64_t r = 0; r < ROWS; r++) assert_int_equal(found[r], greedy(logits + r * n, (int32_t)n));
+      run_sample(h, v, logits, sampling, 0, found); /* an empty step */
+      free(logits);
+    }
+    harness_free(h);
+  }
+}
+
+static void drawing_follows_the_definition(void **state) {
+  (void)state;
+  random_state random = {2};
+  static const float temperatures[] = {1, 0.7f, 2.5f, 0.05f}, shares[] = {0, 0.9f, 0.5f, 1, 0.01f};
+  static const int32_t counts[] = {0, 1, 5, 40, 1000000};
+  int compared = 0, uncertain = 0;
+  for (const char *const *target = harness_targets(); *target; target++) {
+    kernel_harness *h = sample_kernels(*target);
+    for (int v = 0; v < VOCABULARIES; v++) {
+      const int32_t n = vocabularies[v];
+      enum { MOST = 100 };
+      const int32_t rows = n > 10000 ? 8 : MOST;
+      float *logits = calloc((size_t)rows * (size_t)n, sizeof *logits);
+      assert_non_null(logits);
+      sluice_sampling_row sampling[MOST];
+      int32_t found[MOST + 1];
+      for (int32_t r = 0; r < rows; r++) {
+        fill(&random, logits + (int64_t)r * n, n, r % 3 == 0);
+        sampling[r] = (sluice_sampling_row){.temperature = temperatures[random_between(&random, 0, 3)],
+                                            .top_p = shares[random_between(&random, 0, 4)],
+                                            .top_k = counts[random_between(&random, 0, 4)],
+                                            .position = (int32_t)random_between(&random, 0, INT32_MAX),
+                                            .seed = random_bits(&random)};
+        for (int32_t i = 0; r % 5 == 1 && i < n; i += 2) logits[(int64_t)r * n + i] = NAN;
+        for (int32_t i = 1; r % 7 == 2 && i < n; i += 3) logits[(int64_t)r * n + i] = -INFINITY;
+      }
+      run_sample(h, v, logits, sampling, rows, found);
+      for (int32_t r = 0; r < rows; r++) {
+        const int32_t expected = sample(logits + (int64_t)r * n, n, &sampling[r]);
+        compared++;
+        uncertain += expected < 0;
+        if (expected >= 0 && found[r] != expected)
+          fail_msg("%s, vocabulary %d, row %d (temperature %g, top_k %d, top_p %g): %d, expected %d", *target, n, r,
+                   (double)sampling[r].temperature, sampling[r].top_k, (double)sampling[r].top_p, found[r], expected);
+      }
+      free(logits);
+    }
+    harness_free(h);
+  }
+  print_message("%d draws, %d too close to call\n", compared, uncertain);
+  assert_true(uncertain * 50 < compared);
+}
+
+/* What the definition says of the ends of its ranges. */
+static void extremes_are_defined(void **state) {
+  (void)state;
+  kernel_harness *h = sample_kernels("host:x86-64");
+  enum { ROWS = 64, N = 99, KERNEL = 2 };
+  static float logits[ROWS * N];
+  sluice_sampling_row sampling[ROWS];
+  int32_t found[ROWS + 1];
+  static const float cold[] = {1e-6f, 1e-45f, 1e-38f};
+  for (int r = 0; r < ROWS; r++) {
+    for (int i = 0; i < N; i++) logits[r * N + i] = i % 10 == 4 ? 2.0f : (float)(i % 7) / 8;
+    sampling[r] = (sluice_sampling_row){.temperature = 1, .position = r, .seed = 5};
+    if (r % 4 == 0) sampling[r].top_k = 1;                              /* ties with the k-th stay */
+    if (r % 4 == 1) sampling[r].top_p = 1e-6f;                          /* ties with the last stay */
+    if (r % 4 == 2) sampling[r].temperature = cold[r / 4 % 3];          /* only the largest have any mass */
+    if (r % 4 == 3)
+      for (int i = 4; i < N; i += 10) logits[r * N + i] = INFINITY;     /* likewise */
+  }
+  run_sample(h, KERNEL, logits, sampling, ROWS, found);
+  int distinct = 0;
+  for (int r = 0; r < ROWS; r++) {
+    assert_int_equal(found[r] % 10, 4);
+    distinct += r && found[r] != found[0];
+  }
+  assert_true(distinct > 10); /* all ten were among the choices */
+
+  for (int i = 0; i < ROWS * N; i++) logits[i] = i / N % 2 ? NAN : -INFINITY;
+  for (int r = 0; r < ROWS; r++) sampling[r].temperature = r % 3 ? 1 : INFINITY;
+  run_sample(h, KERNEL, logits, sampling, ROWS, found);
+  for (int r = 0; r < ROWS; r++) {
+    if (r % 2) assert_int_equal(found[r], 0);
+    assert_in_range(found[r], 0, N - 1);
+  }
+  harness_free(h);
+}
+
+static void frequencies_match_probabilities(void **state) {
+  (void)state;
+  kernel_harness *h = sample_kernels("host:x86-64");
+  enum { ROWS = 30000, N = 7, KERNEL = 1 };
+  static const float one[N] = {0.5f, -1, 2, 1.25f, -3, 0, 1.9f};
+  float *logits = calloc(ROWS * N, sizeof *logits);
+  sluice_sampling_row *sampling = calloc(ROWS, sizeof *sampling);
+  int32_t *found = calloc(ROWS + 1, sizeof *found), counts[N] = {0};
+  assert_true(logits && sampling && found);
+  for (int r = 0; r < ROWS; r++) {
+    memcpy(logits + (size_t)r * N, one, sizeof one);
+    /* Half of the rows are one sequence, the others sequences of neighbouring seeds at one position. */
+    const bool sequence = r < ROWS / 2;
+    sampling[r] = (sluice_sampling_row){
+        .temperature = 1.5f, .position = sequence ? r : 3, .seed = sequence ? 42 : (uint64_t)r};
+  }
+  run_sample(h, KERNEL, logits, sampling, ROWS, found);
+  double total = 0;
+  for (int i = 0; i < N; i++) total += exp((double)one[i] / 1.5);
+  for (int r = 0; r < ROWS; r++) counts[found[r]]++;
+  for (int i = 0; i < N; i++) {
+    const double p = exp((double)one[i] / 1.5) / total, deviation = sqrt(ROWS * p * (1 - p));
+    if (!(fabs(counts[i] - ROWS * p) < 4.5 * deviation))
+      fail_msg("token %d: drawn %d times, expected %.0f +- %.0f", i, counts[i], ROWS * p, deviation);
+  }
+  free(logits);
+  free(sampling);
+  free(found);
+  harness_free(h);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(greedy_takes_the_first_largest), cmocka_unit_test(drawing_follows_the_definition),
+      cmocka_unit_test(extremes_are_defined), cmocka_unit_test(frequencies_match_probabilities)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
