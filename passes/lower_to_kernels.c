@@ -3,6 +3,7 @@
 #include "sluice/memory.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- attributes ---- */
@@ -39,9 +40,23 @@ const char *activation_name(const lowering *l) {
   return l->f32 ? "f32" : "bf16";
 }
 
-static int64_t op_layer(const lowering *l) {
+/* The layer of the op at hand: its attribute, or that of its weight's name ("...layers.3..."), or that of the op before. */
+static int64_t find_layer(const lowering *l) {
   if (ir_has(l->op, "layer")) return ir_get_integer(l->op, "layer");
-  return -1;
+  if (l->rows) return -1;
+  for (intptr_t i = 0; i < mlirOperationGetNumOperands(l->op); i++) {
+    MlirOperation definition = ir_definition(operand(l, i));
+    if (!ir_is(definition, "model.weight") && !ir_is(definition, "model.concat_weights")) continue;
+    while (ir_is(definition, "model.concat_weights")) definition = ir_definition(mlirOperationGetOperand(definition, 0));
+    MlirStringRef name = ir_get_string(definition, "name");
+    char text[256];
+    if (name.length == 0 || name.length >= sizeof text) continue;
+    memcpy(text, name.data, name.length);
+    text[name.length] = 0;
+    const char *layer = strstr(text, ".layers.");
+    if (layer) return strtoll(layer + strlen(".layers."), NULL, 10);
+  }
+  return l->layer;
 }
 
 void launch(lowering *l, const char *family, const MlirValue *buffers, size_t buffer_count, attribute_list *list,
@@ -60,7 +75,7 @@ void launch(lowering *l, const char *family, const MlirValue *buffers, size_t bu
                            cost->fixed_flops, cost->row_flops, cost->key_flops,         cost->limited_key_flops,
                            cost->expert_bytes, cost->key_limit};
   attribute_text(l, list, "label", text);
-  attribute_integer(l, list, "layer", op_layer(l));
+  attribute_integer(l, list, "layer", l->layer);
   attribute_text(l, list, "target", l->state->target);
   attribute_add(list, "cost", ir_integers(l->context, costs, COUNT_OF(costs)));
   ir_create(&l->builder, name, buffers, buffer_count, NULL, 0, list->items, list->count);
@@ -512,6 +527,7 @@ static bool lower_function(lowering *l, MlirModule module) {
   l->f32 = dtype.length == strlen("float32");
   l->page = ir_get_integer(l->function, "model.page");
   l->max_context = ir_get_integer(l->function, "model.max_context");
+  l->layer = -1;
   if (!read_cache_layouts(l, body)) return false;
   MlirOperation function = create_function(l);
   l->builder = (ir_builder){.context = l->context, .block = ir_body(function)};
@@ -523,6 +539,7 @@ static bool lower_function(lowering *l, MlirModule module) {
     for (intptr_t i = 0; i < mlirOperationGetNumOperands(l->op); i++)
       for (size_t v = l->value_count; v-- > 0;)
         if (mlirValueEqual(l->values[v].value, mlirOperationGetOperand(l->op, i))) l->rows |= l->values[v].rows;
+    l->layer = find_layer(l);
     done = lower_op(l);
     if (done) observe_results(l);
   }

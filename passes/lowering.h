@@ -17,7 +17,8 @@ typedef struct lowering {
   ir_context *context;
   ir_builder builder; /* appends to the kernel function */
   MlirOperation function, op;
-  bool rows; /* of the results of the op at hand */
+  bool rows;     /* of the results of the op at hand */
+  int64_t layer; /* of the op at hand, -1: none */
   lowered_value *values;
   size_t value_count, value_capacity;
   MlirValue input[7], none; /* kernel.input by sluice_input, kernel.none; null until used */

@@ -150,7 +150,7 @@ static bool place_in_operand(const planner *p, value *v) {
 static void place(planner *p, size_t which) {
   value *v = &p->values[which];
   if (!*v->size || place_in_operand(p, v)) return;
-  int64_t best = -1, best_gap = INT64_MAX, start = 0;
+  int64_t best = -1, best_gap = 0, start = 0;
   for (;;) {
     /* The gap that starts at `start` ends at the first live value from there on. */
     int64_t end = INT64_MAX, covered = start;
@@ -164,7 +164,7 @@ static void place(planner *p, size_t which) {
       start = covered;
       continue;
     }
-    if (end - start >= v->bytes && end - start < best_gap) {
+    if (end - start >= v->bytes && (best < 0 || end - start < best_gap)) {
       best = start;
       best_gap = end - start;
     }

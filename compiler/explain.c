@@ -1,0 +1,196 @@
+/* `sluice explain`: what each launch of a step costs, from the plan's cost records, and the manifest's fusion remarks. */
+#include "compiler/inspect.h"
+
+#include "sluice/memory.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The step that is asked about. */
+typedef struct step_shape {
+  uint64_t tokens, sequences, context;
+  uint64_t keys;          /* sum over the tokens of the keys each sees */
+  uint64_t distinct_keys; /* the same keys, counted once for each sequence */
+} step_shape;
+
+typedef struct launch_total {
+  double bytes, flops, seconds;
+} launch_total;
+
+/* Tokens of each sequence are its last ones: token i of n sees context - n + 1 + i keys. */
+static step_shape shape_of(const explain_options *options, const sluice_plan_header *header) {
+  step_shape s = {.sequences = options->sequences ? (uint64_t)options->sequences : 1};
+  s.tokens = options->tokens ? (uint64_t)options->tokens : s.sequences;
+  s.context = options->context ? (uint64_t)options->context : header->max_context;
+  uint64_t each = s.tokens / s.sequences;
+  if (each == 0) each = 1;
+  if (s.context < each) s.context = each;
+  s.keys = s.sequences * (each * (s.context - each) + each * (each + 1) / 2);
+  s.distinct_keys = s.sequences * s.context;
+  return s;
+}
+
+/* Sum over the tokens of min(keys seen, limit). */
+static uint64_t limited_keys(const step_shape *s, uint64_t limit) {
+  uint64_t each = s->tokens / s->sequences ? s->tokens / s->sequences : 1, sum = 0, least = s->context - each + 1;
+  if (least >= limit) return s->sequences * each * limit;
+  for (uint64_t i = 0; i < each; i++) sum += least + i < limit ? least + i : limit;
+  return s->sequences * sum;
+}
+
+/* Distinct experts of the step when tokens choose at random: E (1 - (1 - k/E)^T). */
+static double distinct_experts(const sluice_plan_header *header, uint64_t tokens) {
+  if (header->experts == 0) return 0;
+  double miss = 1, per_token = 1 - (double)header->experts_per_token / header->experts;
+  for (uint64_t i = 0; i < tokens && miss > 1e-9; i++) miss *= per_token;
+  return header->experts * (1 - miss);
+}
+
+static launch_total cost_of(const sluice_plan *plan, const sluice_plan_launch *launch, const step_shape *s,
+                            const explain_options *options) {
+  const sluice_plan_cost *c = &launch->cost;
+  bool by_rows = launch->grid[0].size == SLUICE_SIZE_ROWS || launch->grid[1].size == SLUICE_SIZE_ROWS;
+  double rows = (double)(by_rows ? s->sequences : s->tokens);
+  double limited = c->key_limit ? (double)limited_keys(s, c->key_limit) : 0;
+  /* Keys are read from memory once for each sequence, whatever the number of its tokens, if caches serve the rest. */
+  double limited_read = limited < (double)s->distinct_keys ? limited : (double)s->distinct_keys;
+  launch_total t = {0};
+  t.bytes = (double)c->fixed_bytes + rows * (double)c->row_bytes + (double)s->distinct_keys * (double)c->key_bytes +
+            limited_read * (double)c->limited_key_bytes +
+            distinct_experts(plan->header, s->tokens) * (double)c->expert_bytes;
+  t.flops = (double)c->fixed_flops + rows * (double)c->row_flops + (double)s->keys * (double)c->key_flops +
+            limited * (double)c->limited_key_flops;
+  if (options->bandwidth > 0) t.seconds = t.bytes / (options->bandwidth * 1e9);
+  if (options->flops > 0 && t.flops / (options->flops * 1e12) > t.seconds) t.seconds = t.flops / (options->flops * 1e12);
+  return t;
+}
+
+static bool same_launch(const sluice_plan_launch *a, const sluice_plan_launch *b) {
+  return a->kernel == b->kernel && a->label == b->label && memcmp(&a->cost, &b->cost, sizeof a->cost) == 0;
+}
+
+static void write_line(const sluice_plan *plan, const sluice_plan_launch *launch, uint64_t times,
+                       const launch_total *total, const explain_options *options, bool first, sluice_text *out) {
+  const char *kernel = sluice_plan_string(plan, plan->kernels[launch->kernel].name);
+  const char *label = sluice_plan_string(plan, launch->label);
+  if (options->json)
+    sluice_text_printf(out, "%s{\"op\":\"%s\",\"kernel\":\"%s\",\"launches\":%llu,\"bytes\":%.0f,\"flops\":%.0f,\"floor_us\":%.3f}",
+                       first ? "" : ",", label, kernel, (unsigned long long)times, total->bytes, total->flops,
+                       total->seconds * 1e6);
+  else
+    sluice_text_printf(out, "  %-18s %-22s %5llu %15.0f %17.0f %12.2f\n", label, kernel, (unsigned long long)times,
+                       total->bytes, total->flops, total->seconds * 1e6);
+}
+
+/* Launches that agree in op, kernel and cost are listed once, where the first of them stands. */
+static sluice_status *write_launches(const sluice_plan *plan, const step_shape *shape, const explain_options *options,
+                                     sluice_text *out) {
+  uint64_t count = plan->header->launches.count;
+  bool *listed = sluice_allocate_array(count, sizeof *listed), first = true;
+  if (!listed) return sluice_out_of_memory();
+  launch_total sum = {0};
+  for (uint64_t i = 0; i < count; i++) {
+    launch_total one = cost_of(plan, &plan->launches[i], shape, options);
+    sum.bytes += one.bytes;
+    sum.flops += one.flops;
+    sum.seconds += one.seconds;
+    if (listed[i]) continue;
+    uint64_t times = 0;
+    for (uint64_t j = i; j < count; j++)
+      if (!listed[j] && same_launch(&plan->launches[i], &plan->launches[j])) {
+        listed[j] = true;
+        times++;
+      }
+    write_line(plan, &plan->launches[i], times, &one, options, first, out);
+    first = false;
+  }
+  sluice_release(listed);
+  if (options->json)
+    sluice_text_printf(out, "],\"step\":{\"launches\":%llu,\"bytes\":%.0f,\"flops\":%.0f,\"floor_us\":%.3f}}",
+                       (unsigned long long)count, sum.bytes, sum.flops, sum.seconds * 1e6);
+  else
+    sluice_text_printf(out, "  %-18s %-22s %5llu %15.0f %17.0f %12.2f\n", "whole step", "", (unsigned long long)count,
+                       sum.bytes, sum.flops, sum.seconds * 1e6);
+  return NULL;
+}
+
+static void write_fusions(const sluice_json_value *manifest, sluice_text *out) {
+  const sluice_json_value *fusions = sluice_json_get(manifest, "fusions");
+  sluice_text_printf(out, "\nfusions\n");
+  for (size_t i = 0; fusions && fusions->kind == SLUICE_JSON_ARRAY && i < fusions->length; i++) {
+    const sluice_json_value *f = &fusions->items[i], *pass = sluice_json_get(f, "pass"),
+                            *layers = sluice_json_get(f, "layers"), *applied = sluice_json_get(f, "applied"),
+                            *reason = sluice_json_get(f, "reason");
+    if (!pass || pass->kind != SLUICE_JSON_STRING || !reason || reason->kind != SLUICE_JSON_STRING || !applied) continue;
+    bool some = layers && layers->kind == SLUICE_JSON_STRING;
+    sluice_text_printf(out, "  %-22s %s%-8s %s: %s\n", pass->string, some ? "layer " : "      ", some ? layers->string : "",
+                       applied->boolean ? "applied" : "not applied", reason->string);
+  }
+}
+
+static sluice_status *write_targets(const sluice_bundle *bundle, const explain_options *options, sluice_text *out) {
+  const sluice_bundle_header *header = sluice_bundle_contents(bundle);
+  bool first = true;
+  for (uint32_t i = 0; i < header->section_count; i++) {
+    if (header->sections[i].kind != SLUICE_SECTION_PLAN) continue;
+    sluice_plan plan;
+    SLUICE_TRY(sluice_plan_open(sluice_bundle_data(bundle, i), header->sections[i].length, &plan));
+    step_shape shape = shape_of(options, plan.header);
+    if (shape.context > plan.header->max_context || shape.tokens < shape.sequences)
+      return sluice_error(SLUICE_INVALID,
+                          "a step of %llu tokens in %llu sequences of %llu tokens: expected at least a token for each "
+                          "sequence and at most %u tokens of context",
+                          (unsigned long long)shape.tokens, (unsigned long long)shape.sequences,
+                          (unsigned long long)shape.context, plan.header->max_context);
+    if (options->json)
+      sluice_text_printf(out, "%s{\"target\":\"%.31s\",\"tokens\":%llu,\"sequences\":%llu,\"context\":%llu,\"launches\":[",
+                         first ? "" : ",", header->sections[i].target, (unsigned long long)shape.tokens,
+                         (unsigned long long)shape.sequences, (unsigned long long)shape.context);
+    else
+      sluice_text_printf(out, "%starget %.31s, a step of %llu token(s) in %llu sequence(s) of %llu tokens\n  %-18s %-22s %5s %15s %17s %12s\n",
+                         first ? "" : "\n", header->sections[i].target, (unsigned long long)shape.tokens,
+                         (unsigned long long)shape.sequences, (unsigned long long)shape.context, "op", "kernel", "times",
+                         "bytes each", "FLOPs each", "floor us");
+    first = false;
+    SLUICE_TRY(write_launches(&plan, &shape, options, out));
+  }
+  return NULL;
+}
+
+sluice_status *explain_bundle(const explain_options *options, sluice_text *out) {
+  sluice_bundle *bundle;
+  SLUICE_TRY(sluice_bundle_open(options->path, &bundle));
+  sluice_json_document *manifest = NULL;
+  int section = sluice_bundle_find(bundle, SLUICE_SECTION_MANIFEST, NULL);
+  const char *text = section < 0 ? "{}" : sluice_bundle_data(bundle, (uint32_t)section);
+  size_t length = section < 0 ? 2 : (size_t)sluice_bundle_contents(bundle)->sections[section].length;
+  sluice_status *status = sluice_json_parse(text, length, options->path, &manifest);
+  if (!status) {
+    if (options->json) sluice_text_printf(out, "{\"targets\":[");
+    status = write_targets(bundle, options, out);
+  }
+  if (!status && !options->json) write_fusions(sluice_json_root(manifest), out);
+  if (!status && options->json) {
+    const sluice_json_value *fusions = sluice_json_get(sluice_json_root(manifest), "fusions");
+    sluice_text_printf(out, "]");
+    if (fusions) {
+      /* The manifest's text, from the array's first byte to its bracket. */
+      size_t end = fusions->offset;
+      for (int depth = 0; end < length; end++) {
+        if (text[end] == '"')
+          while (++end < length && text[end] != '"') end += text[end] == '\\';
+        else if (text[end] == '[')
+          depth++;
+        else if (text[end] == ']' && --depth == 0)
+          break;
+      }
+      sluice_text_printf(out, ",\"fusions\":");
+      sluice_text_append(out, text + fusions->offset, end + 1 - fusions->offset);
+    }
+    sluice_text_printf(out, "}\n");
+  }
+  sluice_json_free(manifest);
+  sluice_bundle_close(bundle);
+  if (!status && out->failed) status = sluice_out_of_memory();
+  return status;
+}

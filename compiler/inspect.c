@@ -1,0 +1,164 @@
+#include "compiler/inspect.h"
+
+#include "sluice/dtype.h"
+#include "sluice/memory.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *const section_names[] = {"?", "manifest", "plan", "code", "assembly", "tuning", "verification"};
+static const char *const layout_names[] = {"?", "rows", "panels", "panel_pairs"};
+
+static void write_sections(const sluice_bundle *bundle, bool json, sluice_text *out) {
+  const sluice_bundle_header *header = sluice_bundle_contents(bundle);
+  sluice_text_printf(out, json ? "\"file_bytes\":%llu,\"sections\":[" : "%llu bytes\n\nsections\n",
+                     (unsigned long long)header->file_length);
+  for (uint32_t i = 0; i < header->section_count; i++) {
+    const sluice_bundle_section *s = &header->sections[i];
+    char digest[65];
+    for (size_t d = 0; d < 32; d++) snprintf(digest + 2 * d, 3, "%02x", s->digest[d]);
+    const char *kind = s->kind < sizeof section_names / sizeof *section_names ? section_names[s->kind] : "?";
+    if (json)
+      sluice_text_printf(
+          out, "%s{\"kind\":\"%s\",\"target\":\"%.31s\",\"offset\":%llu,\"length\":%llu,\"sha256\":\"%s\"}", i ? "," : "",
+          kind, s->target, (unsigned long long)s->offset, (unsigned long long)s->length, digest);
+    else
+      sluice_text_printf(out, "  %-12s %-18s offset %-8llu %8llu bytes  sha256 %.16s...\n", kind, s->target,
+                         (unsigned long long)s->offset, (unsigned long long)s->length, digest);
+  }
+  if (json) sluice_text_append(out, "]", 1);
+}
+
+static void write_kernels(const sluice_plan *plan, bool json, sluice_text *out) {
+  const sluice_plan_header *h = plan->header;
+  if (json)
+    sluice_text_printf(out, "\"launches\":%llu,\"kernels\":[", (unsigned long long)h->launches.count);
+  else
+    sluice_text_printf(out, "  %llu launches of %llu kernels a step\n", (unsigned long long)h->launches.count,
+                       (unsigned long long)h->kernels.count);
+  for (uint64_t i = 0; i < h->kernels.count; i++) {
+    const sluice_plan_kernel *k = &plan->kernels[i];
+    uint64_t launches = 0;
+    for (uint64_t n = 0; n < h->launches.count; n++) launches += plan->launches[n].kernel == i;
+    if (json)
+      sluice_text_printf(out,
+                         "%s{\"name\":\"%s\",\"family\":\"%s\",\"attributes\":%s,\"launches\":%llu,\"workgroup_bytes\":%u,"
+                         "\"lanes\":%u,\"registers\":%u,\"spill_bytes\":%u,\"code_bytes\":%llu}",
+                         i ? "," : "", sluice_plan_string(plan, k->name), sluice_plan_string(plan, k->family),
+                         sluice_plan_string(plan, k->attributes), (unsigned long long)launches, k->workgroup_bytes,
+                         k->lanes, k->registers, k->spill_bytes, (unsigned long long)k->code_bytes);
+    else
+      sluice_text_printf(out, "  %-22s %4llu launches, %6u bytes workgroup memory, %6llu bytes code\n      %s\n",
+                         sluice_plan_string(plan, k->name), (unsigned long long)launches, k->workgroup_bytes,
+                         (unsigned long long)k->code_bytes, sluice_plan_string(plan, k->attributes));
+  }
+  if (json) sluice_text_append(out, "],", 2);
+}
+
+static void write_weights(const sluice_plan *plan, bool json, sluice_text *out) {
+  const sluice_plan_header *h = plan->header;
+  uint64_t total = 0;
+  for (uint64_t i = 0; i < h->weights.count; i++) total += plan->weights[i].bytes;
+  if (json)
+    sluice_text_printf(out, "\"weight_bytes\":%llu,\"weights\":[", (unsigned long long)total);
+  else
+    sluice_text_printf(out, "  weights wanted, %llu bytes packed\n", (unsigned long long)total);
+  for (uint64_t i = 0; i < h->weights.count; i++) {
+    const sluice_plan_weight *w = &plan->weights[i];
+    if (json)
+      sluice_text_printf(out, "%s{\"layout\":\"%s\",\"dtype\":\"%s\",\"batch\":%u,\"rows\":%u,\"columns\":%u,\"panel\":%u,\"bytes\":%llu,\"tensors\":[",
+                         i ? "," : "", layout_names[w->layout], sluice_dtype_name((sluice_dtype)w->dtype), w->batch,
+                         w->rows, w->columns, w->panel, (unsigned long long)w->bytes);
+    for (uint32_t s = 0; s < w->source_count; s++) {
+      const sluice_plan_source *source = &plan->sources[w->first_source + s];
+      const char *name = sluice_plan_string(plan, source->name);
+      if (json)
+        sluice_text_printf(out, source->rank == 1 ? "%s{\"name\":\"%s\",\"shape\":[%u]}" : "%s{\"name\":\"%s\",\"shape\":[%u,%u]}",
+                           s ? "," : "", name, source->rank == 1 ? source->columns : source->rows, source->columns);
+      else if (source->rank == 1)
+        sluice_text_printf(out, "      %s [%u]\n", name, source->columns);
+      else
+        sluice_text_printf(out, "      %s [%u, %u]%s%.0u%s\n", name, source->rows, source->columns,
+                           w->batch > 1 ? " x " : "", w->batch > 1 ? w->batch : 0, w->batch > 1 ? " experts" : "");
+    }
+    if (json) sluice_text_append(out, "]}", 2);
+  }
+  if (json) sluice_text_append(out, "],", 2);
+}
+
+/* Memory of a session: weights, cache, and the arena for the largest step. */
+static void write_memory(const sluice_plan *plan, const inspect_options *options, sluice_text *out) {
+  const sluice_plan_header *h = plan->header;
+  uint64_t sequences = options->sequences ? (uint64_t)options->sequences : 1;
+  uint64_t context = options->context ? (uint64_t)options->context : h->max_context;
+  uint64_t tokens = options->step_tokens ? (uint64_t)options->step_tokens
+                    : sequences * context < 512 ? sequences * context : 512;
+  uint64_t pages = (context + h->page_tokens - 1) / h->page_tokens, weights = 0, page_bytes = 0, arena = 0;
+  uint64_t extents[SLUICE_SIZE_COUNT] = {[SLUICE_SIZE_ONE] = 1,
+                                         [SLUICE_SIZE_TOKENS] = tokens,
+                                         [SLUICE_SIZE_ROWS] = sequences,
+                                         [SLUICE_SIZE_SEQUENCES] = sequences,
+                                         [SLUICE_SIZE_TILES] = tokens,
+                                         [SLUICE_SIZE_TOKENS_CONTEXT] = tokens * pages * h->page_tokens,
+                                         [SLUICE_SIZE_TOKENS_PAGES] = tokens * pages};
+  for (uint64_t i = 0; i < h->weights.count; i++) weights += plan->weights[i].bytes;
+  for (uint64_t i = 0; i < h->cache.count; i++) page_bytes += plan->cache[i].page_bytes;
+  for (uint64_t i = 0; i < h->regions.count; i++) arena += plan->regions[i].unit_bytes * extents[i];
+  uint64_t cache = page_bytes * pages * sequences;
+  sluice_text_printf(out,
+                     options->json ? "\"memory\":{\"sequences\":%llu,\"context\":%llu,\"step_tokens\":%llu,\"weights\":%llu,"
+                                     "\"cache\":%llu,\"arena\":%llu,\"total\":%llu}"
+                                   : "  memory for %llu sequence(s) of %llu tokens, steps of %llu tokens\n"
+                                     "      weights %llu, cache %llu, arena %llu, together %llu bytes\n",
+                     (unsigned long long)sequences, (unsigned long long)context, (unsigned long long)tokens,
+                     (unsigned long long)weights, (unsigned long long)cache, (unsigned long long)arena,
+                     (unsigned long long)(weights + cache + arena));
+}
+
+static sluice_status *write_targets(const sluice_bundle *bundle, const inspect_options *options, sluice_text *out) {
+  const sluice_bundle_header *header = sluice_bundle_contents(bundle);
+  bool first = true;
+  if (options->json) sluice_text_printf(out, ",\"targets\":[");
+  for (uint32_t i = 0; i < header->section_count; i++) {
+    if (header->sections[i].kind != SLUICE_SECTION_PLAN) continue;
+    sluice_plan plan;
+    SLUICE_TRY(sluice_plan_open(sluice_bundle_data(bundle, i), header->sections[i].length, &plan));
+    sluice_text_printf(out, options->json ? "%s{\"target\":\"%.31s\"," : "%s\ntarget %.31s\n",
+                       options->json && !first ? "," : "", header->sections[i].target);
+    first = false;
+    write_kernels(&plan, options->json, out);
+    write_weights(&plan, options->json, out);
+    write_memory(&plan, options, out);
+    if (options->json) sluice_text_append(out, "}", 1);
+  }
+  if (options->json) sluice_text_append(out, "]", 1);
+  return NULL;
+}
+
+sluice_status *inspect_bundle(const inspect_options *options, sluice_text *out) {
+  sluice_bundle *bundle;
+  SLUICE_TRY(sluice_bundle_open(options->path, &bundle));
+  int manifest = sluice_bundle_find(bundle, SLUICE_SECTION_MANIFEST, NULL);
+  const char *text = manifest < 0 ? "{}" : sluice_bundle_data(bundle, (uint32_t)manifest);
+  size_t length = manifest < 0 ? 2 : (size_t)sluice_bundle_contents(bundle)->sections[manifest].length;
+  while (length && text[length - 1] == '\n') length--;
+  if (options->json) {
+    sluice_text_printf(out, "{\"manifest\":");
+    sluice_text_append(out, text, length);
+    sluice_text_append(out, ",", 1);
+  } else {
+    sluice_text_printf(out, "%s: ", options->path);
+  }
+  write_sections(bundle, options->json, out);
+  sluice_status *status = write_targets(bundle, options, out);
+  if (options->json)
+    sluice_text_append(out, "}\n", 2);
+  else {
+    sluice_text_printf(out, "\nmanifest\n");
+    sluice_text_append(out, text, length);
+    sluice_text_append(out, "\n", 1);
+  }
+  sluice_bundle_close(bundle);
+  if (!status && out->failed) status = sluice_out_of_memory();
+  return status;
+}

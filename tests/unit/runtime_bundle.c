@@ -1,0 +1,148 @@
+/* The bundle reader: a good bundle opens; truncated, flipped and forged ones are refused, each with a message. */
+#include "support/tiny_bundle.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static void *good_bundle(size_t *out_length) {
+  char code[5000];
+  for (size_t i = 0; i < sizeof code; i++) code[i] = (char)(i * 7);
+  return tiny_bundle_bytes("host:x86-64", code, sizeof code, out_length);
+}
+
+static void refused(const void *data, size_t length, const char *part) {
+  sluice_bundle *bundle = NULL;
+  sluice_status *status = sluice_bundle_open_memory(data, length, "test.sluice", &bundle);
+  assert_non_null(status);
+  assert_null(bundle);
+  assert_int_equal(sluice_exit_code(status), 1);
+  assert_non_null(strstr(sluice_status_message(status), "test.sluice"));
+  if (!strstr(sluice_status_message(status), part)) fail_msg("\"%s\" lacks \"%s\"", sluice_status_message(status), part);
+  sluice_status_free(status);
+}
+
+static void a_good_bundle_opens(void **state) {
+  (void)state;
+  size_t length;
+  void *data = good_bundle(&length);
+  sluice_bundle *bundle = NULL;
+  assert_null(sluice_bundle_open_memory(data, length, "test.sluice", &bundle));
+  assert_int_equal(sluice_bundle_contents(bundle)->section_count, 3);
+  assert_int_equal(sluice_bundle_find(bundle, SLUICE_SECTION_PLAN, "host:x86-64"), 1);
+  assert_int_equal(sluice_bundle_find(bundle, SLUICE_SECTION_CODE, NULL), 2);
+  assert_int_equal(sluice_bundle_find(bundle, SLUICE_SECTION_CODE, "host:x86-64-v4"), -1);
+  assert_int_equal(((const unsigned char *)sluice_bundle_data(bundle, 2))[10], 70);
+  sluice_bundle_close(bundle);
+  sluice_release(data);
+}
+
+static void truncations_are_refused(void **state) {
+  (void)state;
+  size_t length;
+  char *data = good_bundle(&length);
+  for (size_t cut = 0; cut < length; cut += 64) {
+    char *copy = sluice_allocate_aligned(64, cut ? cut : 1); /* of this very size, so that ASan sees every overrun */
+    memcpy(copy, data, cut);
+    refused(copy, cut, "bundle");
+    sluice_release(copy);
+  }
+  sluice_release(data);
+}
+
+static void every_flipped_bit_is_found(void **state) {
+  (void)state;
+  size_t length, count = 0;
+  unsigned char *data = good_bundle(&length);
+  for (size_t at = 0; at < length; at += 37) {
+    data[at] ^= (unsigned char)(1u << (at % 8));
+    refused(data, length, "bundle");
+    data[at] ^= (unsigned char)(1u << (at % 8));
+    count++;
+  }
+  assert_true(count > 400);
+  sluice_bundle *bundle = NULL;
+  assert_null(sluice_bundle_open_memory(data, length, "test.sluice", &bundle));
+  sluice_bundle_close(bundle);
+  sluice_release(data);
+}
+
+/* Changes that come with matching digests. */
+static void forged_headers_are_refused(void **state) {
+  (void)state;
+  size_t length;
+  char *good = good_bundle(&length);
+  sluice_bundle_header *h = sluice_allocate_aligned(4096, length);
+#define FORGE(change, part)                                                                                            \
+  do {                                                                                                                 \
+    memcpy(h, good, length);                                                                                           \
+    change;                                                                                                            \
+    tiny_bundle_seal(h);                                                                                               \
+    refused(h, length, part);                                                                                          \
+  } while (0)
+  FORGE(h->section_count = 0, "section count");
+  FORGE(h->section_count = 41, "section count");
+  FORGE(h->section_count = UINT32_MAX, "section count");
+  FORGE(h->section_count = 4, "unknown kind 0");
+  FORGE(h->section_count = 2, "not zero");
+  FORGE(h->version = 2, "version 2");
+  FORGE(h->file_length++, "its header says");
+  FORGE(h->reserved[3] = 1, "reserved");
+  FORGE(h->padding[511] = 1, "reserved");
+  FORGE(h->sections[0].kind = SLUICE_SECTION_TUNING, "manifest");
+  FORGE(h->sections[1].kind = 99, "unknown kind 99");
+  FORGE((h->sections[1].kind = SLUICE_SECTION_CODE), "same kind and target");
+  FORGE(h->sections[1].reserved = 1, "malformed");
+  FORGE(h->sections[1].offset += 4096, "must start at");
+  FORGE(h->sections[1].offset = UINT64_MAX - 4095, "must start at");
+  FORGE(h->sections[1].offset = 1, "must start at");
+  FORGE(h->sections[2].length = UINT64_MAX, "end within");
+  FORGE(h->sections[2].length += 4096, "end within");
+  FORGE(h->sections[2].length -= 4096, "padding");
+  FORGE(memset(h->sections[1].target, 'a', 32), "malformed");
+  FORGE(h->sections[1].target[31] = 'a', "malformed");
+  FORGE(h->sections[1].target[20] = 'a', "zero-padded");
+  FORGE(((char *)h)[4096 + 4000] = 1, "padding");
+#undef FORGE
+  sluice_release(h);
+  sluice_release(good);
+}
+
+static void files_are_read(void **state) {
+  (void)state;
+  char path[128];
+  snprintf(path, sizeof path, "/tmp/runtime_bundle_%d.sluice", (int)getpid());
+  size_t length;
+  void *data = good_bundle(&length);
+  FILE *file = fopen(path, "wb");
+  assert_int_equal(fwrite(data, 1, length, file), length);
+  fclose(file);
+  sluice_bundle *bundle = NULL;
+  assert_null(sluice_bundle_open(path, &bundle));
+  sluice_bundle_close(bundle);
+  assert_int_equal(truncate(path, 100), 0);
+  sluice_status *status = sluice_bundle_open(path, &bundle);
+  assert_int_equal(sluice_status_code(status), SLUICE_INVALID);
+  sluice_status_free(status);
+  unlink(path);
+  status = sluice_bundle_open(path, &bundle);
+  assert_int_equal(sluice_status_code(status), SLUICE_NOT_FOUND);
+  sluice_status_free(status);
+  status = sluice_bundle_open("/tmp", &bundle);
+  assert_int_equal(sluice_status_code(status), SLUICE_IO);
+  sluice_status_free(status);
+  sluice_release(data);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(a_good_bundle_opens),        cmocka_unit_test(truncations_are_refused),
+      cmocka_unit_test(every_flipped_bit_is_found), cmocka_unit_test(forged_headers_are_refused),
+      cmocka_unit_test(files_are_read),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

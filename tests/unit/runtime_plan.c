@@ -1,0 +1,171 @@
+/* Checking launch plans: single wrong fields are refused by name; whatever random damage passes can be walked safely. */
+#include "support/tiny_bundle.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static void refused(const void *data, size_t length, const char *part) {
+  sluice_plan plan;
+  sluice_status *status = sluice_plan_open(data, length, &plan);
+  if (!status) fail_msg("accepted, expected \"%s\"", part);
+  if (!strstr(sluice_status_message(status), part)) fail_msg("\"%s\" lacks \"%s\"", sluice_status_message(status), part);
+  sluice_status_free(status);
+}
+
+static void wrong_fields_are_refused(void **state) {
+  (void)state;
+  size_t length;
+  void *good = tiny_plan(&length);
+  sluice_plan plan;
+  assert_null(sluice_plan_open(good, length, &plan));
+  char *bytes = sluice_allocate(length);
+  sluice_plan_header *h = (sluice_plan_header *)(void *)bytes;
+#define AT(type, table, index) ((type *)(void *)(bytes + h->table.offset) + (index))
+#define WRONG(change, part)                                                                                            \
+  do {                                                                                                                 \
+    memcpy(bytes, good, length);                                                                                       \
+    change;                                                                                                            \
+    refused(bytes, length, part);                                                                                      \
+  } while (0)
+  WRONG(h->version = 9, "version 9");
+  WRONG(h->dtype = 3, "activation type");
+  WRONG(h->weight_dtype = 0, "weight type");
+  WRONG(h->reserved = 1, "reserved");
+  WRONG(h->vocabulary = 0, "vocabulary");
+  WRONG(h->hidden = UINT32_MAX, "hidden");
+  WRONG(h->page_tokens = 0, "page tokens");
+  WRONG(h->query_tile = 0, "query tile");
+  WRONG(h->max_context = UINT32_MAX, "longest context");
+  WRONG(h->layers = 3, "cache table");
+  WRONG(h->experts_per_token = 4, "expert counts");
+  WRONG(h->strings.offset = UINT64_MAX - 7, "table of strings");
+  WRONG(h->strings.count = 0, "start and end");
+  WRONG(h->strings.count--, "start and end");
+  WRONG(h->buffers.offset += 4, "table of buffers");
+  WRONG(h->buffers.count = UINT64_MAX / 32 + 2, "table of buffers");
+  WRONG(h->regions.count = 15, "one arena region");
+  WRONG(h->regions.offset = 0, "table of regions");
+  WRONG(h->launches.count += 1000, "table of launches");
+  WRONG(AT(sluice_plan_region, regions, 1)->unit_bytes = 65, "region");
+  WRONG(AT(sluice_plan_region, regions, 15)->unit_bytes = 64, "region");
+  WRONG(AT(sluice_plan_buffer, buffers, 0)->unit_offset = 128, "outside its arena region");
+  WRONG(AT(sluice_plan_buffer, buffers, 0)->unit_bytes = UINT64_MAX - 63, "outside its arena region");
+  WRONG(AT(sluice_plan_buffer, buffers, 0)->size = 16, "unknown size");
+  WRONG(AT(sluice_plan_buffer, buffers, 0)->width = 17, "do not fit");
+  WRONG(AT(sluice_plan_buffer, buffers, 0)->dtype = 77, "do not fit");
+  WRONG(AT(sluice_plan_buffer, buffers, 0)->name = 4000, "name");
+  WRONG(AT(sluice_plan_source, sources, 0)->rows = 2, "shape");
+  WRONG(AT(sluice_plan_source, sources, 0)->name = 0, "no name");
+  WRONG(AT(sluice_plan_source, sources, 1)->columns = 8, "columns");
+  WRONG(AT(sluice_plan_source, sources, 1)->rows = 6, "add up");
+  WRONG(AT(sluice_plan_weight, weights, 0)->first_source = UINT32_MAX, "sources");
+  WRONG(AT(sluice_plan_weight, weights, 0)->source_count = 0, "sources");
+  WRONG(AT(sluice_plan_weight, weights, 1)->panel = 0, "panel");
+  WRONG(AT(sluice_plan_weight, weights, 1)->panel = 16, "bytes");
+  WRONG(AT(sluice_plan_weight, weights, 1)->layout = 9, "layout");
+  WRONG(AT(sluice_plan_weight, weights, 2)->bytes -= 64, "total bytes");
+  WRONG(AT(sluice_plan_weight, weights, 2)->batch = UINT32_MAX, "extents");
+  WRONG(AT(sluice_plan_weight, weights, 0)->batch_bytes = 0, "bytes");
+  WRONG(AT(sluice_plan_weight, weights, 0)->batch_bytes = 128, "bytes");
+  WRONG(AT(sluice_plan_layer, cache, 0)->page_bytes = 63, "cache page");
+  WRONG(AT(sluice_plan_kernel, kernels, 0)->argument_count = 65, "argument count");
+  WRONG(AT(sluice_plan_kernel, kernels, 0)->name = 0, "strings");
+  WRONG(AT(sluice_plan_argument, arguments, 0)->index = 7, "does not exist");
+  WRONG(AT(sluice_plan_argument, arguments, 4)->index = 2, "does not exist");
+  WRONG(AT(sluice_plan_argument, arguments, 4)->memory = 6, "does not exist");
+  WRONG(AT(sluice_plan_launch, launches, 0)->kernel = 4, "no kernel");
+  WRONG(AT(sluice_plan_launch, launches, 4)->first_argument = 20, "arguments");
+  WRONG(AT(sluice_plan_launch, launches, 0)->grid[1].divisor = 0, "grid");
+  WRONG(AT(sluice_plan_launch, launches, 0)->grid[0].size = 16, "grid");
+  WRONG(AT(sluice_plan_launch, launches, 0)->layer = 2, "layer");
+  WRONG(AT(sluice_plan_observable, observables, 0)->launch = 5, "observable");
+  WRONG(AT(sluice_plan_observable, observables, 0)->buffer = 1, "observable");
+  WRONG(AT(sluice_plan_observable, observables, 0)->dimension = 0, "observable");
+#undef WRONG
+#undef AT
+  sluice_release(bytes);
+  sluice_release(good);
+}
+
+static void truncations_are_refused(void **state) {
+  (void)state;
+  size_t length;
+  char *good = tiny_plan(&length);
+  for (size_t cut = 0; cut < length; cut++) {
+    char *copy = sluice_allocate(cut ? cut : 1);
+    memcpy(copy, good, cut);
+    refused(copy, cut, "plan");
+    sluice_release(copy);
+  }
+  sluice_release(good);
+}
+
+/* Touches everything that the runtime would. */
+static uint64_t walk(const sluice_plan *plan) {
+  const sluice_plan_header *h = plan->header;
+  uint64_t sum = 0;
+  for (uint64_t i = 0; i < h->weights.count; i++) {
+    sum += strlen(sluice_plan_string(plan, plan->weights[i].name));
+    for (uint32_t j = 0; j < plan->weights[i].source_count; j++)
+      sum += strlen(sluice_plan_string(plan, plan->sources[plan->weights[i].first_source + j].name));
+  }
+  for (uint64_t i = 0; i < h->launches.count; i++) {
+    const sluice_plan_launch *launch = &plan->launches[i];
+    const sluice_plan_kernel *kernel = &plan->kernels[launch->kernel];
+    sum += strlen(sluice_plan_string(plan, kernel->name)) + strlen(sluice_plan_string(plan, launch->label));
+    for (uint32_t j = 0; j < kernel->argument_count; j++) {
+      const sluice_plan_argument *argument = &plan->arguments[launch->first_argument + j];
+      if (argument->memory == SLUICE_MEMORY_ARENA) sum += plan->regions[plan->buffers[argument->index].size].unit_bytes;
+      if (argument->memory == SLUICE_MEMORY_WEIGHT) sum += plan->weights[argument->index].bytes;
+      if (argument->memory == SLUICE_MEMORY_CACHE) sum += plan->cache[argument->index].page_bytes;
+    }
+  }
+  for (uint64_t i = 0; i < h->observables.count; i++)
+    sum += strlen(sluice_plan_string(plan, plan->observables[i].name)) + plan->buffers[plan->observables[i].buffer].width;
+  return sum;
+}
+
+static void random_damage_is_harmless(void **state) {
+  (void)state;
+  size_t length;
+  char *good = tiny_plan(&length);
+  char *bytes = sluice_allocate(length);
+  uint64_t random = 88172645463325252u, sum = 0;
+  unsigned accepted = 0, rejected = 0;
+  static const uint32_t values[] = {0, 1, 7, 64, 255, 4096, 0x7fffffff, 0x80000000, 0xffffffff};
+  for (int round = 0; round < 200000; round++) {
+    memcpy(bytes, good, length);
+    for (int change = round % 3; change >= 0; change--) {
+      random ^= random << 13;
+      random ^= random >> 7;
+      random ^= random << 17;
+      size_t at = (size_t)(random % (length / 4)) * 4;
+      uint32_t value = random >> 63 ? values[(random >> 40) % 9] : (uint32_t)(random >> 32);
+      memcpy(bytes + at, &value, 4);
+    }
+    sluice_plan plan;
+    sluice_status *status = sluice_plan_open(bytes, length, &plan);
+    if (status)
+      rejected++;
+    else {
+      accepted++;
+      sum += walk(&plan);
+    }
+    sluice_status_free(status);
+  }
+  assert_true(rejected > 50000 && accepted > 1000 && sum > 0);
+  sluice_release(bytes);
+  sluice_release(good);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(wrong_fields_are_refused),
+                                     cmocka_unit_test(truncations_are_refused),
+                                     cmocka_unit_test(random_damage_is_harmless)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
