@@ -1,4 +1,5 @@
-/* `sluice explain`: what each launch of a step costs, from the plan's cost records, and the manifest's fusion remarks. */
+/* `sluice explain`: what each launch of a step costs, from the plan's cost records, and the manifest's fusion remarks.
+ */
 #include "compiler/inspect.h"
 
 #include "sluice/memory.h"
@@ -61,7 +62,8 @@ static launch_total cost_of(const sluice_plan *plan, const sluice_plan_launch *l
   t.flops = (double)c->fixed_flops + rows * (double)c->row_flops + (double)s->keys * (double)c->key_flops +
             limited * (double)c->limited_key_flops;
   if (options->bandwidth > 0) t.seconds = t.bytes / (options->bandwidth * 1e9);
-  if (options->flops > 0 && t.flops / (options->flops * 1e12) > t.seconds) t.seconds = t.flops / (options->flops * 1e12);
+  if (options->flops > 0 && t.flops / (options->flops * 1e12) > t.seconds)
+    t.seconds = t.flops / (options->flops * 1e12);
   return t;
 }
 
@@ -74,9 +76,9 @@ static void write_line(const sluice_plan *plan, const sluice_plan_launch *launch
   const char *kernel = sluice_plan_string(plan, plan->kernels[launch->kernel].name);
   const char *label = sluice_plan_string(plan, launch->label);
   if (options->json)
-    sluice_text_printf(out, "%s{\"op\":\"%s\",\"kernel\":\"%s\",\"launches\":%llu,\"bytes\":%.0f,\"flops\":%.0f,\"floor_us\":%.3f}",
-                       first ? "" : ",", label, kernel, (unsigned long long)times, total->bytes, total->flops,
-                       total->seconds * 1e6);
+    sluice_text_printf(
+        out, "%s{\"op\":\"%s\",\"kernel\":\"%s\",\"launches\":%llu,\"bytes\":%.0f,\"flops\":%.0f,\"floor_us\":%.3f}",
+        first ? "" : ",", label, kernel, (unsigned long long)times, total->bytes, total->flops, total->seconds * 1e6);
   else
     sluice_text_printf(out, "  %-18s %-22s %5llu %15.0f %17.0f %12.2f\n", label, kernel, (unsigned long long)times,
                        total->bytes, total->flops, total->seconds * 1e6);
@@ -121,10 +123,11 @@ static void write_fusions(const sluice_json_value *manifest, sluice_text *out) {
     const sluice_json_value *f = &fusions->items[i], *pass = sluice_json_get(f, "pass"),
                             *layers = sluice_json_get(f, "layers"), *applied = sluice_json_get(f, "applied"),
                             *reason = sluice_json_get(f, "reason");
-    if (!pass || pass->kind != SLUICE_JSON_STRING || !reason || reason->kind != SLUICE_JSON_STRING || !applied) continue;
+    if (!pass || pass->kind != SLUICE_JSON_STRING || !reason || reason->kind != SLUICE_JSON_STRING || !applied)
+      continue;
     bool some = layers && layers->kind == SLUICE_JSON_STRING;
-    sluice_text_printf(out, "  %-22s %s%-8s %s: %s\n", pass->string, some ? "layer " : "      ", some ? layers->string : "",
-                       applied->boolean ? "applied" : "not applied", reason->string);
+    sluice_text_printf(out, "  %-22s %s%-8s %s: %s\n", pass->string, some ? "layer " : "      ",
+                       some ? layers->string : "", applied->boolean ? "applied" : "not applied", reason->string);
   }
 }
 
@@ -143,14 +146,17 @@ static sluice_status *write_targets(const sluice_bundle *bundle, const explain_o
                           (unsigned long long)shape.tokens, (unsigned long long)shape.sequences,
                           (unsigned long long)shape.context, plan.header->max_context);
     if (options->json)
-      sluice_text_printf(out, "%s{\"target\":\"%.31s\",\"tokens\":%llu,\"sequences\":%llu,\"context\":%llu,\"launches\":[",
+      sluice_text_printf(out,
+                         "%s{\"target\":\"%.31s\",\"tokens\":%llu,\"sequences\":%llu,\"context\":%llu,\"launches\":[",
                          first ? "" : ",", header->sections[i].target, (unsigned long long)shape.tokens,
                          (unsigned long long)shape.sequences, (unsigned long long)shape.context);
     else
-      sluice_text_printf(out, "%starget %.31s, a step of %llu token(s) in %llu sequence(s) of %llu tokens\n  %-18s %-22s %5s %15s %17s %12s\n",
+      sluice_text_printf(out,
+                         "%starget %.31s, a step of %llu token(s) in %llu sequence(s) of %llu tokens\n  %-18s %-22s "
+                         "%5s %15s %17s %12s\n",
                          first ? "" : "\n", header->sections[i].target, (unsigned long long)shape.tokens,
-                         (unsigned long long)shape.sequences, (unsigned long long)shape.context, "op", "kernel", "times",
-                         "bytes each", "FLOPs each", "floor us");
+                         (unsigned long long)shape.sequences, (unsigned long long)shape.context, "op", "kernel",
+                         "times", "bytes each", "FLOPs each", "floor us");
     first = false;
     SLUICE_TRY(write_launches(&plan, &shape, options, out));
   }

@@ -20,8 +20,8 @@ static void write_sections(const sluice_bundle *bundle, bool json, sluice_text *
     const char *kind = s->kind < sizeof section_names / sizeof *section_names ? section_names[s->kind] : "?";
     if (json)
       sluice_text_printf(
-          out, "%s{\"kind\":\"%s\",\"target\":\"%.31s\",\"offset\":%llu,\"length\":%llu,\"sha256\":\"%s\"}", i ? "," : "",
-          kind, s->target, (unsigned long long)s->offset, (unsigned long long)s->length, digest);
+          out, "%s{\"kind\":\"%s\",\"target\":\"%.31s\",\"offset\":%llu,\"length\":%llu,\"sha256\":\"%s\"}",
+          i ? "," : "", kind, s->target, (unsigned long long)s->offset, (unsigned long long)s->length, digest);
     else
       sluice_text_printf(out, "  %-12s %-18s offset %-8llu %8llu bytes  sha256 %.16s...\n", kind, s->target,
                          (unsigned long long)s->offset, (unsigned long long)s->length, digest);
@@ -41,12 +41,13 @@ static void write_kernels(const sluice_plan *plan, bool json, sluice_text *out) 
     uint64_t launches = 0;
     for (uint64_t n = 0; n < h->launches.count; n++) launches += plan->launches[n].kernel == i;
     if (json)
-      sluice_text_printf(out,
-                         "%s{\"name\":\"%s\",\"family\":\"%s\",\"attributes\":%s,\"launches\":%llu,\"workgroup_bytes\":%u,"
-                         "\"lanes\":%u,\"registers\":%u,\"spill_bytes\":%u,\"code_bytes\":%llu}",
-                         i ? "," : "", sluice_plan_string(plan, k->name), sluice_plan_string(plan, k->family),
-                         sluice_plan_string(plan, k->attributes), (unsigned long long)launches, k->workgroup_bytes,
-                         k->lanes, k->registers, k->spill_bytes, (unsigned long long)k->code_bytes);
+      sluice_text_printf(
+          out,
+          "%s{\"name\":\"%s\",\"family\":\"%s\",\"attributes\":%s,\"launches\":%llu,\"workgroup_bytes\":%u,"
+          "\"lanes\":%u,\"registers\":%u,\"spill_bytes\":%u,\"code_bytes\":%llu}",
+          i ? "," : "", sluice_plan_string(plan, k->name), sluice_plan_string(plan, k->family),
+          sluice_plan_string(plan, k->attributes), (unsigned long long)launches, k->workgroup_bytes, k->lanes,
+          k->registers, k->spill_bytes, (unsigned long long)k->code_bytes);
     else
       sluice_text_printf(out, "  %-22s %4llu launches, %6u bytes workgroup memory, %6llu bytes code\n      %s\n",
                          sluice_plan_string(plan, k->name), (unsigned long long)launches, k->workgroup_bytes,
@@ -66,15 +67,18 @@ static void write_weights(const sluice_plan *plan, bool json, sluice_text *out) 
   for (uint64_t i = 0; i < h->weights.count; i++) {
     const sluice_plan_weight *w = &plan->weights[i];
     if (json)
-      sluice_text_printf(out, "%s{\"layout\":\"%s\",\"dtype\":\"%s\",\"batch\":%u,\"rows\":%u,\"columns\":%u,\"panel\":%u,\"bytes\":%llu,\"tensors\":[",
+      sluice_text_printf(out,
+                         "%s{\"layout\":\"%s\",\"dtype\":\"%s\",\"batch\":%u,\"rows\":%u,\"columns\":%u,\"panel\":%u,"
+                         "\"bytes\":%llu,\"tensors\":[",
                          i ? "," : "", layout_names[w->layout], sluice_dtype_name((sluice_dtype)w->dtype), w->batch,
                          w->rows, w->columns, w->panel, (unsigned long long)w->bytes);
     for (uint32_t s = 0; s < w->source_count; s++) {
       const sluice_plan_source *source = &plan->sources[w->first_source + s];
       const char *name = sluice_plan_string(plan, source->name);
       if (json)
-        sluice_text_printf(out, source->rank == 1 ? "%s{\"name\":\"%s\",\"shape\":[%u]}" : "%s{\"name\":\"%s\",\"shape\":[%u,%u]}",
-                           s ? "," : "", name, source->rank == 1 ? source->columns : source->rows, source->columns);
+        sluice_text_printf(
+            out, source->rank == 1 ? "%s{\"name\":\"%s\",\"shape\":[%u]}" : "%s{\"name\":\"%s\",\"shape\":[%u,%u]}",
+            s ? "," : "", name, source->rank == 1 ? source->columns : source->rows, source->columns);
       else if (source->rank == 1)
         sluice_text_printf(out, "      %s [%u]\n", name, source->columns);
       else
@@ -91,8 +95,9 @@ static void write_memory(const sluice_plan *plan, const inspect_options *options
   const sluice_plan_header *h = plan->header;
   uint64_t sequences = options->sequences ? (uint64_t)options->sequences : 1;
   uint64_t context = options->context ? (uint64_t)options->context : h->max_context;
-  uint64_t tokens = options->step_tokens ? (uint64_t)options->step_tokens
-                    : sequences * context < 512 ? sequences * context : 512;
+  uint64_t tokens = options->step_tokens        ? (uint64_t)options->step_tokens
+                    : sequences * context < 512 ? sequences * context
+                                                : 512;
   uint64_t pages = (context + h->page_tokens - 1) / h->page_tokens, weights = 0, page_bytes = 0, arena = 0;
   uint64_t extents[SLUICE_SIZE_COUNT] = {[SLUICE_SIZE_ONE] = 1,
                                          [SLUICE_SIZE_TOKENS] = tokens,
@@ -106,10 +111,11 @@ static void write_memory(const sluice_plan *plan, const inspect_options *options
   for (uint64_t i = 0; i < h->regions.count; i++) arena += plan->regions[i].unit_bytes * extents[i];
   uint64_t cache = page_bytes * pages * sequences;
   sluice_text_printf(out,
-                     options->json ? "\"memory\":{\"sequences\":%llu,\"context\":%llu,\"step_tokens\":%llu,\"weights\":%llu,"
-                                     "\"cache\":%llu,\"arena\":%llu,\"total\":%llu}"
-                                   : "  memory for %llu sequence(s) of %llu tokens, steps of %llu tokens\n"
-                                     "      weights %llu, cache %llu, arena %llu, together %llu bytes\n",
+                     options->json
+                         ? "\"memory\":{\"sequences\":%llu,\"context\":%llu,\"step_tokens\":%llu,\"weights\":%llu,"
+                           "\"cache\":%llu,\"arena\":%llu,\"total\":%llu}"
+                         : "  memory for %llu sequence(s) of %llu tokens, steps of %llu tokens\n"
+                           "      weights %llu, cache %llu, arena %llu, together %llu bytes\n",
                      (unsigned long long)sequences, (unsigned long long)context, (unsigned long long)tokens,
                      (unsigned long long)weights, (unsigned long long)cache, (unsigned long long)arena,
                      (unsigned long long)(weights + cache + arena));

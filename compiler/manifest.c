@@ -1,5 +1,5 @@
-/* The manifest: JSON that says what was compiled, how, and which fusions happened. Holds no time, path or host name, so that equal
- * inputs give equal bytes. */
+/* The manifest: JSON that says what was compiled, how, and which fusions happened. Holds no time, path or host name, so
+ * that equal inputs give equal bytes. */
 #include "compiler/compile.h"
 #include "sluice/memory.h"
 #include "sluice/runtime.h"
@@ -35,9 +35,9 @@ static void write_layer(sluice_text *out, const layer_config *l) {
   else
     sluice_text_printf(out, "\"attention\":\"full\",");
   if (l->moe)
-    sluice_text_printf(out, "\"mlp\":\"experts\",\"experts\":%lld,\"experts_per_token\":%lld,\"width\":%lld,\"shared_width\":%lld}",
-                       (long long)l->experts, (long long)l->experts_per_token, (long long)l->expert_width,
-                       (long long)l->shared_width);
+    sluice_text_printf(
+        out, "\"mlp\":\"experts\",\"experts\":%lld,\"experts_per_token\":%lld,\"width\":%lld,\"shared_width\":%lld}",
+        (long long)l->experts, (long long)l->experts_per_token, (long long)l->expert_width, (long long)l->shared_width);
   else
     sluice_text_printf(out, "\"mlp\":\"dense\",\"width\":%lld}", (long long)l->dense_width);
 }
@@ -101,11 +101,11 @@ sluice_status *manifest_write(const model_config *config, const compile_options 
                               sluice_text *out) {
   sluice_text_printf(out, "{\"format\":%u,\"generator\":\"sluice %s\",", SLUICE_BUNDLE_VERSION, sluice_version());
   write_model(out, config);
-  sluice_text_printf(out, ",\"dtype\":\"%s\",\"weight_dtype\":\"%s\",\"max_context\":%lld,\"page_tokens\":%lld,\"stop_ids\":[",
-                     options->dtype == SLUICE_F32 ? "float32" : "bfloat16",
-                     config->weight_dtype == SLUICE_BF16 ? "bfloat16" : "float32",
-                     (long long)(options->max_context ? options->max_context : config->max_positions),
-                     (long long)config->page);
+  sluice_text_printf(
+      out, ",\"dtype\":\"%s\",\"weight_dtype\":\"%s\",\"max_context\":%lld,\"page_tokens\":%lld,\"stop_ids\":[",
+      options->dtype == SLUICE_F32 ? "float32" : "bfloat16",
+      config->weight_dtype == SLUICE_BF16 ? "bfloat16" : "float32",
+      (long long)(options->max_context ? options->max_context : config->max_positions), (long long)config->page);
   for (size_t i = 0; i < config->stop_id_count; i++)
     sluice_text_printf(out, "%s%lld", i ? "," : "", (long long)config->stop_ids[i]);
   sluice_text_printf(out, "],\"targets\":[");

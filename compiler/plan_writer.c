@@ -1,4 +1,5 @@
-/* kernel IR -> the plan section. Walks @step once; tables grow in order of first use, so the result depends on the IR alone. */
+/* kernel IR -> the plan section. Walks @step once; tables grow in order of first use, so the result depends on the IR
+ * alone. */
 #include "compiler/compile.h"
 #include "sluice/memory.h"
 #include "sluice/plan.h"
@@ -83,7 +84,8 @@ static bool text_is(MlirStringRef text, const char *expected) {
 }
 
 /* The index of the text among `names`; reports an error for another one. */
-static uint32_t choose(plan_writer *w, MlirOperation op, const char *attribute, const char *const *names, size_t count) {
+static uint32_t choose(plan_writer *w, MlirOperation op, const char *attribute, const char *const *names,
+                       size_t count) {
   MlirStringRef text = ir_get_string(op, attribute);
   for (size_t i = 0; i < count; i++)
     if (names[i] && text_is(text, names[i])) return (uint32_t)i;
@@ -93,8 +95,8 @@ static uint32_t choose(plan_writer *w, MlirOperation op, const char *attribute, 
 }
 
 static uint32_t size_attribute(plan_writer *w, MlirOperation op) {
-  static const char *const names[] = {"one", "tokens", "rows", "sequences", "tiles", NULL, NULL, NULL, NULL,
-                                      "tokens_context", "tokens_pages"};
+  static const char *const names[] = {"one", "tokens", "rows", "sequences",      "tiles",       NULL,
+                                      NULL,  NULL,     NULL,   "tokens_context", "tokens_pages"};
   return choose(w, op, "size", names, sizeof names / sizeof *names);
 }
 
@@ -167,11 +169,11 @@ static void write_weight(plan_writer *w, MlirOperation op) {
   weight.bytes = weight.batch_bytes * weight.batch;
   for (uint32_t i = 0; i < weight.source_count; i++) {
     MlirStringRef name = mlirStringAttrGetValue(array_item(op, "sources", (intptr_t)i));
-    sluice_plan_source source = {
-        .name = string(w, name.data, name.length),
-        .rank = (uint32_t)ir_get_integer(op, "rank"),
-        .rows = (uint32_t)mlirIntegerAttrGetValueInt(array_item(op, "source_rows", (intptr_t)i)),
-        .columns = weight.columns};
+    sluice_plan_source source = {.name = string(w, name.data, name.length),
+                                 .rank = (uint32_t)ir_get_integer(op, "rank"),
+                                 .rows =
+                                     (uint32_t)mlirIntegerAttrGetValueInt(array_item(op, "source_rows", (intptr_t)i)),
+                                 .columns = weight.columns};
     push(w, &w->sources, &source);
   }
   add_place(w, op, SLUICE_MEMORY_WEIGHT, w->weights.count, 0, 0);
@@ -193,7 +195,8 @@ static void write_cache(plan_writer *w, MlirOperation op) {
 
 /* True when `op` gives memory. */
 static bool write_memory(plan_writer *w, MlirOperation op) {
-  static const char *const inputs[] = {"tokens", "positions", "sequence", "page_table", "tiles", "logit_rows", "sampling"};
+  static const char *const inputs[] = {"tokens", "positions",  "sequence", "page_table",
+                                       "tiles",  "logit_rows", "sampling"};
   static const char *const outputs[] = {"logits", "sampled"};
   if (ir_is(op, "kernel.arena"))
     write_arena(w, op);
@@ -307,9 +310,8 @@ static uint32_t kernel_of(plan_writer *w, MlirOperation op) {
     return 0;
   }
   kernel_entry *kernel = &w->kernels[w->kernel_count++];
-  *kernel = (kernel_entry){.attributes = text.data,
-                           .family = family_copy,
-                           .argument_count = (uint32_t)mlirOperationGetNumOperands(op)};
+  *kernel = (kernel_entry){
+      .attributes = text.data, .family = family_copy, .argument_count = (uint32_t)mlirOperationGetNumOperands(op)};
   list_attributes(w, op, kernel);
   return (uint32_t)(w->kernel_count - 1);
 }
@@ -320,9 +322,9 @@ static sluice_plan_extent extent(uint32_t size, int64_t divisor, int64_t factor)
 
 /* The workgroup grids of docs/ir.md. */
 static void set_grid(plan_writer *w, MlirOperation op, sluice_plan_extent grid[2]) {
-  static const char *const by_tokens[] = {"kernel.embed",  "kernel.head_norm",        "kernel.rope_table",
-                                          "kernel.rope",   "kernel.cache_append",     "kernel.norm_rope_append",
-                                          "kernel.router", "kernel.topk_experts",     "kernel.combine"};
+  static const char *const by_tokens[] = {"kernel.embed",  "kernel.head_norm",    "kernel.rope_table",
+                                          "kernel.rope",   "kernel.cache_append", "kernel.norm_rope_append",
+                                          "kernel.router", "kernel.topk_experts", "kernel.combine"};
   static const char *const by_size[] = {"kernel.rms_norm", "kernel.swiglu", "kernel.add", "kernel.slice"};
   static const char *const by_tile_and_head[] = {"kernel.index_score", "kernel.index_select"};
   static const char *const by_tile_and_kv_head[] = {"kernel.attention", "kernel.block_attention",
@@ -461,10 +463,11 @@ static void lay_out(plan_writer *w, plan_image *out) {
   const struct {
     const table *source;
     sluice_plan_table *entry;
-  } parts[] = {{&w->strings, &header.strings},   {&w->buffers, &header.buffers},   {&regions, &header.regions},
-               {&w->weights, &header.weights},   {&w->sources, &header.sources},   {&w->cache, &header.cache},
-               {&kernel_entries, &header.kernels}, {&w->launches, &header.launches}, {&w->arguments, &header.arguments},
-               {&w->observables, &header.observables}};
+  } parts[] = {{&w->strings, &header.strings},     {&w->buffers, &header.buffers},
+               {&regions, &header.regions},        {&w->weights, &header.weights},
+               {&w->sources, &header.sources},     {&w->cache, &header.cache},
+               {&kernel_entries, &header.kernels}, {&w->launches, &header.launches},
+               {&w->arguments, &header.arguments}, {&w->observables, &header.observables}};
   size_t length = align8(sizeof header);
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
     *parts[i].entry = (sluice_plan_table){.offset = length, .count = parts[i].source->count};
@@ -551,7 +554,8 @@ sluice_status *plan_write(ir_context *context, MlirModule module, plan_image *ou
     sluice_plan checked;
     fail(&w, sluice_plan_open(out_plan->data, out_plan->length, &checked));
   }
-  table *tables[] = {&w.strings, &w.buffers, &w.weights, &w.sources, &w.cache, &w.launches, &w.arguments, &w.observables};
+  table *tables[] = {&w.strings, &w.buffers,  &w.weights,   &w.sources,
+                     &w.cache,   &w.launches, &w.arguments, &w.observables};
   for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) sluice_release(tables[i]->data);
   for (size_t i = 0; i < w.kernel_count; i++) {
     free_attributes(w.kernels[i].list, w.kernels[i].list_count * (w.kernels[i].list != NULL));

@@ -69,7 +69,8 @@ static void lower_cache_append(lowering *l) {
          &(launch_cost){.row_bytes = 2 * width * element_size(x)});
 }
 
-/* Operands: cache, batch, projection, table, q_norm, k_norm [, index_q_norm, index_k_norm]; results: cache, q [, iq]. */
+/* Operands: cache, batch, projection, table, q_norm, k_norm [, index_q_norm, index_k_norm]; results: cache, q [, iq].
+ */
 static void lower_norm_rope_append(lowering *l) {
   const struct cache_layout *layout = cache_layout(l);
   int64_t heads = ir_get_integer(l->op, "heads"), index_heads = ir_get_integer(l->op, "index_heads");
@@ -119,8 +120,8 @@ static int64_t max_pages(const lowering *l) {
 
 static void lower_index_score(lowering *l) {
   int64_t heads = ir_get_integer(l->op, "heads"), dim = ir_get_integer(l->op, "dim");
-  MlirValue buffers[] = {operand_buffer(l, 0), input_buffer(l, "tiles"), input_buffer(l, "page_table"),
-                         cache_buffer(l), result_buffer(l, 0)};
+  MlirValue buffers[] = {operand_buffer(l, 0), input_buffer(l, "tiles"), input_buffer(l, "page_table"), cache_buffer(l),
+                         result_buffer(l, 0)};
   attribute_list list = {.count = 0};
   attribute_integer(l, &list, "heads", heads);
   attribute_integer(l, &list, "dim", dim);
@@ -129,9 +130,8 @@ static void lower_index_score(lowering *l) {
   attribute_text(l, &list, "dtype", activation_name(l));
   int64_t element = element_size(operand(l, 0));
   launch(l, "index_score", buffers, COUNT_OF(buffers), &list,
-         &(launch_cost){.row_bytes = heads * dim * element,
-                        .key_bytes = dim * element + 4 * heads,
-                        .key_flops = 2 * heads * dim});
+         &(launch_cost){
+             .row_bytes = heads * dim * element, .key_bytes = dim * element + 4 * heads, .key_flops = 2 * heads * dim});
 }
 
 static void lower_block_max(lowering *l) {
@@ -140,8 +140,7 @@ static void lower_block_max(lowering *l) {
   attribute_list list = {.count = 0};
   attribute_integer(l, &list, "heads", heads);
   attribute_integer(l, &list, "block", ir_get_integer(l->op, "block"));
-  launch(l, "block_max", buffers, COUNT_OF(buffers), &list,
-         &(launch_cost){.key_bytes = 4 * heads, .key_flops = heads});
+  launch(l, "block_max", buffers, COUNT_OF(buffers), &list, &(launch_cost){.key_bytes = 4 * heads, .key_flops = heads});
 }
 
 static void lower_topk_blocks(lowering *l) {
@@ -156,8 +155,8 @@ static void lower_topk_blocks(lowering *l) {
 
 static void lower_index_select(lowering *l) {
   int64_t heads = ir_get_integer(l->op, "heads"), dim = ir_get_integer(l->op, "dim");
-  MlirValue buffers[] = {operand_buffer(l, 0), input_buffer(l, "tiles"), input_buffer(l, "page_table"),
-                         cache_buffer(l), result_buffer(l, 0)};
+  MlirValue buffers[] = {operand_buffer(l, 0), input_buffer(l, "tiles"), input_buffer(l, "page_table"), cache_buffer(l),
+                         result_buffer(l, 0)};
   attribute_list list = {.count = 0};
   attribute_integer(l, &list, "heads", heads);
   attribute_integer(l, &list, "dim", dim);
@@ -205,8 +204,8 @@ static launch_cost attention_cost(const lowering *l, int64_t limit) {
 }
 
 static void lower_attention(lowering *l) {
-  MlirValue buffers[] = {operand_buffer(l, 0), input_buffer(l, "tiles"), input_buffer(l, "page_table"),
-                         cache_buffer(l), result_buffer(l, 0)};
+  MlirValue buffers[] = {operand_buffer(l, 0), input_buffer(l, "tiles"), input_buffer(l, "page_table"), cache_buffer(l),
+                         result_buffer(l, 0)};
   attribute_list list = {.count = 0};
   attention_attributes(l, &list);
   launch_cost cost = attention_cost(l, 0);
@@ -226,8 +225,9 @@ static void lower_block_attention(lowering *l) {
 
 static void lower_select_attention(lowering *l) {
   int64_t k = ir_get_integer(l->op, "k"), index_dim = ir_get_integer(l->op, "index_dim");
-  MlirValue buffers[] = {operand_buffer(l, 0), operand_buffer(l, 1), input_buffer(l, "tiles"),
-                         input_buffer(l, "page_table"), cache_buffer(l), result_buffer(l, 0), result_buffer(l, 1)};
+  MlirValue buffers[] = {
+      operand_buffer(l, 0), operand_buffer(l, 1), input_buffer(l, "tiles"), input_buffer(l, "page_table"),
+      cache_buffer(l),      result_buffer(l, 0),  result_buffer(l, 1)};
   attribute_list list = {.count = 0};
   attention_attributes(l, &list);
   selection_attributes(l, &list);

@@ -1,5 +1,5 @@
-/* lower-to-kernels: router and experts. An expert product is a counting sort of the slots by expert, then one product over
- * expert tiles; `experts` sorts once for both of its products. */
+/* lower-to-kernels: router and experts. An expert product is a counting sort of the slots by expert, then one product
+ * over expert tiles; `experts` sorts once for both of its products. */
 #include "passes/lowering.h"
 
 static void lower_router(lowering *l) {
@@ -36,7 +36,8 @@ typedef struct sorted_slots {
 } sorted_slots;
 
 static sorted_slots sort_slots(lowering *l, intptr_t routed, int64_t experts) {
-  sorted_slots s = {.experts = experts, .k = ir_dimension(operand(l, routed), 1), .tile_m = ir_get_integer(l->op, "tile.m")};
+  sorted_slots s = {
+      .experts = experts, .k = ir_dimension(operand(l, routed), 1), .tile_m = ir_get_integer(l->op, "tile.m")};
   s.counts = scratch_buffer(l, 0, "counts", "i32", experts + 2);
   s.order = scratch_buffer(l, 1, "order", "i32", s.k);
   s.tiles = scratch_buffer(l, 2, "expert_tiles", "i32", 4 * s.k);
@@ -96,8 +97,8 @@ static void lower_expert_linear(lowering *l) {
                                    .out_dtype = element_name(out)});
 }
 
-static void launch_combine(lowering *l, MlirValue y, MlirValue weights, MlirValue residual, MlirValue out, int64_t width,
-                           int64_t k) {
+static void launch_combine(lowering *l, MlirValue y, MlirValue weights, MlirValue residual, MlirValue out,
+                           int64_t width, int64_t k) {
   MlirValue buffers[] = {y, weights, residual, out};
   attribute_list list = {.count = 0};
   attribute_integer(l, &list, "width", width);
@@ -128,13 +129,10 @@ static void lower_experts(lowering *l) {
                                    .second = operand(l, 4),
                                    .x_dtype = element_name(x),
                                    .out_dtype = element_name(x)});
-  launch_product(l, &s,
-                 &(expert_product){.x = hidden,
-                                   .out = y,
-                                   .matrix = w_down,
-                                   .by_slot = true,
-                                   .x_dtype = element_name(x),
-                                   .out_dtype = "f32"});
+  launch_product(
+      l, &s,
+      &(expert_product){
+          .x = hidden, .out = y, .matrix = w_down, .by_slot = true, .x_dtype = element_name(x), .out_dtype = "f32"});
   bool residual = mlirOperationGetNumOperands(l->op) > 6;
   MlirValue weights = operand_buffer(l, 2), added = residual ? operand_buffer(l, 6) : none_buffer(l);
   launch_combine(l, y, weights, added, result_buffer(l, 0), width, s.k);

@@ -1,4 +1,5 @@
-/* lower-to-kernels: the model ops of @step, whose values have places and whose tiles are chosen, become launches on memory. */
+/* lower-to-kernels: the model ops of @step, whose values have places and whose tiles are chosen, become launches on
+ * memory. */
 #include "passes/lowering.h"
 #include "sluice/memory.h"
 
@@ -40,14 +41,16 @@ const char *activation_name(const lowering *l) {
   return l->f32 ? "f32" : "bf16";
 }
 
-/* The layer of the op at hand: its attribute, or that of its weight's name ("...layers.3..."), or that of the op before. */
+/* The layer of the op at hand: its attribute, or that of its weight's name ("...layers.3..."), or that of the op
+ * before. */
 static int64_t find_layer(const lowering *l) {
   if (ir_has(l->op, "layer")) return ir_get_integer(l->op, "layer");
   if (l->rows) return -1;
   for (intptr_t i = 0; i < mlirOperationGetNumOperands(l->op); i++) {
     MlirOperation definition = ir_definition(operand(l, i));
     if (!ir_is(definition, "model.weight") && !ir_is(definition, "model.concat_weights")) continue;
-    while (ir_is(definition, "model.concat_weights")) definition = ir_definition(mlirOperationGetOperand(definition, 0));
+    while (ir_is(definition, "model.concat_weights"))
+      definition = ir_definition(mlirOperationGetOperand(definition, 0));
     MlirStringRef name = ir_get_string(definition, "name");
     char text[256];
     if (name.length == 0 || name.length >= sizeof text) continue;
@@ -71,8 +74,8 @@ void launch(lowering *l, const char *family, const MlirValue *buffers, size_t bu
   size_t label_length = label.length - prefix < sizeof text - 1 ? label.length - prefix : sizeof text - 1;
   memcpy(text, label.data + prefix, label_length);
   text[label_length] = 0;
-  const int64_t costs[] = {cost->fixed_bytes, cost->row_bytes, cost->key_bytes,         cost->limited_key_bytes,
-                           cost->fixed_flops, cost->row_flops, cost->key_flops,         cost->limited_key_flops,
+  const int64_t costs[] = {cost->fixed_bytes,  cost->row_bytes, cost->key_bytes, cost->limited_key_bytes,
+                           cost->fixed_flops,  cost->row_flops, cost->key_flops, cost->limited_key_flops,
                            cost->expert_bytes, cost->key_limit};
   attribute_text(l, list, "label", text);
   attribute_integer(l, list, "layer", l->layer);
@@ -169,7 +172,10 @@ MlirValue result_buffer(lowering *l, intptr_t index) {
       if (ir_dimension(result, d) > 0) width *= ir_dimension(result, d);
     char name[64];
     MlirStringRef op_name = ir_name(l->op);
-    snprintf(name, sizeof name, "%.*s%s", (int)op_name.length - 6, op_name.data + 6, index == 1 ? ".1" : index == 2 ? ".2" : "");
+    snprintf(name, sizeof name, "%.*s%s", (int)op_name.length - 6, op_name.data + 6,
+             index == 1   ? ".1"
+             : index == 2 ? ".2"
+                          : "");
     buffer = arena(l, index, name, element_name(result), width);
   }
   remember(l, result, buffer);
@@ -181,7 +187,8 @@ MlirValue scratch_buffer(lowering *l, intptr_t index, const char *name, const ch
 }
 
 MlirValue input_buffer(lowering *l, const char *name) {
-  static const char *const names[] = {"tokens", "positions", "sequence", "page_table", "tiles", "logit_rows", "sampling"};
+  static const char *const names[] = {"tokens", "positions",  "sequence", "page_table",
+                                      "tiles",  "logit_rows", "sampling"};
   size_t i = 0;
   while (strcmp(names[i], name)) i++;
   if (mlirValueIsNull(l->input[i])) {
@@ -348,9 +355,8 @@ static void lower_rms_norm(lowering *l) {
   attribute_text(l, &list, "dtype", element_name(x));
   attribute_text(l, &list, "weight_dtype", element_name(w));
   launch(l, "rms_norm", buffers, COUNT_OF(buffers), &list,
-         &(launch_cost){.fixed_bytes = width * element_size(w),
-                        .row_bytes = 2 * width * element_size(x),
-                        .row_flops = 4 * width});
+         &(launch_cost){
+             .fixed_bytes = width * element_size(w), .row_bytes = 2 * width * element_size(x), .row_flops = 4 * width});
 }
 
 /* add; swiglu_oai over [T][slots][width]. */
@@ -392,8 +398,7 @@ static void lower_select_rows(lowering *l) {
   attribute_list list = {.count = 0};
   attribute_integer(l, &list, "width", width);
   attribute_text(l, &list, "dtype", element_name(x));
-  launch(l, "select_rows", buffers, COUNT_OF(buffers), &list,
-         &(launch_cost){.row_bytes = 2 * width * element_size(x)});
+  launch(l, "select_rows", buffers, COUNT_OF(buffers), &list, &(launch_cost){.row_bytes = 2 * width * element_size(x)});
 }
 
 static void lower_sample(lowering *l) {

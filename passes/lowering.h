@@ -57,18 +57,19 @@ const char *activation_name(const lowering *l);
 void launch(lowering *l, const char *family, const MlirValue *buffers, size_t buffer_count, attribute_list *list,
             const launch_cost *cost);
 
-MlirValue operand(const lowering *l, intptr_t index);        /* of the op at hand */
-MlirValue operand_buffer(lowering *l, intptr_t index);       /* its buffer */
-MlirValue result_buffer(lowering *l, intptr_t index);        /* made from arena.*, or an output */
+MlirValue operand(const lowering *l, intptr_t index);  /* of the op at hand */
+MlirValue operand_buffer(lowering *l, intptr_t index); /* its buffer */
+MlirValue result_buffer(lowering *l, intptr_t index);  /* made from arena.*, or an output */
 MlirValue scratch_buffer(lowering *l, intptr_t index, const char *name, const char *dtype, int64_t width);
 MlirValue input_buffer(lowering *l, const char *name);
-MlirValue cache_buffer(lowering *l);                         /* of the op's layer */
+MlirValue cache_buffer(lowering *l); /* of the op's layer */
 MlirValue none_buffer(lowering *l);
 /* "tokens" or "rows": the extent of the rows of result 0. */
 const char *row_size(const lowering *l);
-const struct cache_layout *cache_layout(const lowering *l);  /* of the op's layer */
+const struct cache_layout *cache_layout(const lowering *l); /* of the op's layer */
 
-/* Weight operands as kernel.weight. Vectors and tables in rows; matrices in panels of `panel` rows; two matrices in pairs. */
+/* Weight operands as kernel.weight. Vectors and tables in rows; matrices in panels of `panel` rows; two matrices in
+ * pairs. */
 MlirValue weight_rows(lowering *l, MlirValue weight);
 MlirValue weight_panels(lowering *l, MlirValue weight, int64_t panel);
 MlirValue weight_pairs(lowering *l, MlirValue first, MlirValue second, int64_t panel);

@@ -1,8 +1,8 @@
 /* plan-buffers: gives every value of @step that needs memory its place in the arena.
  *
- * The function is straight-line code, so a value lives from the op that makes it to its last use; `observe` does not count,
- * since observers run right after the launch. The arena has a region for each step extent; within a region values are placed
- * in order of definition, each into the smallest gap between the values that live at the same time.
+ * The function is straight-line code, so a value lives from the op that makes it to its last use; `observe` does not
+ * count, since observers run right after the launch. The arena has a region for each step extent; within a region
+ * values are placed in order of definition, each into the smallest gap between the values that live at the same time.
  */
 #include "passes/passes.h"
 #include "sluice/memory.h"
@@ -35,7 +35,6 @@ static int64_t element_bytes(MlirType element) {
   return mlirTypeIsABF16(element) ? 2 : 4;
 }
 
-
 static value *value_of(const planner *p, MlirValue result) {
   for (size_t i = p->count; i-- > 0;)
     if (!mlirValueIsNull(p->values[i].result) && mlirValueEqual(p->values[i].result, result)) return &p->values[i];
@@ -58,14 +57,13 @@ static bool push(planner *p, const value *v) {
 }
 
 static bool is_returned(MlirValue result) {
-  for (MlirOpOperand use = mlirValueGetFirstUse(result); !mlirOpOperandIsNull(use);
-       use = mlirOpOperandGetNextUse(use))
+  for (MlirOpOperand use = mlirValueGetFirstUse(result); !mlirOpOperandIsNull(use); use = mlirOpOperandGetNextUse(use))
     if (ir_is(mlirOpOperandGetOwner(use), "func.return")) return true;
   return false;
 }
 
-/* A result of op `i`: a tensor with a row for each token (or logit row) and other dimensions that are constant, except the
- * scores over context. */
+/* A result of op `i`: a tensor with a row for each token (or logit row) and other dimensions that are constant, except
+ * the scores over context. */
 static bool push_result(planner *p, intptr_t i, MlirValue result) {
   value v = {.size = "", .first = i, .last = i, .result = result, .op = i};
   MlirType type = mlirValueGetType(result);
@@ -117,14 +115,17 @@ static void use_operands(planner *p, intptr_t i) {
   }
 }
 
-/* The operand whose place the first result of `op` may take, -1: none. The kernels read such an operand element for element
- * (row for row in rms_norm) before they write. */
+/* The operand whose place the first result of `op` may take, -1: none. The kernels read such an operand element for
+ * element (row for row in rms_norm) before they write. */
 static intptr_t in_place_operand(MlirOperation op, intptr_t attempt) {
   static const struct {
     const char *name;
     intptr_t operands[2];
-  } table[] = {{"model.rms_norm", {0, -1}}, {"model.linear_add", {2, -1}}, {"model.add", {0, 1}},
-               {"model.swiglu_oai", {0, 1}}, {"model.experts", {6, -1}}};
+  } table[] = {{"model.rms_norm", {0, -1}},
+               {"model.linear_add", {2, -1}},
+               {"model.add", {0, 1}},
+               {"model.swiglu_oai", {0, 1}},
+               {"model.experts", {6, -1}}};
   for (size_t i = 0; i < sizeof table / sizeof *table; i++)
     if (ir_is(op, table[i].name)) {
       intptr_t operand = table[i].operands[attempt];

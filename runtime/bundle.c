@@ -30,12 +30,18 @@ static sluice_status *damaged(const char *name, const char *what) {
 
 static const char *section_kind_name(uint32_t kind) {
   switch ((sluice_section_kind)kind) {
-  case SLUICE_SECTION_MANIFEST: return "manifest";
-  case SLUICE_SECTION_PLAN: return "plan";
-  case SLUICE_SECTION_CODE: return "code";
-  case SLUICE_SECTION_ASSEMBLY: return "assembly";
-  case SLUICE_SECTION_TUNING: return "tuning";
-  case SLUICE_SECTION_VERIFICATION: return "verification";
+  case SLUICE_SECTION_MANIFEST:
+    return "manifest";
+  case SLUICE_SECTION_PLAN:
+    return "plan";
+  case SLUICE_SECTION_CODE:
+    return "code";
+  case SLUICE_SECTION_ASSEMBLY:
+    return "assembly";
+  case SLUICE_SECTION_TUNING:
+    return "tuning";
+  case SLUICE_SECTION_VERIFICATION:
+    return "verification";
   }
   return NULL;
 }
@@ -145,8 +151,7 @@ sluice_status *sluice_bundle_open(const char *path, sluice_bundle **out_bundle) 
   void *mapping = mmap(NULL, length, PROT_READ, MAP_PRIVATE, file, 0);
   int map_error = errno;
   close(file);
-  if (mapping == MAP_FAILED)
-    return sluice_error(SLUICE_IO, "%s: cannot map the bundle: %s", path, strerror(map_error));
+  if (mapping == MAP_FAILED) return sluice_error(SLUICE_IO, "%s: cannot map the bundle: %s", path, strerror(map_error));
   sluice_status *status = sluice_bundle_open_memory(mapping, length, path, out_bundle);
   if (status) {
     munmap(mapping, length);

@@ -55,7 +55,8 @@ static sluice_status *open_plan(sluice_model *model, const char *path) {
   const sluice_bundle_section *entry = &sluice_bundle_contents(model->bundle)->sections[section];
   memcpy(model->target, entry->target, sizeof entry->target);
   int code = sluice_bundle_find(model->bundle, SLUICE_SECTION_CODE, model->target);
-  if (code < 0) return sluice_error(SLUICE_INVALID, "%s: the bundle has a plan but no code for %s", path, model->target);
+  if (code < 0)
+    return sluice_error(SLUICE_INVALID, "%s: the bundle has a plan but no code for %s", path, model->target);
   SLUICE_TRY(sluice_annotate(
       sluice_plan_open(sluice_bundle_data(model->bundle, section), (size_t)entry->length, &model->plan), "%s", path));
 

@@ -4,8 +4,8 @@
  * leaves 64 bits: a size of a step is below 2^31 (TOKENS_CONTEXT and TOKENS_PAGES, which saturate, below 2^62 when used
  * for memory), so unit bytes are kept below 2^40 and the session checks the products that remain.
  */
-#include "sluice/dtype.h"
 #include "sluice/plan.h"
+#include "sluice/dtype.h"
 
 #include <string.h>
 
@@ -125,8 +125,9 @@ static sluice_status *check_weight(const sluice_plan *plan, uint64_t index) {
     uint64_t panels = (weight->rows / halves + weight->panel - 1) / weight->panel;
     elements = halves * panels * weight->panel * padded_columns;
   }
-  if (weight->batch_bytes % 64 != 0 || weight->batch_bytes > MAX_WEIGHT_BYTES || elements > MAX_WEIGHT_BYTES / element ||
-      weight->batch_bytes < elements * element || weight->batch_bytes - elements * element >= 64)
+  if (weight->batch_bytes % 64 != 0 || weight->batch_bytes > MAX_WEIGHT_BYTES ||
+      elements > MAX_WEIGHT_BYTES / element || weight->batch_bytes < elements * element ||
+      weight->batch_bytes - elements * element >= 64)
     return bad("a weight's bytes do not match its extents", index);
   if (weight->batch > MAX_WEIGHT_BYTES / weight->batch_bytes || weight->bytes != weight->batch * weight->batch_bytes)
     return bad("a weight's total bytes do not match", index);
@@ -154,8 +155,8 @@ static sluice_status *check_weights(const sluice_plan *plan) {
 static sluice_status *check_kernels(const sluice_plan *plan) {
   for (uint64_t i = 0; i < plan->header->kernels.count; i++) {
     const sluice_plan_kernel *kernel = &plan->kernels[i];
-    if (!string_is_valid(plan, kernel->name) || !plan->strings[kernel->name] || !string_is_valid(plan, kernel->family) ||
-        !string_is_valid(plan, kernel->attributes))
+    if (!string_is_valid(plan, kernel->name) || !plan->strings[kernel->name] ||
+        !string_is_valid(plan, kernel->family) || !string_is_valid(plan, kernel->attributes))
       return bad("a kernel's strings lie outside their table", i);
     if (kernel->argument_count > MAX_ARGUMENTS || kernel->workgroup_bytes > MAX_WORKGROUP_BYTES)
       return bad("a kernel's argument count or workgroup memory is out of range", i);
@@ -169,12 +170,24 @@ static sluice_status *check_launches(const sluice_plan *plan) {
     const sluice_plan_argument *argument = &plan->arguments[i];
     uint64_t limit = 0;
     switch ((sluice_memory)argument->memory) {
-    case SLUICE_MEMORY_NONE: limit = 1; break;
-    case SLUICE_MEMORY_ARENA: limit = header->buffers.count; break;
-    case SLUICE_MEMORY_WEIGHT: limit = header->weights.count; break;
-    case SLUICE_MEMORY_INPUT: limit = SLUICE_INPUT_COUNT; break;
-    case SLUICE_MEMORY_OUTPUT: limit = SLUICE_OUTPUT_COUNT; break;
-    case SLUICE_MEMORY_CACHE: limit = header->layers; break;
+    case SLUICE_MEMORY_NONE:
+      limit = 1;
+      break;
+    case SLUICE_MEMORY_ARENA:
+      limit = header->buffers.count;
+      break;
+    case SLUICE_MEMORY_WEIGHT:
+      limit = header->weights.count;
+      break;
+    case SLUICE_MEMORY_INPUT:
+      limit = SLUICE_INPUT_COUNT;
+      break;
+    case SLUICE_MEMORY_OUTPUT:
+      limit = SLUICE_OUTPUT_COUNT;
+      break;
+    case SLUICE_MEMORY_CACHE:
+      limit = header->layers;
+      break;
     }
     if (argument->index >= limit) return bad("a kernel argument refers to memory that does not exist", i);
   }
@@ -182,7 +195,8 @@ static sluice_status *check_launches(const sluice_plan *plan) {
     const sluice_plan_launch *launch = &plan->launches[i];
     if (launch->kernel >= header->kernels.count) return bad("a launch has no kernel", i);
     uint32_t arguments = plan->kernels[launch->kernel].argument_count;
-    if (launch->first_argument > header->arguments.count || arguments > header->arguments.count - launch->first_argument)
+    if (launch->first_argument > header->arguments.count ||
+        arguments > header->arguments.count - launch->first_argument)
       return bad("a launch's arguments lie outside their table", i);
     if (!string_is_valid(plan, launch->label) || (launch->layer != UINT32_MAX && launch->layer >= header->layers))
       return bad("a launch's label or layer is out of range", i);

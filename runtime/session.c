@@ -20,10 +20,9 @@ sluice_status *sluice_arena_bytes(const sluice_plan *plan, const uint64_t extent
     uint64_t bytes;
     if (__builtin_mul_overflow(plan->regions[i].unit_bytes, extents[i], &bytes) ||
         __builtin_add_overflow(total, bytes, &total) || total > (uint64_t)1 << 60)
-      return sluice_error(SLUICE_OUT_OF_MEMORY,
-                          "a step of %llu tokens with a context of %llu needs more than 2^60 bytes of workspace",
-                          (unsigned long long)extents[SLUICE_SIZE_TOKENS],
-                          (unsigned long long)extents[SLUICE_SIZE_CONTEXT]);
+      return sluice_error(
+          SLUICE_OUT_OF_MEMORY, "a step of %llu tokens with a context of %llu needs more than 2^60 bytes of workspace",
+          (unsigned long long)extents[SLUICE_SIZE_TOKENS], (unsigned long long)extents[SLUICE_SIZE_CONTEXT]);
   }
   *out_bytes = total;
   return NULL;
@@ -56,8 +55,8 @@ sluice_step_layout sluice_step_layout_of(const sluice_plan *plan, const uint64_t
   return layout;
 }
 
-/* The largest extents of a step, but for two: ROWS is one for each sequence, and TOKENS_CONTEXT and TOKENS_PAGES are left
- * out. A step that goes beyond them makes the session's memory grow. */
+/* The largest extents of a step, but for two: ROWS is one for each sequence, and TOKENS_CONTEXT and TOKENS_PAGES are
+ * left out. A step that goes beyond them makes the session's memory grow. */
 static void usual_extents(const sluice_plan *plan, const sluice_session_options *options, uint64_t pages,
                           uint64_t extents[SLUICE_SIZE_COUNT]) {
   const sluice_plan_header *header = plan->header;
@@ -87,8 +86,8 @@ static sluice_status *resolve(const sluice_plan *plan, const sluice_session_opti
   if (options->max_sequences > MAX_SEQUENCES || options->max_step_tokens > MAX_STEP_TOKENS)
     return sluice_error(SLUICE_INVALID, "a step takes at most %u tokens of %u sequences; asked for %u of %u",
                         MAX_STEP_TOKENS, MAX_SEQUENCES, options->max_step_tokens, options->max_sequences);
-  uint64_t pages = options->cache_tokens / plan->header->page_tokens +
-                   (options->cache_tokens % plan->header->page_tokens != 0);
+  uint64_t pages =
+      options->cache_tokens / plan->header->page_tokens + (options->cache_tokens % plan->header->page_tokens != 0);
   if (pages > INT32_MAX)
     return sluice_error(SLUICE_INVALID, "a cache of %llu tokens has more pages than the format can number",
                         (unsigned long long)options->cache_tokens);
@@ -116,8 +115,7 @@ sluice_status *sluice_model_memory(const sluice_model *model, const sluice_sessi
   SLUICE_TRY(sluice_arena_bytes(plan, extents, &result.arena));
   result.weights = model->weight_bytes;
   result.bytes_per_page = bytes_per_page(plan);
-  if (__builtin_mul_overflow(result.bytes_per_page, (uint64_t)pages, &result.cache) ||
-      result.cache > (uint64_t)1 << 61)
+  if (__builtin_mul_overflow(result.bytes_per_page, (uint64_t)pages, &result.cache) || result.cache > (uint64_t)1 << 61)
     return sluice_error(SLUICE_OUT_OF_MEMORY, "a cache of %llu tokens needs more than 2^61 bytes",
                         (unsigned long long)resolved.cache_tokens);
   result.inputs_outputs = layout.input_bytes + layout.output_bytes;
@@ -129,7 +127,8 @@ sluice_status *sluice_model_memory(const sluice_model *model, const sluice_sessi
   uint64_t left = result.available > fixed ? result.available - fixed : 0;
   uint64_t fitting = result.bytes_per_page ? left / result.bytes_per_page : UINT32_MAX;
   uint64_t longest = plan->header->max_context;
-  result.longest_context = fitting > longest / plan->header->page_tokens ? longest : fitting * plan->header->page_tokens;
+  result.longest_context =
+      fitting > longest / plan->header->page_tokens ? longest : fitting * plan->header->page_tokens;
   *out_plan = result;
   return NULL;
 }
@@ -181,14 +180,14 @@ sluice_status *sluice_session_create(sluice_model *model, const sluice_session_o
   SLUICE_TRY(resolve(&model->plan, options, &resolved, &pages));
   SLUICE_TRY(sluice_model_memory(model, options, &memory));
   if (memory.total > memory.available)
-    return sluice_error(SLUICE_OUT_OF_MEMORY,
-                        "%llu tokens of context do not fit: weights %s, cache %s, workspace %s, together %s; %s has %s; "
-                        "the longest context that fits has %llu tokens",
-                        (unsigned long long)resolved.cache_tokens, sluice_describe_bytes(memory.weights).text,
-                        sluice_describe_bytes(memory.cache).text,
-                        sluice_describe_bytes(memory.arena + memory.inputs_outputs).text,
-                        sluice_describe_bytes(memory.total).text, model->device->name,
-                        sluice_describe_bytes(memory.available).text, (unsigned long long)memory.longest_context);
+    return sluice_error(
+        SLUICE_OUT_OF_MEMORY,
+        "%llu tokens of context do not fit: weights %s, cache %s, workspace %s, together %s; %s has %s; "
+        "the longest context that fits has %llu tokens",
+        (unsigned long long)resolved.cache_tokens, sluice_describe_bytes(memory.weights).text,
+        sluice_describe_bytes(memory.cache).text, sluice_describe_bytes(memory.arena + memory.inputs_outputs).text,
+        sluice_describe_bytes(memory.total).text, model->device->name, sluice_describe_bytes(memory.available).text,
+        (unsigned long long)memory.longest_context);
   sluice_session *session = sluice_allocate(sizeof *session);
   if (!session) return sluice_out_of_memory();
   session->model = model;

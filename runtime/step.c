@@ -164,7 +164,7 @@ static sluice_status *write_inputs(step *s) {
   int32_t *positions = (int32_t *)(void *)(base + s->layout.inputs[SLUICE_INPUT_POSITIONS]);
   int32_t *rows_of_table = (int32_t *)(void *)(base + s->layout.inputs[SLUICE_INPUT_SEQUENCE]);
   int32_t *table = (int32_t *)(void *)(base + s->layout.inputs[SLUICE_INPUT_PAGE_TABLE]);
-  int32_t(*tiles)[4] = (int32_t(*)[4])(void *)(base + s->layout.inputs[SLUICE_INPUT_TILES]);
+  int32_t (*tiles)[4] = (int32_t (*)[4])(void *)(base + s->layout.inputs[SLUICE_INPUT_TILES]);
   int32_t *logit_rows = (int32_t *)(void *)(base + s->layout.inputs[SLUICE_INPUT_LOGIT_ROWS]);
   sluice_sampling_row *sampling = (sluice_sampling_row *)(void *)(base + s->layout.inputs[SLUICE_INPUT_SAMPLING]);
   uint32_t query_tile = session->model->plan.header->query_tile;
@@ -217,12 +217,23 @@ static void resolve_arguments(step *s) {
     uint32_t index = plan->arguments[i].index;
     char *address = NULL;
     switch ((sluice_memory)plan->arguments[i].memory) {
-    case SLUICE_MEMORY_NONE: break;
-    case SLUICE_MEMORY_ARENA: address = buffer_address(s, index); break;
-    case SLUICE_MEMORY_WEIGHT: address = model->weights + model->offsets[index]; break;
-    case SLUICE_MEMORY_INPUT: address = session->inputs.memory + s->layout.inputs[index]; break;
-    case SLUICE_MEMORY_OUTPUT: address = session->outputs.memory + s->layout.outputs[index]; break;
-    case SLUICE_MEMORY_CACHE: address = session->cache + session->layer_offsets[index]; break;
+    case SLUICE_MEMORY_NONE:
+      break;
+    case SLUICE_MEMORY_ARENA:
+      address = buffer_address(s, index);
+      break;
+    case SLUICE_MEMORY_WEIGHT:
+      address = model->weights + model->offsets[index];
+      break;
+    case SLUICE_MEMORY_INPUT:
+      address = session->inputs.memory + s->layout.inputs[index];
+      break;
+    case SLUICE_MEMORY_OUTPUT:
+      address = session->outputs.memory + s->layout.outputs[index];
+      break;
+    case SLUICE_MEMORY_CACHE:
+      address = session->cache + session->layer_offsets[index];
+      break;
     }
     session->arguments[i] = address;
   }
@@ -290,7 +301,8 @@ static sluice_status *run_launches(step *s, bool *out_device_failed) {
   uint64_t observable = 0;
   for (uint32_t i = 0; i < plan->header->launches.count; i++) {
     *out_device_failed = true;
-    SLUICE_TRY(sluice_annotate(run_launch(s, i), "launch %u (%s)", i, sluice_plan_string(plan, plan->launches[i].label)));
+    SLUICE_TRY(
+        sluice_annotate(run_launch(s, i), "launch %u (%s)", i, sluice_plan_string(plan, plan->launches[i].label)));
     while (observable < plan->header->observables.count && plan->observables[observable].launch == i) {
       if (s->session->observer) SLUICE_TRY(observe(s, &plan->observables[observable], out_device_failed));
       observable++;

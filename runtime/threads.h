@@ -1,7 +1,7 @@
 /* A pool of worker threads for the host: one parallel loop at a time, in which the caller takes part.
  *
- * Workers wait for the next loop by spinning for a few microseconds, then sleep. Which thread runs which part is decided
- * at run time by an atomic counter, so a task's result must not depend on it.
+ * Workers wait for the next loop by spinning for a few microseconds, then sleep. Which thread runs which part is
+ * decided at run time by an atomic counter, so a task's result must not depend on it.
  */
 #ifndef SLUICE_RUNTIME_THREADS_H
 #define SLUICE_RUNTIME_THREADS_H
@@ -18,8 +18,8 @@ unsigned sluice_threads_count(const sluice_threads *threads);
 /* Part [first, last) of a loop, on thread `thread` (0 is the caller). */
 typedef void sluice_threads_task(void *user, unsigned thread, int64_t first, int64_t last);
 
-/* Runs `task` over [0, count), in parts of at most `part` >= 1, and returns when all of it is done. From one thread at a
- * time, and not from inside a task. */
+/* Runs `task` over [0, count), in parts of at most `part` >= 1, and returns when all of it is done. From one thread at
+ * a time, and not from inside a task. */
 void sluice_threads_run(sluice_threads *threads, int64_t count, int64_t part, sluice_threads_task *task, void *user);
 
 #endif

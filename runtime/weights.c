@@ -331,8 +331,7 @@ static sluice_status *prepare(loader *load) {
   load->first_block[count] = total;
   load->rows_bytes = (block_bytes + 63) / 64 * 64;
   for (unsigned i = 0; i < threads; i++) {
-    load->staging[i] =
-        sluice_allocate_aligned(64, (size_t)load->rows_bytes * (model->device->host_memory ? 1 : 2));
+    load->staging[i] = sluice_allocate_aligned(64, (size_t)load->rows_bytes * (model->device->host_memory ? 1 : 2));
     if (!load->staging[i]) return sluice_out_of_memory();
   }
   return NULL;

@@ -219,7 +219,7 @@ static sluice_status *merge(const generator *children, size_t child_count, size_
       info->lanes = 1;
     }
   }
-  if (form == CODE_LINKED || (form == CODE_OBJECT && child_count > 1))
+  if (form == CODE_LINKED)
     return host_link(objects, lengths, child_count, &out->data, &out->length);
   char *data = sluice_allocate(total + 1);
   if (!data) return sluice_out_of_memory();
@@ -250,21 +250,17 @@ static sluice_status *start(generator *c, const host_level *level, const kernel_
   return NULL;
 }
 
-sluice_status *backend_compile(const char *target, const kernel_spec *specs, size_t count,
-                               const backend_options *options, code_object *out_code) {
-  *out_code = (code_object){0};
-  const host_level *level = host_level_find(target);
-  if (!level) return sluice_error(SLUICE_UNSUPPORTED, "no backend for target '%s'", target);
-  if (count == 0) return sluice_error(SLUICE_INTERNAL, "no kernels to compile");
-  /* The number of children is fixed, since it shapes the code object; text comes from one, so that it is one module. */
-  bool text = options->form == CODE_LLVM_IR || options->form == CODE_ASSEMBLY;
-  size_t children = text || count < 4 ? 1 : 4;
+/* Compiles the kernels to one form. */
+static sluice_status *compile_to(const host_level *level, const kernel_spec *specs, size_t count, code_form form,
+                                 code_object *out_code) {
+  /* The number of children is fixed, since it shapes the code object; what is not linked comes from one, as one module. */
+  size_t children = form != CODE_LINKED || count < 4 ? 1 : 4;
   generator child[4];
   for (size_t i = 0; i < children; i++) child[i] = (generator){.file = -1};
   sluice_status *status = NULL;
   size_t started = 0;
   while (started < children && !status) {
-    status = start(&child[started], level, specs, count, started, children, options->form);
+    status = start(&child[started], level, specs, count, started, children, form);
     if (!status) started++;
   }
   if (!status) status = collect(child, started);
@@ -274,8 +270,42 @@ sluice_status *backend_compile(const char *target, const kernel_spec *specs, siz
     while (waitpid(child[i].process, &wait_status, 0) < 0 && errno == EINTR) continue;
     if (!status) status = check_child(&child[i], wait_status, specs[i].symbol);
   }
-  if (!status) status = merge(child, children, count, options->form, out_code);
+  if (!status) status = merge(child, children, count, form, out_code);
+  if (!status && form == CODE_LINKED)
+    host_symbol_sizes(out_code->data, out_code->length, specs, count, out_code->kernels);
   for (size_t i = 0; i < children; i++) sluice_release(child[i].data);
   if (status) code_object_free(out_code);
   return status;
+}
+
+/* Compiles to `form` and writes the result to DIRECTORY/NAME. */
+static sluice_status *save_form(const host_level *level, const kernel_spec *specs, size_t count, code_form form,
+                                const char *directory, const char *name) {
+  code_object code = {0};
+  char *path = sluice_format_string("%s/%s", directory, name);
+  sluice_status *status = path ? compile_to(level, specs, count, form, &code) : sluice_out_of_memory();
+  FILE *file = status ? NULL : fopen(path, "wb");
+  if (!status && !file) status = sluice_error(SLUICE_IO, "%s: cannot be created: %s", path, strerror(errno));
+  if (file) {
+    bool written = fwrite(code.data, 1, code.length, file) == code.length;
+    written &= fclose(file) == 0;
+    if (!written) status = sluice_error(SLUICE_IO, "%s: cannot be written", path);
+  }
+  code_object_free(&code);
+  sluice_release(path);
+  return status;
+}
+
+sluice_status *backend_compile(const char *target, const kernel_spec *specs, size_t count,
+                               const backend_options *options, code_object *out_code) {
+  *out_code = (code_object){0};
+  const host_level *level = host_level_find(target);
+  if (!level) return sluice_error(SLUICE_UNSUPPORTED, "no backend for target '%s'", target);
+  if (count == 0) return sluice_error(SLUICE_INTERNAL, "no kernels to compile");
+  if (options->save_directory) {
+    SLUICE_TRY(save_form(level, specs, count, CODE_LLVM_IR, options->save_directory, "kernels.ll"));
+    SLUICE_TRY(save_form(level, specs, count, CODE_ASSEMBLY, options->save_directory, "kernels.s"));
+    SLUICE_TRY(save_form(level, specs, count, CODE_LINKED, options->save_directory, "kernels.so"));
+  }
+  return compile_to(level, specs, count, options->form, out_code);
 }

@@ -1,5 +1,6 @@
 #include "backends/common/emit.h"
 
+#include <llvm-c/DebugInfo.h>
 #include <string.h>
 
 /* ---- attributes ---- */
@@ -293,11 +294,26 @@ loop loop_begin(emitter *e, V from, V to, V step) {
   return l;
 }
 
+/* Forbids LLVM to vectorise the loop that `back_edge` closes. Kernels choose their vectors themselves, and LLVM 22's loop
+ * vectoriser, which runs even when the pass builder is told otherwise, miscompiles a maximum by llvm.maxnum over 7
+ * elements: it drops those beyond the first vector. */
+static void keep_as_written(emitter *e, V back_edge) {
+  static const char property_name[] = "llvm.loop.vectorize.enable";
+  LLVMMetadataRef self = LLVMTemporaryMDNode(e->context, NULL, 0);
+  LLVMMetadataRef property[] = {LLVMMDStringInContext2(e->context, property_name, sizeof property_name - 1),
+                                LLVMValueAsMetadata(LLVMConstInt(e->i1, 0, 0))};
+  LLVMMetadataRef parts[] = {self, LLVMMDNodeInContext2(e->context, property, 2)};
+  LLVMMetadataRef node = LLVMMDNodeInContext2(e->context, parts, 2);
+  LLVMMetadataReplaceAllUsesWith(self, node);
+  LLVMSetMetadata(back_edge, LLVMGetMDKindIDInContext(e->context, "llvm.loop", 9),
+                  LLVMMetadataAsValue(e->context, node));
+}
+
 void loop_end(emitter *e, loop *l) {
   V next = add(e, l->index, l->step);
   LLVMBasicBlockRef here = LLVMGetInsertBlock(e->builder);
   LLVMAddIncoming(l->index, &next, &here, 1);
-  LLVMBuildCondBr(e->builder, icmp(e, LLVMIntSLT, next, l->limit), l->head, l->exit);
+  keep_as_written(e, LLVMBuildCondBr(e->builder, icmp(e, LLVMIntSLT, next, l->limit), l->head, l->exit));
   LLVMPositionBuilderAtEnd(e->builder, l->exit);
 }
 

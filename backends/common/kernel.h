@@ -36,17 +36,13 @@ typedef struct kernel_info { /* per kernel, in the order of the specs */
   uint64_t code_bytes;
 } kernel_info;
 
-typedef enum code_form {                /* how far to go */
-                         CODE_LLVM_IR,  /* text, after optimisation */
-                         CODE_ASSEMBLY, /* text */
-                         CODE_OBJECT,   /* relocatable object */
-                         CODE_LINKED,   /* what the runtime loads */
-} code_form;
+/* How far code generation goes: LLVM IR after optimisation (text), assembly (text), a relocatable object, or what the
+ * runtime loads. */
+typedef enum code_form { CODE_LLVM_IR, CODE_ASSEMBLY, CODE_OBJECT, CODE_LINKED } code_form;
 
 typedef struct backend_options {
   code_form form;
-  const char *save_directory; /* NULL, or an existing directory that gets NAME.ll, NAME.s, ... */
-  unsigned jobs;              /* children that generate code at once; 0: one for each core */
+  const char *save_directory; /* NULL, or an existing directory that gets kernels.ll, kernels.s, kernels.so */
 } backend_options;
 
 typedef struct code_object { /* free with code_object_free */

@@ -30,4 +30,7 @@ LLVMTargetMachineRef host_machine(const host_level *level, char **out_error);
 SLUICE_MUST_USE sluice_status *host_link(void *const *objects, const size_t *lengths, size_t count, void **out_data,
                                          size_t *out_length);
 
+/* Fills in code_bytes of `kernels` from an object that host_link made. */
+void host_symbol_sizes(const void *object, size_t length, const kernel_spec *specs, size_t count, kernel_info *kernels);
+
 #endif

@@ -10,8 +10,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Parts that a launch is cut into for each thread. Many, because the workgroups of one launch can differ a lot: grids of
- * grouped products are sized for the worst case, and the workgroups beyond the real tile count do nothing. */
+/* Parts that a launch is cut into for each thread. Many, because the workgroups of one launch can differ a lot: grids
+ * of grouped products are sized for the worst case, and the workgroups beyond the real tile count do nothing. */
 #define PARTS_PER_THREAD 64
 
 #define HUGE_PAGE ((uint64_t)2 << 20)
@@ -211,8 +211,9 @@ static void run_workgroups(void *user, unsigned thread, int64_t first, int64_t l
                  launch->code->workgroups + thread * launch->code->workgroup_stride);
 }
 
-static sluice_status *host_launch(sluice_device *device, sluice_loaded_code *code, uint32_t kernel, void *const *arguments,
-                                  uint32_t argument_count, const int32_t *sizes, const uint64_t grid[2]) {
+static sluice_status *host_launch(sluice_device *device, sluice_loaded_code *code, uint32_t kernel,
+                                  void *const *arguments, uint32_t argument_count, const int32_t *sizes,
+                                  const uint64_t grid[2]) {
   (void)argument_count;
   uint64_t workgroups;
   if (__builtin_mul_overflow(grid[0], grid[1], &workgroups) || workgroups > INT64_MAX / 2)

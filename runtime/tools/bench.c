@@ -10,11 +10,11 @@ typedef struct bench {
   sluice_model *model;
   const sluice_plan *plan;
   sluice_session *session;
-  double *seconds;          /* of each launch, summed over the timed steps */
-  uint32_t *experts;        /* distinct experts of each layer, summed over the timed steps */
-  unsigned char *expert_hit; /* scratch [experts] */
+  double *seconds;                    /* of each launch, summed over the timed steps */
+  uint32_t *experts;                  /* distinct experts of each layer, summed over the timed steps */
+  unsigned char *expert_hit;          /* scratch [experts] */
   uint64_t rows, tokens, keys, steps; /* of all timed steps */
-  uint64_t *limited_keys;   /* of each launch */
+  uint64_t *limited_keys;             /* of each launch */
   uint32_t sequences, chunk;
   uint64_t repeat;
 } bench;

@@ -44,8 +44,7 @@ static sluice_status *add_value(dump *d, const prompt_run *run, const prompt_val
   if (!copy) return sluice_out_of_memory();
   const int32_t *from = value->data;
   for (size_t h = 0; h < heads; h++)
-    for (size_t s = 0; s < rows; s++)
-      memcpy(copy + (h * rows + s) * k, from + (s * heads + h) * k, k * sizeof *copy);
+    for (size_t s = 0; s < rows; s++) memcpy(copy + (h * rows + s) * k, from + (s * heads + h) * k, k * sizeof *copy);
   d->owned[d->count] = copy;
   add(d, name, SLUICE_I32, 3, (const int64_t[]){(int64_t)heads, rows, (int64_t)k}, copy);
   return NULL;

@@ -121,8 +121,9 @@ static sluice_status *run_session(const sluice_model *model, sluice_session *ses
   if (rows > g->prompt_length) rows = g->prompt_length;
   prompt_run run;
   double start = tool_now();
-  sluice_status *status = prompt_run_feed(model, session, sequence, g->prompt, g->prompt_length,
-                                          (uint32_t)options->chunk, (uint32_t)rows, options->dump_layers, &sampling, &run);
+  sluice_status *status =
+      prompt_run_feed(model, session, sequence, g->prompt, g->prompt_length, (uint32_t)options->chunk, (uint32_t)rows,
+                      options->dump_layers, &sampling, &run);
   g->prompt_seconds = tool_now() - start;
   if (!status && options->dump) {
     g->decode_logits = sluice_allocate_array(options->max_new * run.vocabulary, sizeof *g->decode_logits);
@@ -222,10 +223,10 @@ sluice_status *command_generate(int argc, char **argv) {
       {"--dump-layers", TOOL_FLAG, &o.dump_layers, NULL, "dump every layer's output and selections too"},
       {"--json", TOOL_FLAG, &o.json, NULL, "print a JSON object with ids and times"},
   };
-  const tool_command command = {
-      "sluice-run generate FILE.sluice --weights DIR|synthetic:SEED --ids FILE|- [options]",
-      "Continues a prompt of token ids and prints the new ids on one line. A stop id ends the output and is its last id.\n",
-      options, sizeof options / sizeof options[0]};
+  const tool_command command = {"sluice-run generate FILE.sluice --weights DIR|synthetic:SEED --ids FILE|- [options]",
+                                "Continues a prompt of token ids and prints the new ids on one line. A stop id ends "
+                                "the output and is its last id.\n",
+                                options, sizeof options / sizeof options[0]};
   const char *file;
   bool help;
   SLUICE_TRY(tool_parse(&command, argc, argv, &file, &help));

@@ -20,7 +20,8 @@ static const struct {
 static void print_help(FILE *to) {
   fputs("usage: sluice-run COMMAND FILE.sluice [options]\n\ncommands:\n", to);
   for (size_t i = 0; i < COMMAND_COUNT; i++) fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
-  fputs("\n\"sluice-run COMMAND --help\" describes a command. Exit codes: 0 success, 1 bad input or failed check, 2 wrong\n"
+  fputs("\n\"sluice-run COMMAND --help\" describes a command. Exit codes: 0 success, 1 bad input or failed check, 2 "
+        "wrong\n"
         "usage, 70 a bug in sluice-run.\n",
         to);
 }

@@ -22,8 +22,11 @@ static sluice_status *set_value(const tool_option *option, const char *text) {
   char *end = NULL;
   errno = 0;
   switch (option->kind) {
-  case TOOL_FLAG: break;
-  case TOOL_TEXT: *(const char **)option->value = text; break;
+  case TOOL_FLAG:
+    break;
+  case TOOL_TEXT:
+    *(const char **)option->value = text;
+    break;
   case TOOL_COUNT: {
     unsigned long long value = strtoull(text, &end, 10);
     if (text[0] < '0' || text[0] > '9' || *end || errno)

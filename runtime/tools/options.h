@@ -5,8 +5,8 @@
 #include "sluice/runtime.h"
 
 typedef enum tool_option_kind {
-  TOOL_FLAG, /* bool */
-  TOOL_TEXT, /* const char * */
+  TOOL_FLAG,  /* bool */
+  TOOL_TEXT,  /* const char * */
   TOOL_COUNT, /* uint64_t, decimal */
   TOOL_REAL,  /* double, finite */
 } tool_option_kind;

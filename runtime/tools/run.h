@@ -1,4 +1,5 @@
-/* What the commands share: opening a model with its weights, and feeding a prompt while keeping what golden files hold. */
+/* What the commands share: opening a model with its weights, and feeding a prompt while keeping what golden files hold.
+ */
 #ifndef SLUICE_TOOLS_RUN_H
 #define SLUICE_TOOLS_RUN_H
 
@@ -32,9 +33,9 @@ typedef struct prompt_run {
   uint32_t length; /* of the prompt */
   uint32_t rows;   /* last positions whose logits are kept, 1 .. length */
   uint32_t vocabulary;
-  uint32_t done;  /* tokens fed before the step at hand */
-  float *logits;  /* [rows][vocabulary] */
-  int32_t next;   /* the token after the prompt */
+  uint32_t done; /* tokens fed before the step at hand */
+  float *logits; /* [rows][vocabulary] */
+  int32_t next;  /* the token after the prompt */
   prompt_value *values;
   size_t value_count;
 } prompt_run;

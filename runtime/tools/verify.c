@@ -18,8 +18,8 @@ typedef struct golden_file {
   uint32_t prompt, row_count, vocabulary, steps;
 } golden_file;
 
-typedef struct error_sums { /* of two arrays of logits */
-  double largest;           /* difference; infinite when one is not a number */
+typedef struct error_sums {     /* of two arrays of logits */
+  double largest;               /* difference; infinite when one is not a number */
   double difference, reference; /* sums of squares */
 } error_sums;
 
@@ -50,8 +50,7 @@ static sluice_status *find_tensor(const sluice_safetensors *file, const char *pa
     return sluice_error(SLUICE_INVALID, "%s: tensor \"%s\" is %s of rank %u, expected %s of rank %u", path, name,
                         sluice_dtype_name(info->dtype), info->rank, sluice_dtype_name(dtype), rank);
   for (unsigned i = 0; i < rank; i++)
-    if (info->shape[i] > INT32_MAX)
-      return sluice_error(SLUICE_INVALID, "%s: tensor \"%s\" is too large", path, name);
+    if (info->shape[i] > INT32_MAX) return sluice_error(SLUICE_INVALID, "%s: tensor \"%s\" is too large", path, name);
   *out_info = info;
   *out_data = sluice_safetensors_data(file, info);
   return NULL;
@@ -212,8 +211,7 @@ static sluice_status *compare_expert_weights(const prompt_run *run, const golden
       for (size_t j = row; j < row + s.k; j++) {
         if (s.ours[i] != s.golden[j]) continue;
         double difference = fabs((double)our_weights[i] - (double)golden_weights[j]);
-        if (!(difference <= v->expert_weight_error))
-          v->expert_weight_error = isnan(difference) ? INFINITY : difference;
+        if (!(difference <= v->expert_weight_error)) v->expert_weight_error = isnan(difference) ? INFINITY : difference;
       }
     }
   }
@@ -293,8 +291,7 @@ static sluice_status *decode(sluice_session *session, const prompt_run *run, con
   v->tokens = golden->steps + 1;
   v->tokens_equal = run->next == golden->decode_tokens[0];
   for (uint32_t i = 0; i < golden->steps; i++) {
-    sluice_chunk chunk = {
-        .sequence = run->sequence, .tokens = &golden->decode_tokens[i], .count = 1, .logit_rows = 1};
+    sluice_chunk chunk = {.sequence = run->sequence, .tokens = &golden->decode_tokens[i], .count = 1, .logit_rows = 1};
     sluice_step_result result;
     SLUICE_TRY(sluice_step(session, &chunk, 1, &result));
     add_errors(&v->decode, result.logits, golden->decode_logits + (size_t)i * golden->vocabulary, golden->vocabulary);
@@ -370,7 +367,8 @@ static sluice_status *run_verification(sluice_model *model, const golden_file *g
 
 static void print_text(const sluice_model *model, const golden_file *golden, const verification *v) {
   const sluice_plan_header *header = sluice_model_plan(model)->header;
-  printf("target            %s, %s\n", sluice_model_target(model), header->dtype == SLUICE_F32 ? "float32" : "bfloat16");
+  printf("target            %s, %s\n", sluice_model_target(model),
+         header->dtype == SLUICE_F32 ? "float32" : "bfloat16");
   printf("prefill logits    %u rows: largest error %.3g, relative L2 %.3g\n", golden->row_count, v->prefill.largest,
          relative_error(&v->prefill));
   printf("decode logits     %u rows: largest error %.3g, relative L2 %.3g\n", golden->steps, v->decode.largest,
@@ -395,7 +393,9 @@ static void print_text(const sluice_model *model, const golden_file *golden, con
   printf("reference         %u rows equal in both: relative L2 %.4g here, %.4g in golden.bfloat16\n", v->common_rows,
          relative_error(&v->ours), relative_error(&v->theirs));
   printf("bound             relative L2 over these rows at most %.2f times the reference's: %s\n", BF16_ERROR_RATIO,
-         v->passed ? "holds" : v->common_rows ? "FAILED" : "FAILED, there are no such rows");
+         v->passed        ? "holds"
+         : v->common_rows ? "FAILED"
+                          : "FAILED, there are no such rows");
 }
 
 static void number(sluice_text *text, const char *key, double value) {
@@ -418,11 +418,11 @@ static sluice_status *print_json(const sluice_model *model, const golden_file *g
   number(&text, "decode_max", v->decode.largest);
   number(&text, "decode_relative", relative_error(&v->decode));
   sluice_text_printf(&text, ", \"blocks\": %llu, \"blocks_equal\": %llu, \"experts\": %llu, \"experts_equal\": %llu",
-                     (unsigned long long)v->blocks, (unsigned long long)v->blocks_equal,
-                     (unsigned long long)v->experts, (unsigned long long)v->experts_equal);
+                     (unsigned long long)v->blocks, (unsigned long long)v->blocks_equal, (unsigned long long)v->experts,
+                     (unsigned long long)v->experts_equal);
   number(&text, "expert_weight_max", v->expert_weight_error);
-  sluice_text_printf(&text, ", \"tokens\": %u, \"tokens_equal\": %u, \"agreeing_rows\": %u", v->tokens,
-                     v->tokens_equal, v->agreeing_rows);
+  sluice_text_printf(&text, ", \"tokens\": %u, \"tokens_equal\": %u, \"agreeing_rows\": %u", v->tokens, v->tokens_equal,
+                     v->agreeing_rows);
   if (v->has_reference) {
     sluice_text_printf(&text, ", \"common_rows\": %u", v->common_rows);
     number(&text, "relative", relative_error(&v->ours));

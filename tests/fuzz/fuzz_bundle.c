@@ -12,7 +12,8 @@ static void seal(uint8_t *bytes, size_t length) {
   header->file_length = length;
   for (uint32_t i = 0; i < header->section_count && i < SLUICE_BUNDLE_MAX_SECTIONS; i++) {
     sluice_bundle_section *section = &header->sections[i];
-    if (section->offset >= SLUICE_BUNDLE_PAGE && section->offset <= length && section->length <= length - section->offset)
+    if (section->offset >= SLUICE_BUNDLE_PAGE && section->offset <= length &&
+        section->length <= length - section->offset)
       sluice_sha256(bytes + section->offset, (size_t)section->length, section->digest);
   }
   sluice_sha256(bytes, SLUICE_BUNDLE_PAGE - sizeof header->digest, header->digest);

@@ -130,22 +130,37 @@ void *tiny_plan(size_t *out_length) {
   const uint32_t attributes = intern(&s, "{}");
   const sluice_plan_kernel kernels[] = {
       {.name = intern(&s, "tiny_append"), .attributes = attributes, .argument_count = 5, .lanes = 1},
-      {.name = intern(&s, "tiny_count"), .attributes = attributes, .workgroup_bytes = 64, .argument_count = 5, .lanes = 1},
+      {.name = intern(&s, "tiny_count"),
+       .attributes = attributes,
+       .workgroup_bytes = 64,
+       .argument_count = 5,
+       .lanes = 1},
       {.name = intern(&s, "tiny_logits"), .attributes = attributes, .argument_count = 4, .lanes = 1},
       {.name = intern(&s, "tiny_pick"), .attributes = attributes, .argument_count = 3, .lanes = 1},
   };
   const sluice_plan_argument arguments[] = {
-      {SLUICE_MEMORY_INPUT, SLUICE_INPUT_TOKENS},      {SLUICE_MEMORY_INPUT, SLUICE_INPUT_POSITIONS},
-      {SLUICE_MEMORY_INPUT, SLUICE_INPUT_SEQUENCE},    {SLUICE_MEMORY_INPUT, SLUICE_INPUT_PAGE_TABLE},
-      {SLUICE_MEMORY_CACHE, 0},                        {SLUICE_MEMORY_INPUT, SLUICE_INPUT_TOKENS},
-      {SLUICE_MEMORY_INPUT, SLUICE_INPUT_POSITIONS},   {SLUICE_MEMORY_INPUT, SLUICE_INPUT_SEQUENCE},
-      {SLUICE_MEMORY_INPUT, SLUICE_INPUT_PAGE_TABLE},  {SLUICE_MEMORY_CACHE, 1},
-      {SLUICE_MEMORY_INPUT, SLUICE_INPUT_TILES},       {SLUICE_MEMORY_INPUT, SLUICE_INPUT_PAGE_TABLE},
-      {SLUICE_MEMORY_CACHE, 0},                        {SLUICE_MEMORY_CACHE, 1},
-      {SLUICE_MEMORY_ARENA, 0},                        {SLUICE_MEMORY_ARENA, 0},
-      {SLUICE_MEMORY_WEIGHT, 0},                       {SLUICE_MEMORY_INPUT, SLUICE_INPUT_LOGIT_ROWS},
-      {SLUICE_MEMORY_OUTPUT, SLUICE_OUTPUT_LOGITS},    {SLUICE_MEMORY_OUTPUT, SLUICE_OUTPUT_LOGITS},
-      {SLUICE_MEMORY_INPUT, SLUICE_INPUT_SAMPLING},    {SLUICE_MEMORY_OUTPUT, SLUICE_OUTPUT_SAMPLED},
+      {SLUICE_MEMORY_INPUT, SLUICE_INPUT_TOKENS},
+      {SLUICE_MEMORY_INPUT, SLUICE_INPUT_POSITIONS},
+      {SLUICE_MEMORY_INPUT, SLUICE_INPUT_SEQUENCE},
+      {SLUICE_MEMORY_INPUT, SLUICE_INPUT_PAGE_TABLE},
+      {SLUICE_MEMORY_CACHE, 0},
+      {SLUICE_MEMORY_INPUT, SLUICE_INPUT_TOKENS},
+      {SLUICE_MEMORY_INPUT, SLUICE_INPUT_POSITIONS},
+      {SLUICE_MEMORY_INPUT, SLUICE_INPUT_SEQUENCE},
+      {SLUICE_MEMORY_INPUT, SLUICE_INPUT_PAGE_TABLE},
+      {SLUICE_MEMORY_CACHE, 1},
+      {SLUICE_MEMORY_INPUT, SLUICE_INPUT_TILES},
+      {SLUICE_MEMORY_INPUT, SLUICE_INPUT_PAGE_TABLE},
+      {SLUICE_MEMORY_CACHE, 0},
+      {SLUICE_MEMORY_CACHE, 1},
+      {SLUICE_MEMORY_ARENA, 0},
+      {SLUICE_MEMORY_ARENA, 0},
+      {SLUICE_MEMORY_WEIGHT, 0},
+      {SLUICE_MEMORY_INPUT, SLUICE_INPUT_LOGIT_ROWS},
+      {SLUICE_MEMORY_OUTPUT, SLUICE_OUTPUT_LOGITS},
+      {SLUICE_MEMORY_OUTPUT, SLUICE_OUTPUT_LOGITS},
+      {SLUICE_MEMORY_INPUT, SLUICE_INPUT_SAMPLING},
+      {SLUICE_MEMORY_OUTPUT, SLUICE_OUTPUT_SAMPLED},
   };
   const sluice_plan_extent one = {SLUICE_SIZE_ONE, 1, 1, 0}, tokens = {SLUICE_SIZE_TOKENS, 1, 1, 0},
                            tiles = {SLUICE_SIZE_TILES, 1, 1, 0}, rows = {SLUICE_SIZE_ROWS, 1, 1, 0};
@@ -195,7 +210,8 @@ void *tiny_bundle_bytes(const char *target, const void *code, size_t code_length
                {SLUICE_SECTION_PLAN, target, plan, plan_length},
                {SLUICE_SECTION_CODE, target, code, code_length}};
   size_t length = SLUICE_BUNDLE_PAGE;
-  for (int i = 0; i < 3; i++) length += (parts[i].length + SLUICE_BUNDLE_PAGE - 1) / SLUICE_BUNDLE_PAGE * SLUICE_BUNDLE_PAGE;
+  for (int i = 0; i < 3; i++)
+    length += (parts[i].length + SLUICE_BUNDLE_PAGE - 1) / SLUICE_BUNDLE_PAGE * SLUICE_BUNDLE_PAGE;
   char *data = sluice_allocate_aligned(SLUICE_BUNDLE_PAGE, length);
   memset(data, 0, length);
   sluice_bundle_header *header = (sluice_bundle_header *)(void *)data;

@@ -1,10 +1,10 @@
 /* A hand-made bundle for tests of the runtime: a "model" whose logits are known in closed form.
  *
- * Every token's id is written to its cache slot in two layers. The logits of a token are, for each id of the vocabulary,
- * how often it occurred in its sequence up to and including the token, times a weight of that id; NaN when the two
- * layers' caches disagree. The sampled token is the largest logit (lowest id first), or, at a temperature above 0,
- * (position + top_k + seed) % vocabulary. "layer.0.out" shows the counts. So every mistake with pages, positions, tiles
- * or rows changes the result.
+ * Every token's id is written to its cache slot in two layers. The logits of a token are, for each id of the
+ * vocabulary, how often it occurred in its sequence up to and including the token, times a weight of that id; NaN when
+ * the two layers' caches disagree. The sampled token is the largest logit (lowest id first), or, at a temperature above
+ * 0, (position + top_k + seed) % vocabulary. "layer.0.out" shows the counts. So every mistake with pages, positions,
+ * tiles or rows changes the result.
  */
 #ifndef TESTS_SUPPORT_TINY_BUNDLE_H
 #define TESTS_SUPPORT_TINY_BUNDLE_H
@@ -17,9 +17,9 @@
 #define TINY_LAYERS 2
 #define TINY_CONTEXT 64
 #define TINY_EXPERTS 3
-#define TINY_SCALE "language_model.scale.weight"            /* rows f32: [16] */
-#define TINY_PANELS_A "language_model.a.weight"             /* panels of 4, bf16: [5, 7] and */
-#define TINY_PANELS_B "language_model.b.weight"             /*   [4, 7] stacked */
+#define TINY_SCALE "language_model.scale.weight"                /* rows f32: [16] */
+#define TINY_PANELS_A "language_model.a.weight"                 /* panels of 4, bf16: [5, 7] and */
+#define TINY_PANELS_B "language_model.b.weight"                 /*   [4, 7] stacked */
 #define TINY_GATE "language_model.experts.{expert}.gate.weight" /* panel pairs of 4, f32: [6, 5] for each expert, */
 #define TINY_UP "language_model.experts.{expert}.up.weight"     /*   paired with [6, 5] */
 

@@ -22,7 +22,8 @@ static void refused(const void *data, size_t length, const char *part) {
   assert_null(bundle);
   assert_int_equal(sluice_exit_code(status), 1);
   assert_non_null(strstr(sluice_status_message(status), "test.sluice"));
-  if (!strstr(sluice_status_message(status), part)) fail_msg("\"%s\" lacks \"%s\"", sluice_status_message(status), part);
+  if (!strstr(sluice_status_message(status), part))
+    fail_msg("\"%s\" lacks \"%s\"", sluice_status_message(status), part);
   sluice_status_free(status);
 }
 
@@ -104,7 +105,7 @@ static void forged_headers_are_refused(void **state) {
   FORGE(h->sections[2].length += 4096, "end within");
   FORGE(h->sections[2].length -= 4096, "padding");
   FORGE(memset(h->sections[1].target, 'a', 32), "malformed");
-  FORGE(h->sections[1].target[31] = 'a', "malformed");
+  FORGE(h->sections[1].target[31] = 'a', "zero-padded");
   FORGE(h->sections[1].target[20] = 'a', "zero-padded");
   FORGE(((char *)h)[4096 + 4000] = 1, "padding");
 #undef FORGE
@@ -140,8 +141,10 @@ static void files_are_read(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(a_good_bundle_opens),        cmocka_unit_test(truncations_are_refused),
-      cmocka_unit_test(every_flipped_bit_is_found), cmocka_unit_test(forged_headers_are_refused),
+      cmocka_unit_test(a_good_bundle_opens),
+      cmocka_unit_test(truncations_are_refused),
+      cmocka_unit_test(every_flipped_bit_is_found),
+      cmocka_unit_test(forged_headers_are_refused),
       cmocka_unit_test(files_are_read),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

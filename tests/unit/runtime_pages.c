@@ -50,8 +50,12 @@ static void references_stay_right(void **state) {
     random = random * 1664525u + 1013904223u;
     uint32_t which = (random >> 20) % LISTS, other = (random >> 12) % LISTS, amount = (random >> 26) % 7;
     switch ((random >> 8) % 3) {
-    case 0: sluice_status_free(sluice_pages_append(&pool, &lists[which], amount)); break;
-    case 1: sluice_pages_truncate(&pool, &lists[which], amount); break;
+    case 0:
+      sluice_status_free(sluice_pages_append(&pool, &lists[which], amount));
+      break;
+    case 1:
+      sluice_pages_truncate(&pool, &lists[which], amount);
+      break;
     default:
       if (which != other) {
         sluice_pages_free(&pool, &lists[other]);

@@ -1,4 +1,5 @@
-/* Checking launch plans: single wrong fields are refused by name; whatever random damage passes can be walked safely. */
+/* Checking launch plans: single wrong fields are refused by name; whatever random damage passes can be walked safely.
+ */
 #include "support/tiny_bundle.h"
 
 #include <setjmp.h>
@@ -13,7 +14,8 @@ static void refused(const void *data, size_t length, const char *part) {
   sluice_plan plan;
   sluice_status *status = sluice_plan_open(data, length, &plan);
   if (!status) fail_msg("accepted, expected \"%s\"", part);
-  if (!strstr(sluice_status_message(status), part)) fail_msg("\"%s\" lacks \"%s\"", sluice_status_message(status), part);
+  if (!strstr(sluice_status_message(status), part))
+    fail_msg("\"%s\" lacks \"%s\"", sluice_status_message(status), part);
   sluice_status_free(status);
 }
 
@@ -126,7 +128,8 @@ static uint64_t walk(const sluice_plan *plan) {
     }
   }
   for (uint64_t i = 0; i < h->observables.count; i++)
-    sum += strlen(sluice_plan_string(plan, plan->observables[i].name)) + plan->buffers[plan->observables[i].buffer].width;
+    sum +=
+        strlen(sluice_plan_string(plan, plan->observables[i].name)) + plan->buffers[plan->observables[i].buffer].width;
   return sum;
 }
 

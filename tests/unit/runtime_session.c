@@ -1,4 +1,5 @@
-/* Sessions on a hand-made bundle whose logits are known in closed form: chunks, ragged batches, pages, forks, errors. */
+/* Sessions on a hand-made bundle whose logits are known in closed form: chunks, ragged batches, pages, forks, errors.
+ */
 #include "support/tiny_bundle.h"
 
 #include <math.h>
@@ -23,7 +24,8 @@ static void ok(sluice_status *status) {
 
 static void refused(sluice_status *status, const char *part) {
   assert_non_null(status);
-  if (!strstr(sluice_status_message(status), part)) fail_msg("\"%s\" lacks \"%s\"", sluice_status_message(status), part);
+  if (!strstr(sluice_status_message(status), part))
+    fail_msg("\"%s\" lacks \"%s\"", sluice_status_message(status), part);
   sluice_status_free(status);
 }
 
@@ -67,7 +69,8 @@ static void expect_logits(const float *logits, const int32_t *tokens, uint32_t c
   for (uint32_t i = 0; i < count; i++) counts[tokens[i]] += 1;
   for (int v = 0; v < TINY_VOCABULARY; v++)
     if (!(logits[v] == counts[v] * scale[v]))
-      fail_msg("after %u tokens logit %d is %g, expected %g", count, v, (double)logits[v], (double)(counts[v] * scale[v]));
+      fail_msg("after %u tokens logit %d is %g, expected %g", count, v, (double)logits[v],
+               (double)(counts[v] * scale[v]));
 }
 
 static int32_t random_token(uint32_t *seed) {
@@ -89,9 +92,10 @@ static void chunks_give_the_same(void **state) {
       for (uint32_t done = 0; done < TINY_CONTEXT;) {
         uint32_t count = TINY_CONTEXT - done < chunk ? TINY_CONTEXT - done : chunk;
         sluice_step_result result;
-        ok(sluice_step(session,
-                       &(sluice_chunk){.sequence = sequence, .tokens = tokens + done, .count = count, .logit_rows = count},
-                       1, &result));
+        ok(sluice_step(
+            session,
+            &(sluice_chunk){.sequence = sequence, .tokens = tokens + done, .count = count, .logit_rows = count}, 1,
+            &result));
         assert_int_equal(result.rows, count);
         for (uint32_t i = 0; i < count; i++)
           expect_logits(result.logits + (size_t)i * TINY_VOCABULARY, tokens, done + i + 1);
@@ -206,7 +210,8 @@ static void bad_batches_change_nothing(void **state) {
   refused(sluice_step(session, &(sluice_chunk){.sequence = a, .tokens = good, .count = 17}, 1, &result), "at most 16");
   refused(sluice_step(session, &(sluice_chunk){.sequence = a, .tokens = good, .count = 65}, 1, &result),
           "longest context 64");
-  refused(sluice_step(session, &(sluice_chunk){.sequence = 9, .tokens = good, .count = 1}, 1, &result), "no sequence 9");
+  refused(sluice_step(session, &(sluice_chunk){.sequence = 9, .tokens = good, .count = 1}, 1, &result),
+          "no sequence 9");
   refused(sluice_step(session, &(sluice_chunk){.sequence = -1, .tokens = good, .count = 1}, 1, &result), "no sequence");
   refused(sluice_sequence_remove(session, 7), "no sequence 7");
   refused(sluice_sequence_fork(session, 7, &b), "no sequence 7");
@@ -386,10 +391,10 @@ static void every_allocation_may_fail(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(chunks_give_the_same),      cmocka_unit_test(random_traffic),
+      cmocka_unit_test(chunks_give_the_same),       cmocka_unit_test(random_traffic),
       cmocka_unit_test(bad_batches_change_nothing), cmocka_unit_test(sampling_rows_arrive),
-      cmocka_unit_test(observers_and_hooks),       cmocka_unit_test(memory_is_planned),
-      cmocka_unit_test(other_devices_are_refused), cmocka_unit_test(every_allocation_may_fail),
+      cmocka_unit_test(observers_and_hooks),        cmocka_unit_test(memory_is_planned),
+      cmocka_unit_test(other_devices_are_refused),  cmocka_unit_test(every_allocation_may_fail),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }

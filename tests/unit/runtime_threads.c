@@ -18,7 +18,8 @@ typedef struct record {
 
 static void hit(void *user, unsigned thread, int64_t first, int64_t last) {
   record *r = user;
-  if (thread >= r->threads || last - first > r->part || first >= last) __atomic_add_fetch(&r->wrong, 1, __ATOMIC_RELAXED);
+  if (thread >= r->threads || last - first > r->part || first >= last)
+    __atomic_add_fetch(&r->wrong, 1, __ATOMIC_RELAXED);
   for (int64_t i = first; i < last; i++) r->hits[i]++;
 }
 

@@ -50,7 +50,8 @@ static void check_packing(const sluice_model *model, uint64_t seed) {
         uint64_t row = p * 4 + r;
         float expected = 0;
         if (row < 9 && c < 7)
-          expected = row < 5 ? value(TINY_PANELS_A, seed, 7, row * 7 + c) : value(TINY_PANELS_B, seed, 7, (row - 5) * 7 + c);
+          expected =
+              row < 5 ? value(TINY_PANELS_A, seed, 7, row * 7 + c) : value(TINY_PANELS_B, seed, 7, (row - 5) * 7 + c);
         assert_true(sluice_f32_from_bf16(panels[((p * 4 + c / 2) * 4 + r) * 2 + c % 2]) == expected);
       }
 
