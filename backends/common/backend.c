@@ -27,7 +27,7 @@ sluice_status *target_canonicalise(const char *name, char canonical[32]) {
   }
   return sluice_error(SLUICE_UNSUPPORTED,
                       "unknown target '%s'; known are host (the best level of this machine), host:x86-64, "
-                      "host:x86-64-v2, host:x86-64-v3, host:x86-64-v4",
+                      "host:x86-64-v2, host:x86-64-v3, host:x86-64-v4, host:x86-64-v4-bf16",
                       name);
 }
 
@@ -219,8 +219,7 @@ static sluice_status *merge(const generator *children, size_t child_count, size_
       info->lanes = 1;
     }
   }
-  if (form == CODE_LINKED)
-    return host_link(objects, lengths, child_count, &out->data, &out->length);
+  if (form == CODE_LINKED) return host_link(objects, lengths, child_count, &out->data, &out->length);
   char *data = sluice_allocate(total + 1);
   if (!data) return sluice_out_of_memory();
   for (size_t c = 0, at = 0; c < child_count; at += lengths[c++]) memcpy(data + at, objects[c], lengths[c]);
@@ -253,7 +252,8 @@ static sluice_status *start(generator *c, const host_level *level, const kernel_
 /* Compiles the kernels to one form. */
 static sluice_status *compile_to(const host_level *level, const kernel_spec *specs, size_t count, code_form form,
                                  code_object *out_code) {
-  /* The number of children is fixed, since it shapes the code object; what is not linked comes from one, as one module. */
+  /* The number of children is fixed, since it shapes the code object; what is not linked comes from one, as one module.
+   */
   size_t children = form != CODE_LINKED || count < 4 ? 1 : 4;
   generator child[4];
   for (size_t i = 0; i < children; i++) child[i] = (generator){.file = -1};

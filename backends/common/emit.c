@@ -294,8 +294,8 @@ loop loop_begin(emitter *e, V from, V to, V step) {
   return l;
 }
 
-/* Forbids LLVM to vectorise the loop that `back_edge` closes. Kernels choose their vectors themselves, and LLVM 22's loop
- * vectoriser, which runs even when the pass builder is told otherwise, miscompiles a maximum by llvm.maxnum over 7
+/* Forbids LLVM to vectorise the loop that `back_edge` closes. Kernels choose their vectors themselves, and LLVM 22's
+ * loop vectoriser, which runs even when the pass builder is told otherwise, miscompiles a maximum by llvm.maxnum over 7
  * elements: it drops those beyond the first vector. */
 static void keep_as_written(emitter *e, V back_edge) {
   static const char property_name[] = "llvm.loop.vectorize.enable";

@@ -48,6 +48,9 @@ typedef struct atoms {
   V (*exp2)(emitter *e, V x);                            /* f32 scalar or vector; at most 2 ulp; exp2(-inf) = 0 */
   V (*log2)(emitter *e, V x);                            /* likewise, x > 0 */
   V (*rsqrt)(emitter *e, V x);                           /* f32, at most 2 ulp */
+  /* accumulator (f32 vector) + the two products of each lane's pair of bf16 (i32 vectors, first of the pair in the low
+   * half); NULL when the target has no such instruction. */
+  V (*dot_bf16)(emitter *e, V accumulator, V a, V b);
 } atoms;
 
 struct emitter {

@@ -54,7 +54,7 @@ typedef struct code_object { /* free with code_object_free */
 
 void code_object_free(code_object *code);
 
-/* Splits and checks a target name. "host" becomes the best level this machine has, e.g. "host:x86-64-v4"; aliases
+/* Splits and checks a target name. "host" becomes the best level this machine has, e.g. "host:x86-64-v4-bf16"; aliases
  * ("h100") become what they stand for. `canonical` gets at most 32 bytes. An unknown target is an error that lists the
  * known ones. */
 SLUICE_MUST_USE sluice_status *target_canonicalise(const char *name, char canonical[32]);

@@ -61,6 +61,31 @@ static void packed_step(emitter *e, const block *b, V pair, bool both) {
   }
 }
 
+/* A pair of columns of a packed panel where the target multiplies pairs of bf16. */
+static void dot_step(emitter *e, const block *b, V pair, bool both) {
+  unsigned lanes = e->atoms->vector;
+  T words = vector_type(e->i32, lanes);
+  V w[MAX_VECTORS], base = mul(e, pair, int64(e, (int64_t)b->vectors * lanes * 2)), depth = mul(e, pair, int64(e, 2));
+  for (unsigned j = 0; j < b->vectors; j++) {
+    V index = add(e, base, int64(e, (int64_t)j * lanes * 2));
+    w[j] = load(e, words, element_of(e, SLUICE_BF16, b->product->b, index));
+  }
+  for (unsigned i = 0; i < b->height; i++) {
+    V at = element_of(e, SLUICE_BF16, b->a[i], depth), a;
+    if (both) {
+      a = LLVMBuildLoad2(e->builder, e->i32, at, "");
+      LLVMSetAlignment(a, 2);
+    } else {
+      a = LLVMBuildZExt(e->builder, load(e, e->i16, at), e->i32, "");
+    }
+    a = splat(e, a, lanes);
+    for (unsigned j = 0; j < b->vectors; j++) {
+      V slot = b->accumulator[i][j];
+      set(e, slot, e->atoms->dot_bf16(e, get(e, float_vector(e), slot), a, w[j]));
+    }
+  }
+}
+
 static void plain_step(emitter *e, const block *b, V depth) {
   unsigned lanes = e->atoms->vector;
   V w[MAX_VECTORS];
@@ -95,12 +120,14 @@ static void emit_block(emitter *e, block *b) {
     plain_step(e, b, l.index);
     loop_end(e, &l);
   } else {
+    bool pairs_of_bf16 = e->atoms->dot_bf16 && p->a_dtype == SLUICE_BF16 && p->b_dtype == SLUICE_BF16;
+    void (*step)(emitter *, const block *, V, bool) = pairs_of_bf16 ? dot_step : packed_step;
     V pairs = lshr(e, p->depth, int64(e, 1));
     loop l = loop_begin(e, int64(e, 0), pairs, int64(e, 1));
-    packed_step(e, b, l.index, true);
+    step(e, b, l.index, true);
     loop_end(e, &l);
     branch odd = if_begin(e, icmp(e, LLVMIntNE, and_(e, p->depth, int64(e, 1)), int64(e, 0)));
-    packed_step(e, b, pairs, false);
+    step(e, b, pairs, false);
     if_end(e, &odd);
   }
   /* A clamped row is computed again with the same result, and stored again: harmless, except where the product is added

@@ -7,7 +7,8 @@
  * row-major in memory with a row stride; with `accumulate` the product is added to what is there
  *
  * Every element of C is one chain of fused multiply-adds in ascending depth order, whatever the number of rows and
- * columns: so a row's result does not depend on what else is in the tile.
+ * columns: so a row's result does not depend on what else is in the tile. Where the target has dot_bf16, both operands
+ * are bf16 and B is packed, the chain goes over pairs.
  *
  * On the host the accumulators are a block of vector registers. A target with matrix instructions gives the same
  * contract with C in a fragment, whose layout says which (row, column) each lane's registers hold.

@@ -126,7 +126,14 @@ static V rsqrt(emitter *e, V x) {
   return fdiv(e, splat(e, float32(e, 1), width_of(x)), unary(e, "llvm.sqrt", x));
 }
 
-#define ATOMS(width, count)                                                                                            \
+/* acc + a.low * b.low + a.high * b.high for each 32-bit lane; denormals count as zero. */
+static V dot_bf16(emitter *e, V accumulator, V a, V b) {
+  T pairs = vector_type(LLVMBFloatTypeInContext(e->context), 32);
+  V arguments[] = {accumulator, bitcast(e, a, pairs), bitcast(e, b, pairs)};
+  return intrinsic(e, "llvm.x86.avx512bf16.dpbf16ps.512", NULL, 0, arguments, 3);
+}
+
+#define ATOMS(width, count, dot)                                                                                       \
   {.name = "host",                                                                                                     \
    .lanes = 1,                                                                                                         \
    .vector = (width),                                                                                                  \
@@ -138,9 +145,12 @@ static V rsqrt(emitter *e, V x) {
    .reduce = reduce,                                                                                                   \
    .exp2 = exp2_,                                                                                                      \
    .log2 = log2_,                                                                                                      \
-   .rsqrt = rsqrt}
+   .rsqrt = rsqrt,                                                                                                     \
+   .dot_bf16 = dot}
 
 const atoms *host_atoms(const host_level *level) {
-  static const atoms four = ATOMS(4, 16), eight = ATOMS(8, 16), sixteen = ATOMS(16, 32);
+  static const atoms four = ATOMS(4, 16, NULL), eight = ATOMS(8, 16, NULL), sixteen = ATOMS(16, 32, NULL),
+                     sixteen_bf16 = ATOMS(16, 32, dot_bf16);
+  if (level->dot_bf16) return &sixteen_bf16;
   return level->vector == 16 ? &sixteen : level->vector == 8 ? &eight : &four;
 }

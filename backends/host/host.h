@@ -1,24 +1,28 @@
-/* The host target: x86-64 at one of its four levels. A workgroup is one lane; kernels are plain vector code that loops
- * over a range of workgroups (sluice_host_kernel in sluice/plan.h).
+/* The host target: x86-64 at one of its four levels, or the fourth with AVX-512 BF16. A workgroup is one lane; kernels
+ * are plain vector code that loops over a range of workgroups (sluice_host_kernel in sluice/plan.h).
  */
 #ifndef BACKENDS_HOST_HOST_H
 #define BACKENDS_HOST_HOST_H
 
 #include "backends/common/emit.h"
 
-/* Levels: "x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4". */
+enum { HOST_LEVELS = 5 };
+
+/* Levels, best last: "x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4", "x86-64-v4-bf16". */
 typedef struct host_level {
   const char *name;
-  const char *cpu;    /* for LLVM */
-  unsigned vector;    /* f32 lanes */
-  unsigned registers; /* vector registers */
+  const char *cpu;      /* for LLVM */
+  const char *features; /* beyond the cpu's */
+  unsigned vector;      /* f32 lanes */
+  unsigned registers;   /* vector registers */
+  bool dot_bf16;        /* has vdpbf16ps */
 } host_level;
 
 /* The level named after "host:" in a canonical target; NULL for anything else. */
 const host_level *host_level_find(const char *target);
 /* The best level of this machine. */
 const host_level *host_level_native(void);
-extern const host_level host_levels[4];
+extern const host_level host_levels[HOST_LEVELS];
 
 /* The atoms of a level. */
 const atoms *host_atoms(const host_level *level);

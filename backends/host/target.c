@@ -3,10 +3,11 @@
 #include <llvm-c/Target.h>
 #include <string.h>
 
-const host_level host_levels[4] = {{"x86-64", "x86-64", 4, 16},
-                                   {"x86-64-v2", "x86-64-v2", 4, 16},
-                                   {"x86-64-v3", "x86-64-v3", 8, 16},
-                                   {"x86-64-v4", "x86-64-v4", 16, 32}};
+const host_level host_levels[HOST_LEVELS] = {{"x86-64", "x86-64", "", 4, 16, false},
+                                             {"x86-64-v2", "x86-64-v2", "", 4, 16, false},
+                                             {"x86-64-v3", "x86-64-v3", "", 8, 16, false},
+                                             {"x86-64-v4", "x86-64-v4", "", 16, 32, false},
+                                             {"x86-64-v4-bf16", "x86-64-v4", "+avx512bf16", 16, 32, true}};
 
 const host_level *host_level_find(const char *target) {
   if (strncmp(target, "host:", 5) != 0) return NULL;
@@ -18,7 +19,8 @@ const host_level *host_level_find(const char *target) {
 const host_level *host_level_native(void) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("x86-64-v4")) return &host_levels[3];
+  if (__builtin_cpu_supports("x86-64-v4"))
+    return __builtin_cpu_supports("avx512bf16") ? &host_levels[4] : &host_levels[3];
   if (__builtin_cpu_supports("x86-64-v3")) return &host_levels[2];
   if (__builtin_cpu_supports("x86-64-v2")) return &host_levels[1];
 #endif
@@ -33,6 +35,6 @@ LLVMTargetMachineRef host_machine(const host_level *level, char **out_error) {
   LLVMInitializeX86AsmPrinter();
   LLVMTargetRef target;
   if (LLVMGetTargetFromTriple(triple, &target, out_error)) return NULL;
-  return LLVMCreateTargetMachine(target, triple, level->cpu, "", LLVMCodeGenLevelDefault, LLVMRelocPIC,
+  return LLVMCreateTargetMachine(target, triple, level->cpu, level->features, LLVMCodeGenLevelDefault, LLVMRelocPIC,
                                  LLVMCodeModelDefault);
 }

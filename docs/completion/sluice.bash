@@ -23,7 +23,8 @@ _sluice() {
     previous=${COMP_WORDS[COMP_CWORD - 2]}
   fi
   case $previous in
-  --target) _sluice_complete_from "host host:x86-64-v2 host:x86-64-v3 host:x86-64-v4" "$current" ;;
+  --target) _sluice_complete_from "host host:x86-64 host:x86-64-v2 host:x86-64-v3 host:x86-64-v4
+    host:x86-64-v4-bf16" "$current" ;;
   --dtype) _sluice_complete_from "float32 bfloat16" "$current" ;;
   --emit) _sluice_complete_from "model-ir kernel-ir llvm-ir asm obj bundle" "$current" ;;
   --passes | --disable-pass | --print-ir-after)
@@ -58,7 +59,7 @@ _sluice_run() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]}
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
-    _sluice_complete_from "generate verify --help --version" "$current"
+    _sluice_complete_from "generate verify bench memory --help --version" "$current"
     return
   fi
   if [ "$current" = = ]; then
@@ -67,8 +68,9 @@ _sluice_run() {
     previous=${COMP_WORDS[COMP_CWORD - 2]}
   fi
   case $previous in
-  --device) _sluice_complete_from "host cuda:0 hip:0" "$current" ;;
-  --max-new | --chunk | --temperature | --top-p | --top-k | --seed | --dump-rows) ;;
+  --device) _sluice_complete_from "host" "$current" ;;
+  --max-new | --chunk | --temperature | --top-p | --top-k | --seed | --dump-rows | --threads | --prefill | --context | \
+    --sequences | --repeat | --step-tokens) ;;
   *)
     if [[ $current != -* ]]; then
       _sluice_complete_files "$current"
@@ -77,9 +79,14 @@ _sluice_run() {
     case $command in
     generate)
       _sluice_complete_from "--weights --ids --max-new --ignore-eos --chunk --temperature --top-p --top-k --seed
-        --device --dump --dump-rows --dump-layers --json --help" "$current"
+        --device --threads --dump --dump-rows --dump-layers --json --help" "$current"
       ;;
-    verify) _sluice_complete_from "--weights --golden --device --json --help" "$current" ;;
+    verify) _sluice_complete_from "--weights --golden --chunk --device --threads --json --help" "$current" ;;
+    bench)
+      _sluice_complete_from "--weights --prefill --context --sequences --chunk --repeat --device --threads --help" \
+        "$current"
+      ;;
+    memory) _sluice_complete_from "--sequences --context --step-tokens --device --json --help" "$current" ;;
     esac
     ;;
   esac

@@ -18,7 +18,7 @@
 
 typedef struct host_device {
   sluice_device base;
-  unsigned level; /* of x86-64: 1 to 4; 0: another architecture */
+  unsigned level; /* index into level_names */
 } host_device;
 
 struct sluice_loaded_code {
@@ -33,17 +33,20 @@ static void host_close(sluice_device *device) {
   sluice_release(device);
 }
 
+/* Levels of x86-64, from worst to best; 0: another architecture. */
+static const char *const level_names[] = {"host",           "host:x86-64",    "host:x86-64-v2",
+                                          "host:x86-64-v3", "host:x86-64-v4", "host:x86-64-v4-bf16"};
+
 static unsigned level_of_target(const char *target) {
-  static const char *const targets[] = {"host:x86-64", "host:x86-64-v2", "host:x86-64-v3", "host:x86-64-v4"};
-  for (unsigned i = 0; i < 4; i++)
-    if (strcmp(target, targets[i]) == 0) return i + 1;
+  for (unsigned i = 1; i < sizeof level_names / sizeof *level_names; i++)
+    if (strcmp(target, level_names[i]) == 0) return i;
   return 0;
 }
 
 static unsigned level_of_machine(void) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("x86-64-v4")) return 4;
+  if (__builtin_cpu_supports("x86-64-v4")) return __builtin_cpu_supports("avx512bf16") ? 5 : 4;
   if (__builtin_cpu_supports("x86-64-v3")) return 3;
   if (__builtin_cpu_supports("x86-64-v2")) return 2;
   return 1;
@@ -253,8 +256,7 @@ sluice_status *sluice_host_open(unsigned threads, sluice_device **out_device) {
   device->base.driver = &host_driver;
   device->base.host_memory = true;
   device->level = level_of_machine();
-  static const char *const names[] = {"host", "host:x86-64", "host:x86-64-v2", "host:x86-64-v3", "host:x86-64-v4"};
-  snprintf(device->base.name, sizeof device->base.name, "%s", names[device->level]);
+  snprintf(device->base.name, sizeof device->base.name, "%s", level_names[device->level]);
   sluice_status *status = sluice_threads_create(threads, &device->base.threads);
   if (status) {
     sluice_release(device);

@@ -17,8 +17,7 @@ import time
 
 import torch
 from safetensors.torch import load_file
-from transformers import AutoConfig
-from transformers.models.minimax_m3_vl import MiniMaxM3VLForConditionalGeneration as Model
+from transformers.models.minimax_m3_vl import MiniMaxM3SparseForConditionalGeneration as Model
 
 
 def main():

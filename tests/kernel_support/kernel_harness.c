@@ -144,13 +144,14 @@ void harness_free(kernel_harness *h) {
 }
 
 const char *const *harness_targets(void) {
-  static const char *const names[] = {"host:x86-64", "host:x86-64-v2", "host:x86-64-v3", "host:x86-64-v4", NULL};
-  static const char *usable[5];
+  static const char *const names[] = {"host:x86-64",    "host:x86-64-v2",      "host:x86-64-v3",
+                                      "host:x86-64-v4", "host:x86-64-v4-bf16", NULL};
+  static const char *usable[6];
   __builtin_cpu_init();
   int levels = 1;
   if (__builtin_cpu_supports("x86-64-v2")) levels = 2;
   if (__builtin_cpu_supports("x86-64-v3")) levels = 3;
-  if (__builtin_cpu_supports("x86-64-v4")) levels = 4;
+  if (__builtin_cpu_supports("x86-64-v4")) levels = __builtin_cpu_supports("avx512bf16") ? 5 : 4;
   for (int i = 0; i < levels; i++) usable[i] = names[i];
   usable[levels] = NULL;
   return usable;

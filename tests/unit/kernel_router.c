@@ -42,7 +42,8 @@ static double choose(const double *score, int64_t experts, int64_t k, int32_t *c
   return lowest - highest;
 }
 
-/* ---- topk_experts: the reference rounds like the kernel where scores tie, since the logits are multiples of 1/4 ---- */
+/* ---- topk_experts: the reference rounds like the kernel where scores tie, since the logits are multiples of 1/4 ----
+ */
 
 static const struct {
   int64_t experts, k;
@@ -189,7 +190,8 @@ static void sort_experts_groups_slots(void **state) {
       const int64_t experts = shapes[i].experts, slots = tokens[n] * shapes[i].k, tile = shapes[i].tile;
       int32_t *expert = calloc((size_t)slots + 1, sizeof *expert);
       int32_t *counts = poisoned_elements(SLUICE_F32, (size_t)experts + 2);
-      int32_t *order = poisoned_elements(SLUICE_F32, (size_t)slots), *tiles = poisoned_elements(SLUICE_F32, (size_t)slots * 4);
+      int32_t *order = poisoned_elements(SLUICE_F32, (size_t)slots),
+              *tiles = poisoned_elements(SLUICE_F32, (size_t)slots * 4);
       assert_non_null(expert);
       /* Half of the experts, so that some get none and some many; the last step all to one. */
       for (int64_t s = 0; s < slots; s++)

@@ -203,11 +203,11 @@ static void extremes_are_defined(void **state) {
   for (int r = 0; r < ROWS; r++) {
     for (int i = 0; i < N; i++) logits[r * N + i] = i % 10 == 4 ? 2.0f : (float)(i % 7) / 8;
     sampling[r] = (sluice_sampling_row){.temperature = 1, .position = r, .seed = 5};
-    if (r % 4 == 0) sampling[r].top_k = 1;                              /* ties with the k-th stay */
-    if (r % 4 == 1) sampling[r].top_p = 1e-6f;                          /* ties with the last stay */
-    if (r % 4 == 2) sampling[r].temperature = cold[r / 4 % 3];          /* only the largest have any mass */
+    if (r % 4 == 0) sampling[r].top_k = 1;                     /* ties with the k-th stay */
+    if (r % 4 == 1) sampling[r].top_p = 1e-6f;                 /* ties with the last stay */
+    if (r % 4 == 2) sampling[r].temperature = cold[r / 4 % 3]; /* only the largest have any mass */
     if (r % 4 == 3)
-      for (int i = 4; i < N; i += 10) logits[r * N + i] = INFINITY;     /* likewise */
+      for (int i = 4; i < N; i += 10) logits[r * N + i] = INFINITY; /* likewise */
   }
   run_sample(h, KERNEL, logits, sampling, ROWS, found);
   int distinct = 0;
@@ -240,8 +240,8 @@ static void frequencies_match_probabilities(void **state) {
     memcpy(logits + (size_t)r * N, one, sizeof one);
     /* Half of the rows are one sequence, the others sequences of neighbouring seeds at one position. */
     const bool sequence = r < ROWS / 2;
-    sampling[r] = (sluice_sampling_row){
-        .temperature = 1.5f, .position = sequence ? r : 3, .seed = sequence ? 42 : (uint64_t)r};
+    sampling[r] =
+        (sluice_sampling_row){.temperature = 1.5f, .position = sequence ? r : 3, .seed = sequence ? 42 : (uint64_t)r};
   }
   run_sample(h, KERNEL, logits, sampling, ROWS, found);
   double total = 0;
