@@ -12,8 +12,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* About 10 microseconds: longer than the gap between two launches of a step, shorter than anything a user notices. */
-#define SPINS 4000
+/* Some hundred microseconds: longer than the gaps between the launches of a step and between two steps, since waking a
+ * thread takes longer than most launches do, and shorter than anything a user notices. */
+#define SPINS 20000
 
 #define MAX_THREADS 1024u
 
@@ -23,22 +24,26 @@ typedef struct worker {
   unsigned index;
 } worker;
 
+/* A loop is cut into parts. `ticket` holds the loop's number in its upper half and the next part in its lower half, so
+ * that a worker that comes late, when its loop is over, finds another number and takes nothing; and nobody waits for a
+ * worker that has taken nothing. The description of the loop is written before its ticket: whoever takes a part with an
+ * unchanged ticket has read the right one. */
 struct sluice_threads {
   unsigned count;
   worker *workers; /* count - 1 */
   unsigned started;
 
-  /* The loop at hand: written by the caller before `generation` changes. */
-  sluice_threads_task *task;
-  void *user;
-  int64_t total, part;
-  bool stop;
+  _Atomic(sluice_threads_task *) task;
+  _Atomic(void *) user;
+  _Atomic int64_t total, part;
+  _Atomic uint32_t parts;
+  _Atomic bool stop;
 
   /* Each on a cache line of its own: they are written by different threads all the time. */
-  _Alignas(64) _Atomic uint32_t generation; /* changes when a loop starts */
+  _Alignas(64) _Atomic uint64_t ticket;
+  _Alignas(64) _Atomic uint32_t generation; /* the loop's number, to sleep on */
   _Alignas(64) _Atomic uint32_t sleepers;   /* workers that sleep, or are about to, on `generation` */
-  _Alignas(64) _Atomic int64_t next;        /* first index that nobody took */
-  _Alignas(64) _Atomic uint32_t running;    /* workers that have not finished the loop */
+  _Alignas(64) _Atomic uint32_t finished;   /* parts of the loop that are done */
 };
 
 static void relax(void) {
@@ -57,12 +62,24 @@ static void futex_wake(_Atomic uint32_t *word, int count) {
   syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
 }
 
-static void take_parts(sluice_threads *threads, unsigned thread) {
+/* Runs parts of loop `generation` until there are none left, or the loop is over. */
+static void take_parts(sluice_threads *threads, unsigned thread, uint32_t generation) {
+  uint64_t ticket = atomic_load_explicit(&threads->ticket, memory_order_acquire);
   for (;;) {
-    int64_t first = atomic_fetch_add_explicit(&threads->next, threads->part, memory_order_relaxed);
-    if (first >= threads->total) return;
-    int64_t last = threads->total - first < threads->part ? threads->total : first + threads->part;
-    threads->task(threads->user, thread, first, last);
+    uint32_t next = (uint32_t)ticket, parts = atomic_load_explicit(&threads->parts, memory_order_acquire);
+    if (ticket >> 32 != generation || next >= parts) return;
+    sluice_threads_task *task = atomic_load_explicit(&threads->task, memory_order_relaxed);
+    void *user = atomic_load_explicit(&threads->user, memory_order_relaxed);
+    int64_t total = atomic_load_explicit(&threads->total, memory_order_relaxed);
+    int64_t part = atomic_load_explicit(&threads->part, memory_order_relaxed);
+    if (!atomic_compare_exchange_weak_explicit(&threads->ticket, &ticket, ticket + 1, memory_order_acq_rel,
+                                               memory_order_acquire))
+      continue;
+    int64_t first = (int64_t)next * part;
+    task(user, thread, first, total - first < part ? total : first + part);
+    if (atomic_fetch_add_explicit(&threads->finished, 1, memory_order_acq_rel) + 1 == parts)
+      futex_wake(&threads->finished, 1);
+    ticket = atomic_load_explicit(&threads->ticket, memory_order_acquire);
   }
 }
 
@@ -86,14 +103,12 @@ static void *work(void *argument) {
   uint32_t seen = 0;
   for (;;) {
     seen = wait_for_loop(threads, seen);
-    if (threads->stop) return NULL;
-    take_parts(threads, self->index);
-    if (atomic_fetch_sub_explicit(&threads->running, 1, memory_order_acq_rel) == 1) futex_wake(&threads->running, 1);
+    if (atomic_load(&threads->stop)) return NULL;
+    take_parts(threads, self->index, seen);
   }
 }
 
-static void start_loop(sluice_threads *threads) {
-  atomic_fetch_add(&threads->generation, 1);
+static void wake_workers(sluice_threads *threads) {
   if (atomic_load(&threads->sleepers)) futex_wake(&threads->generation, INT32_MAX);
 }
 
@@ -108,21 +123,28 @@ void sluice_threads_run(sluice_threads *threads, int64_t count, int64_t part, sl
       task(user, 0, first, count - first < part ? count : first + part);
     return;
   }
-  threads->task = task;
-  threads->user = user;
-  threads->total = count;
-  threads->part = part;
-  atomic_store_explicit(&threads->next, 0, memory_order_relaxed);
-  atomic_store_explicit(&threads->running, threads->count - 1, memory_order_relaxed);
-  start_loop(threads);
-  take_parts(threads, 0);
-  uint32_t running;
+  while (count / part >= UINT32_MAX) part *= 2;
+  uint32_t parts = (uint32_t)((count + part - 1) / part);
+  uint32_t generation = atomic_load_explicit(&threads->generation, memory_order_relaxed) + 1;
+  /* No part of the last loop is left, so its ticket gives nobody anything while the description changes. */
+  atomic_store_explicit(&threads->parts, 0, memory_order_relaxed);
+  atomic_store_explicit(&threads->ticket, (uint64_t)generation << 32, memory_order_release);
+  atomic_store_explicit(&threads->task, task, memory_order_relaxed);
+  atomic_store_explicit(&threads->user, user, memory_order_relaxed);
+  atomic_store_explicit(&threads->total, count, memory_order_relaxed);
+  atomic_store_explicit(&threads->part, part, memory_order_relaxed);
+  atomic_store_explicit(&threads->finished, 0, memory_order_relaxed);
+  atomic_store_explicit(&threads->parts, parts, memory_order_release);
+  atomic_store(&threads->generation, generation);
+  wake_workers(threads);
+  take_parts(threads, 0, generation);
+  uint32_t finished;
   for (int i = 0; i < SPINS; i++) {
-    if (!atomic_load_explicit(&threads->running, memory_order_acquire)) return;
+    if (atomic_load_explicit(&threads->finished, memory_order_acquire) == parts) return;
     relax();
   }
-  while ((running = atomic_load_explicit(&threads->running, memory_order_acquire)) != 0)
-    futex_wait(&threads->running, running);
+  while ((finished = atomic_load_explicit(&threads->finished, memory_order_acquire)) != parts)
+    futex_wait(&threads->finished, finished);
 }
 
 static unsigned usable_cores(void) {
@@ -170,8 +192,9 @@ sluice_status *sluice_threads_create(unsigned count, sluice_threads **out_thread
 
 void sluice_threads_close(sluice_threads *threads) {
   if (!threads) return;
-  threads->stop = true;
-  start_loop(threads);
+  atomic_store(&threads->stop, true);
+  atomic_fetch_add(&threads->generation, 1);
+  wake_workers(threads);
   for (unsigned i = 0; i < threads->started; i++) pthread_join(threads->workers[i].handle, NULL);
   sluice_release(threads->workers);
   sluice_release(threads);

@@ -18,6 +18,17 @@ static size_t optional_passes(const char **names) {
   return count;
 }
 
+/* A model with both kinds of attention and of MLP, so that every fusion finds what it looks for. */
+static void create_with_every_kind(random_model *model) {
+  bool sparse[2] = {false, false}, moe[2] = {false, false};
+  random_model_create(model, 207);
+  for (int64_t i = 0; i < model->dims.layers; i++) {
+    sparse[model->layers[i].sparse_attention] = true;
+    moe[model->layers[i].moe] = true;
+  }
+  assert_true(sparse[0] && sparse[1] && moe[0] && moe[1]);
+}
+
 static void check_without(const random_model *model, const char *const *disabled, size_t count,
                           random_model_counts *counts) {
   sluice_model *compiled = random_model_compile(model, disabled, count);
@@ -39,7 +50,7 @@ static void every_pass_can_be_left_out(void **state) {
   random_model_counts counts = {0};
   random_model model;
   assert_true(count > 0);
-  random_model_create(&model, 200);
+  create_with_every_kind(&model);
   check_without(&model, names, count, &counts);
   for (size_t i = 0; i < count; i++) check_without(&model, &names[i], 1, &counts);
   random_model_free(&model);
@@ -52,7 +63,7 @@ static void every_pass_works_alone(void **state) {
   const size_t count = optional_passes(names);
   random_model_counts counts = {0};
   random_model model;
-  random_model_create(&model, 201);
+  create_with_every_kind(&model);
   for (size_t i = 0; i < count; i++) {
     size_t n = 0;
     for (size_t j = 0; j < count; j++)
@@ -72,7 +83,7 @@ static void random_subsets_agree(void **state) {
   for (uint64_t subset = 0; subset < SUBSETS; subset++) {
     random_model model;
     size_t n = 0;
-    random_model_create(&model, 202 + subset);
+    random_model_create(&model, 208 + subset);
     for (size_t i = 0; i < count; i++)
       if (random_bits(&random) % 2) disabled[n++] = names[i];
     check_without(&model, disabled, n, &counts);
