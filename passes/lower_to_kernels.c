@@ -496,7 +496,7 @@ static bool read_cache_layouts(lowering *l, MlirBlock body) {
     struct cache_layout *c = &l->layers[i];
     int64_t part = round_up(c->kv_heads * c->head_dim * l->page * element);
     c->value_offset = part;
-    c->index_offset = 2 * part;
+    c->index_offset = c->index_dim ? 2 * part : 0;
     c->page_bytes = 2 * part + round_up(c->index_dim * l->page * element);
   }
   return true;
