@@ -15,7 +15,7 @@ for file in bin/sluice-run include/sluice/runtime.h share/man/man1/sluice-run.1 
   share/bash-completion/completions/sluice share/bash-completion/completions/sluice-run; do
   test -e "$prefix/$file" || { echo "missing: $file"; exit 1; }
 done
-objdump -p "$library/libsluice_runtime.so" | grep -q 'SONAME *libsluice_runtime.so.0'
+objdump -p "$library/libsluice_runtime.so" | grep 'SONAME *libsluice_runtime.so.0' > /dev/null
 
 # Only libc, libm, libdl and pthreads; under 600 KB stripped.
 if objdump -p "$prefix/bin/sluice-run" | grep NEEDED | grep -vE 'lib(c|m|dl|pthread)\.so'; then
