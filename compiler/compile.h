@@ -38,8 +38,8 @@ typedef struct compile_options {
 /* The whole way. Nothing is left behind at `output` on failure. */
 SLUICE_MUST_USE sluice_status *compile_model(const model_config *config, const compile_options *options);
 
-/* The manifest, docs/bundle-format.md (compiler/manifest.c): what was compiled, how, and which fusions happened. Holds no
- * time, path or host name. `remarks` are those of the first target's passes; NULL: none. Appends to `out`. */
+/* The manifest, docs/bundle-format.md (compiler/manifest.c): what was compiled, how, and which fusions happened. Holds
+ * no time, path or host name. `remarks` are those of the first target's passes; NULL: none. Appends to `out`. */
 SLUICE_MUST_USE sluice_status *manifest_write(const model_config *config, const compile_options *options,
                                               const pass_remarks *remarks, sluice_text *out);
 

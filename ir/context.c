@@ -106,8 +106,7 @@ static MlirLogicalResult collect(MlirDiagnostic diagnostic, void *user) {
 static sluice_status *load_dialects(ir_context *context) {
   mlirDialectHandleLoadDialect(mlirGetDialectHandle__irdl__(), context->mlir);
   mlirDialectHandleLoadDialect(mlirGetDialectHandle__func__(), context->mlir);
-  MlirModule module =
-      mlirModuleCreateParse(context->mlir, mlirStringRefCreate(dialect_text, sizeof dialect_text - 1));
+  MlirModule module = mlirModuleCreateParse(context->mlir, mlirStringRefCreate(dialect_text, sizeof dialect_text - 1));
   if (mlirModuleIsNull(module)) return ir_take_error(context, SLUICE_INTERNAL, "the dialects cannot be parsed");
   bool loaded = mlirLogicalResultIsSuccess(mlirLoadIRDLDialects(module));
   mlirModuleDestroy(module);

@@ -7,15 +7,15 @@
  * (docs/ir.md). Not here: what writes the cache, observers, collectives (every rank must take part), launches,
  * terminators. */
 static const char *const pure[] = {
-    "kernel.arena",           "kernel.cache",         "kernel.input",       "kernel.none",
-    "kernel.output",          "kernel.weight",        "model.add",          "model.attention",
-    "model.block_attention",  "model.block_max",      "model.combine",      "model.concat_weights",
-    "model.embed",            "model.expert_linear",  "model.experts",      "model.head_norm",
-    "model.index_score",      "model.index_select",   "model.linear",       "model.linear_add",
-    "model.linear_swiglu",    "model.lm_head",        "model.rms_norm",     "model.rope",
-    "model.rope_table",       "model.router",         "model.sample",       "model.select_attention",
-    "model.select_rows",      "model.slice",          "model.swiglu_oai",   "model.topk_blocks",
-    "model.topk_experts",     "model.weight",
+    "kernel.arena",          "kernel.cache",        "kernel.input",     "kernel.none",
+    "kernel.output",         "kernel.weight",       "model.add",        "model.attention",
+    "model.block_attention", "model.block_max",     "model.combine",    "model.concat_weights",
+    "model.embed",           "model.expert_linear", "model.experts",    "model.head_norm",
+    "model.index_score",     "model.index_select",  "model.linear",     "model.linear_add",
+    "model.linear_swiglu",   "model.lm_head",       "model.rms_norm",   "model.rope",
+    "model.rope_table",      "model.router",        "model.sample",     "model.select_attention",
+    "model.select_rows",     "model.slice",         "model.swiglu_oai", "model.topk_blocks",
+    "model.topk_experts",    "model.weight",
 };
 
 bool ir_is_pure(MlirOperation operation) {

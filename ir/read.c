@@ -43,8 +43,7 @@ MlirOperation ir_definition(MlirValue value) {
 
 size_t ir_use_count(MlirValue value) {
   size_t count = 0;
-  for (MlirOpOperand use = mlirValueGetFirstUse(value); !mlirOpOperandIsNull(use);
-       use = mlirOpOperandGetNextUse(use))
+  for (MlirOpOperand use = mlirValueGetFirstUse(value); !mlirOpOperandIsNull(use); use = mlirOpOperandGetNextUse(use))
     count++;
   return count;
 }

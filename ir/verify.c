@@ -112,8 +112,7 @@ static bool verify_text(verify_state *state, const char *name, MlirAttribute val
 static bool verify_attribute(verify_state *state, const char *name, MlirAttribute value, const char *kind,
                              size_t length) {
   for (size_t i = 0; i < sizeof integer_kinds / sizeof integer_kinds[0]; i++)
-    if (text_is(kind, length, integer_kinds[i].name))
-      return verify_integer(state, name, value, &integer_kinds[i]);
+    if (text_is(kind, length, integer_kinds[i].name)) return verify_integer(state, name, value, &integer_kinds[i]);
   for (size_t i = 0; i < sizeof choice_kinds / sizeof choice_kinds[0]; i++)
     if (text_is(kind, length, choice_kinds[i].name))
       return verify_text(state, name, value, choice_kinds[i].choices, strlen(choice_kinds[i].choices));
@@ -164,8 +163,7 @@ static bool writes_cache(MlirOperation op) {
 
 static bool verify_cache_value(verify_state *state, MlirValue cache) {
   MlirOperation writer = {NULL};
-  for (MlirOpOperand use = mlirValueGetFirstUse(cache); !mlirOpOperandIsNull(use);
-       use = mlirOpOperandGetNextUse(use)) {
+  for (MlirOpOperand use = mlirValueGetFirstUse(cache); !mlirOpOperandIsNull(use); use = mlirOpOperandGetNextUse(use)) {
     MlirOperation user = mlirOpOperandGetOwner(use);
     if (!writes_cache(user)) continue;
     if (!mlirOperationIsNull(writer)) {
@@ -177,8 +175,7 @@ static bool verify_cache_value(verify_state *state, MlirValue cache) {
   }
   if (mlirOperationIsNull(writer)) return true;
   MlirOperation offender = {NULL};
-  for (MlirOpOperand use = mlirValueGetFirstUse(cache); !mlirOpOperandIsNull(use);
-       use = mlirOpOperandGetNextUse(use)) {
+  for (MlirOpOperand use = mlirValueGetFirstUse(cache); !mlirOpOperandIsNull(use); use = mlirOpOperandGetNextUse(use)) {
     MlirOperation user = mlirOpOperandGetOwner(use);
     if (!mlirOperationIsBeforeInBlock(writer, user)) continue;
     if (mlirOperationIsNull(offender) || mlirOperationIsBeforeInBlock(user, offender)) offender = user;
@@ -207,8 +204,7 @@ static bool verify_step(verify_state *state, MlirType type) {
       !mlirTypeEqual(mlirFunctionTypeGetInput(type, 1), ir_cache_type(state->context)))
     return verify_fail(state, "@step does not take (!model.batch, !model.cache)");
   MlirType sampled = ir_tensor(ir_i32(state->context), (int64_t[]){-1}, 1);
-  if (results != 2 ||
-      !type_is_matrix(mlirFunctionTypeGetResult(type, 0), ir_f32(state->context), state->vocabulary) ||
+  if (results != 2 || !type_is_matrix(mlirFunctionTypeGetResult(type, 0), ir_f32(state->context), state->vocabulary) ||
       !mlirTypeEqual(mlirFunctionTypeGetResult(type, 1), sampled))
     return verify_fail(state, "@step does not return (tensor<?x%lldxf32>, tensor<?xi32>), the logits and the samples",
                        (long long)state->vocabulary);

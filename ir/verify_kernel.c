@@ -70,8 +70,9 @@ static const kernel_op launches[] = {
     {"expert_gemm",
      "x=value/x_dtype w=panels/weight_dtype counts=value/i32 order=value/i32 expert_tiles=value/i32 "
      "out=value/out_dtype",
-     LAUNCH "n:positive k:positive top_k:positive gather:token|slot epilogue:none|swiglu alpha:number limit:number " GEMM
-            " batch_bytes:positive_multiple"},
+     LAUNCH
+     "n:positive k:positive top_k:positive gather:token|slot epilogue:none|swiglu alpha:number limit:number " GEMM
+     " batch_bytes:positive_multiple"},
     {"combine", "y=value/f32 weights=value/f32 residual=maybe/dtype out=value/dtype",
      LAUNCH "width:positive k:positive scale:number dtype:dtype"},
     {"swiglu", "gate=value/dtype up=value/dtype out=value/dtype",
@@ -120,10 +121,9 @@ static bool verify_dtype(verify_state *state, const char *name, MlirStringRef fo
 
 static bool verify_value(verify_state *state, const char *name, MlirOperation source, const char *dtype) {
   if (ir_is(source, "kernel.output"))
-    return verify_dtype(state, name,
-                        mlirStringRefCreateFromCString(text_equals(ir_get_string(source, "name"), "logits") ? "f32"
-                                                                                                            : "i32"),
-                        dtype);
+    return verify_dtype(
+        state, name,
+        mlirStringRefCreateFromCString(text_equals(ir_get_string(source, "name"), "logits") ? "f32" : "i32"), dtype);
   if (!ir_is(source, "kernel.arena")) return verify_fail(state, "%s is no kernel.arena or kernel.output", name);
   return verify_dtype(state, name, ir_get_string(source, "dtype"), dtype);
 }
@@ -231,8 +231,7 @@ static bool verify_memory_weight(verify_state *state) {
                        (long long)integer(state, "rows"));
   int64_t rank = integer(state, "rank");
   if (rank > 2 || (rank == 1 && rows != count))
-    return verify_fail(state, "'rank' is %lld, expected 2, or 1 for vectors, which have one row each",
-                       (long long)rank);
+    return verify_fail(state, "'rank' is %lld, expected 2, or 1 for vectors, which have one row each", (long long)rank);
   MlirStringRef layout = ir_get_string(state->op, "layout");
   bool panels = !text_equals(layout, "rows");
   if (panels != (integer(state, "panel") != 0))
@@ -303,8 +302,7 @@ static bool verify_relations(verify_state *state) {
                        (long long)integer(state, "experts"));
   if (ir_is(state->op, "kernel.slice") &&
       integer(state, "offset") > integer(state, "x_width") - integer(state, "width"))
-    return verify_fail(state, "columns %lld to %lld are asked for, but x has %lld",
-                       (long long)integer(state, "offset"),
+    return verify_fail(state, "columns %lld to %lld are asked for, but x has %lld", (long long)integer(state, "offset"),
                        (long long)integer(state, "offset") + (long long)integer(state, "width"),
                        (long long)integer(state, "x_width"));
   return true;

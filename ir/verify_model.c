@@ -162,7 +162,8 @@ static bool weight(verify_state *state) {
   if (rank < 1 || rank > 3) return verify_fail(state, "result has rank %ld, expected 1, 2 or 3", (long)rank);
   bool experts = contains(ir_get_string(state->op, "name"), "{expert}");
   if (experts != (rank == 3))
-    return verify_fail(state, "result has rank %ld, but its name %s \"{expert}\", which stands for a dimension of its own",
+    return verify_fail(state,
+                       "result has rank %ld, but its name %s \"{expert}\", which stands for a dimension of its own",
                        (long)rank, experts ? "has" : "lacks");
   return verify_tensor(state, w, "result", rank, false, STORED);
 }
@@ -188,9 +189,8 @@ static bool linear_of(verify_state *state, int out_elements) {
 }
 
 static bool linear(verify_state *state) {
-  return linear_of(state, mlirTypeIsAF32(mlirShapedTypeGetElementType(mlirValueGetType(result(state, 0))))
-                              ? F32
-                              : ACTIVATION);
+  return linear_of(state,
+                   mlirTypeIsAF32(mlirShapedTypeGetElementType(mlirValueGetType(result(state, 0)))) ? F32 : ACTIVATION);
 }
 
 static bool lm_head(verify_state *state) {
@@ -204,7 +204,8 @@ static bool linear_add(verify_state *state) {
 }
 
 static bool linear_swiglu(verify_state *state) {
-  return linear_of(state, ACTIVATION) && verify_same_type(state, operand(state, 1), "w_gate", operand(state, 2), "w_up");
+  return linear_of(state, ACTIVATION) &&
+         verify_same_type(state, operand(state, 1), "w_gate", operand(state, 2), "w_up");
 }
 
 static bool head_norm(verify_state *state) {
@@ -345,7 +346,8 @@ static bool norm_rope_append(verify_state *state) {
       !verify_vector(state, operand(state, 5), "k_norm", dim, "the attribute 'head_dim'") ||
       !verify_same_type(state, operand(state, 4), "q_norm", operand(state, 5), "k_norm") ||
       !verify_rows(state, q, "q", ACTIVATION) ||
-      !verify_product(state, q, "q", heads, dim, "'heads' times 'head_dim'") || !verify_layer_keys(state, kv_heads, dim))
+      !verify_product(state, q, "q", heads, dim, "'heads' times 'head_dim'") ||
+      !verify_layer_keys(state, kv_heads, dim))
     return false;
   if (!index) return true;
   MlirType norm = mlirShapedTypeGetElementType(mlirValueGetType(operand(state, 4)));

@@ -1,6 +1,6 @@
-/* What the passes share. Passes look for groups of ops around an anchor (the attention of a layer, an `add`, ...), check
- * that nothing else sees what lies inside the group, and put one op in its place. An op that a fusion does not fit stays
- * as it is, with a remark that says why.
+/* What the passes share. Passes look for groups of ops around an anchor (the attention of a layer, an `add`, ...),
+ * check that nothing else sees what lies inside the group, and put one op in its place. An op that a fusion does not
+ * fit stays as it is, with a remark that says why.
  */
 #ifndef PASSES_REWRITE_H
 #define PASSES_REWRITE_H

@@ -155,11 +155,11 @@ typedef struct sluice_plan_extent {
   uint32_t reserved; /* 0 */
 } sluice_plan_extent;
 
-/* What a launch costs: bytes = fixed_bytes + rows * row_bytes + keys * key_bytes + limited_keys * limited_key_bytes, the
- * same for flops. `rows` is ROWS when an extent of the grid is ROWS, otherwise TOKENS; `keys` is the sum over the tokens
- * of the keys each sees, `limited_keys` the sum of min(keys it sees, key_limit): block-sparse attention reads no more.
- * These count a key once for every token that sees it; a lower bound of traffic counts it once for every sequence.
- * `expert_bytes` are read for each distinct expert that a step routes to. */
+/* What a launch costs: bytes = fixed_bytes + rows * row_bytes + keys * key_bytes + limited_keys * limited_key_bytes,
+ * the same for flops. `rows` is ROWS when an extent of the grid is ROWS, otherwise TOKENS; `keys` is the sum over the
+ * tokens of the keys each sees, `limited_keys` the sum of min(keys it sees, key_limit): block-sparse attention reads no
+ * more. These count a key once for every token that sees it; a lower bound of traffic counts it once for every
+ * sequence. `expert_bytes` are read for each distinct expert that a step routes to. */
 typedef struct sluice_plan_cost {
   uint64_t fixed_bytes, row_bytes, key_bytes, limited_key_bytes;
   uint64_t fixed_flops, row_flops, key_flops, limited_key_flops;

@@ -1,0 +1,27 @@
+// RUN: sluice opt %s --passes=cse | FileCheck %s
+
+// Equal pure ops become one; different attributes, and appends to the cache, stay.
+// CHECK-LABEL: @f
+// CHECK-COUNT-1: "model.weight"() {name = "w"}
+// CHECK: "model.weight"() {name = "v"}
+// CHECK-COUNT-1: "model.rms_norm"(%arg0, %{{.*}}) {eps = 9.9{{.*}}E-7
+// CHECK: "model.rms_norm"(%arg0, %{{.*}}) {eps = 1.0{{.*}}e-05
+// CHECK-NOT: model.rms_norm
+func.func @f(%x: tensor<?x64xf32>) -> (tensor<?x64xf32>, tensor<?x64xf32>) {
+  %w0 = "model.weight"() {name = "w"} : () -> tensor<64xbf16>
+  %w1 = "model.weight"() {name = "w"} : () -> tensor<64xbf16>
+  %v = "model.weight"() {name = "v"} : () -> tensor<64xbf16>
+  %a = "model.rms_norm"(%x, %w0) {eps = 1.0e-6 : f64} : (tensor<?x64xf32>, tensor<64xbf16>) -> tensor<?x64xf32>
+  %b = "model.rms_norm"(%x, %w1) {eps = 1.0e-6 : f64} : (tensor<?x64xf32>, tensor<64xbf16>) -> tensor<?x64xf32>
+  %c = "model.rms_norm"(%x, %v) {eps = 1.0e-5 : f64} : (tensor<?x64xf32>, tensor<64xbf16>) -> tensor<?x64xf32>
+  %s = "model.add"(%a, %b) : (tensor<?x64xf32>, tensor<?x64xf32>) -> tensor<?x64xf32>
+  return %s, %c : tensor<?x64xf32>, tensor<?x64xf32>
+}
+
+// CHECK-LABEL: @appends
+// CHECK-COUNT-2: model.cache_append
+func.func @appends(%b: !model.batch, %c: !model.cache, %x: tensor<?x64xf32>) -> !model.cache {
+  %0 = "model.cache_append"(%c, %b, %x) {heads = 1 : i64, layer = 0 : i64, part = "key"} : (!model.cache, !model.batch, tensor<?x64xf32>) -> !model.cache
+  %1 = "model.cache_append"(%0, %b, %x) {heads = 1 : i64, layer = 0 : i64, part = "key"} : (!model.cache, !model.batch, tensor<?x64xf32>) -> !model.cache
+  return %1 : !model.cache
+}

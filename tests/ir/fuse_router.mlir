@@ -1,0 +1,25 @@
+// RUN: sluice opt %s --passes=fuse-router | FileCheck %s
+
+// CHECK-LABEL: @f
+// CHECK: %[[G:.*]] = "model.weight"() {name = "gate"}
+// CHECK: %[[B:.*]] = "model.weight"() {name = "bias"}
+// CHECK-NEXT: %[[R:.*]]:2 = "model.router"(%arg0, %[[G]], %[[B]]) {k = 4 : i64}
+// CHECK-NEXT: return %[[R]]#0, %[[R]]#1
+func.func @f(%x: tensor<?x64xbf16>) -> (tensor<?x4xi32>, tensor<?x4xf32>) {
+  %g = "model.weight"() {name = "gate"} : () -> tensor<16x64xf32>
+  %b = "model.weight"() {name = "bias"} : () -> tensor<16xf32>
+  %l = "model.linear"(%x, %g) : (tensor<?x64xbf16>, tensor<16x64xf32>) -> tensor<?x16xf32>
+  %e:2 = "model.topk_experts"(%l, %b) {k = 4 : i64} : (tensor<?x16xf32>, tensor<16xf32>) -> (tensor<?x4xi32>, tensor<?x4xf32>)
+  return %e#0, %e#1 : tensor<?x4xi32>, tensor<?x4xf32>
+}
+
+// CHECK-LABEL: @logits_used
+// CHECK-NOT: model.router
+// CHECK: model.topk_experts
+func.func @logits_used(%x: tensor<?x64xbf16>) -> (tensor<?x4xi32>, tensor<?x16xf32>) {
+  %g = "model.weight"() {name = "gate"} : () -> tensor<16x64xf32>
+  %b = "model.weight"() {name = "bias"} : () -> tensor<16xf32>
+  %l = "model.linear"(%x, %g) : (tensor<?x64xbf16>, tensor<16x64xf32>) -> tensor<?x16xf32>
+  %e:2 = "model.topk_experts"(%l, %b) {k = 4 : i64} : (tensor<?x16xf32>, tensor<16xf32>) -> (tensor<?x4xi32>, tensor<?x4xf32>)
+  return %e#0, %l : tensor<?x4xi32>, tensor<?x16xf32>
+}
