@@ -137,13 +137,10 @@ bool verify_attributes(verify_state *state, const char *list) {
     at += length;
     while (*at == ' ') at++;
   }
-  intptr_t count = mlirOperationGetNumAttributes(state->op), annotations = 0;
+  intptr_t count = mlirOperationGetNumAttributes(state->op);
   for (intptr_t i = 0; i < count && count > expected; i++) {
     MlirStringRef name = mlirIdentifierStr(mlirOperationGetAttribute(state->op, i).name);
-    if (memchr(name.data, '.', name.length)) {
-      annotations++;
-      continue;
-    }
+    if (memchr(name.data, '.', name.length)) continue; /* an annotation of a pass */
     bool known = false;
     for (const char *at = list; *at && !known;) {
       known = strcspn(at, ":") == name.length && memcmp(at, name.data, name.length) == 0;

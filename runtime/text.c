@@ -1,6 +1,7 @@
 #include "sluice/json.h"
 #include "sluice/memory.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,7 +64,7 @@ void sluice_text_json_string(sluice_text *text, const char *string) {
 void sluice_text_json_double(sluice_text *text, double value) {
   /* The shortest of these that reads back to the same value. JSON has no infinities: those become null. */
   char buffer[40];
-  if (!(value - value == 0)) {
+  if (!isfinite(value)) {
     sluice_text_append(text, "null", 4);
     return;
   }

@@ -151,8 +151,8 @@ static matrix_blocks cut(const sluice_plan_weight *weight) {
   uint64_t unit_elements = columns * result.unit_rows * result.halves;
   result.unit_bytes = unit_elements * element;
   result.block_units = BLOCK_ELEMENTS / unit_elements;
-  if (result.block_units == 0) result.block_units = 1;
   if (result.block_units > result.units) result.block_units = result.units;
+  if (result.block_units == 0) result.block_units = 1;
   result.blocks = (result.units + result.block_units - 1) / result.block_units;
   return result;
 }

@@ -68,8 +68,8 @@ const sluice_json_member *sluice_json_member_of(const sluice_json_value *object,
 const sluice_json_value *sluice_json_get(const sluice_json_value *object, const char *key);
 
 /* An error at byte `offset` of the document's text. */
-SLUICE_MUST_USE sluice_status *sluice_json_error(const sluice_json_document *document, size_t offset, sluice_code code,
-                                                 const char *format, ...) SLUICE_PRINTF(4, 5);
+SLUICE_NEW_ERROR sluice_status *sluice_json_error(const sluice_json_document *document, size_t offset, sluice_code code,
+                                                  const char *format, ...) SLUICE_PRINTF(4, 5);
 
 /* The kind as it is called in messages: "an object", "a string", ... */
 const char *sluice_json_kind_name(sluice_json_kind kind);

@@ -39,23 +39,25 @@ typedef struct sluice_status sluice_status;
 #if defined(__GNUC__)
 #define SLUICE_MUST_USE __attribute__((warn_unused_result))
 #define SLUICE_PRINTF(format_index, first) __attribute__((format(printf, format_index, first)))
+#define SLUICE_NEW_ERROR __attribute__((warn_unused_result, returns_nonnull)) /* never NULL */
 #else
 #define SLUICE_MUST_USE
 #define SLUICE_PRINTF(format_index, first)
+#define SLUICE_NEW_ERROR
 #endif
 
 /* A new error. `format` makes one line without a trailing newline that says what was found, what was expected and what
  * to do. */
-SLUICE_MUST_USE sluice_status *sluice_error(sluice_code code, const char *format, ...) SLUICE_PRINTF(2, 3);
+SLUICE_NEW_ERROR sluice_status *sluice_error(sluice_code code, const char *format, ...) SLUICE_PRINTF(2, 3);
 
 /* A new error at a place of an input file. `line` and `column` are one-based, 0 when unknown; `source_line` is the text
  * of that line, `source_length` bytes, copied (NULL when there is none). */
-SLUICE_MUST_USE sluice_status *sluice_error_at(sluice_code code, const char *file, unsigned line, unsigned column,
-                                               const char *source_line, size_t source_length, const char *format, ...)
+SLUICE_NEW_ERROR sluice_status *sluice_error_at(sluice_code code, const char *file, unsigned line, unsigned column,
+                                                const char *source_line, size_t source_length, const char *format, ...)
     SLUICE_PRINTF(7, 8);
 
 /* The static out-of-memory error; needs no memory. */
-SLUICE_MUST_USE sluice_status *sluice_out_of_memory(void);
+SLUICE_NEW_ERROR sluice_status *sluice_out_of_memory(void);
 
 /* Puts "`context`: " before the message of `status` and returns it; NULL stays NULL. */
 SLUICE_MUST_USE sluice_status *sluice_annotate(sluice_status *status, const char *format, ...) SLUICE_PRINTF(2, 3);
