@@ -302,8 +302,8 @@ static bool verify_relations(verify_state *state) {
                        (long long)integer(state, "experts"));
   if (ir_is(state->op, "kernel.slice") &&
       integer(state, "offset") > integer(state, "x_width") - integer(state, "width"))
-    return verify_fail(state, "columns %lld to %lld are asked for, but x has %lld", (long long)integer(state, "offset"),
-                       (long long)integer(state, "offset") + (long long)integer(state, "width"),
+    return verify_fail(state, "%lld columns from %lld on are asked for, but x has %lld",
+                       (long long)integer(state, "width"), (long long)integer(state, "offset"),
                        (long long)integer(state, "x_width"));
   return true;
 }

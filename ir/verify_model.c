@@ -444,8 +444,8 @@ static bool slice(verify_state *state) {
   if (!verify_rows(state, x, "x", ACTIVATION) || !verify_rows(state, out, "result", ACTIVATION)) return false;
   int64_t offset = integer(state, "offset"), columns = ir_dimension(out, 1), available = ir_dimension(x, 1);
   if (offset <= available && columns <= available - offset) return true;
-  return verify_fail(state, "columns %lld to %lld are asked for, but x has %lld", (long long)offset,
-                     (long long)offset + (long long)columns, (long long)available);
+  return verify_fail(state, "%lld columns from %lld on are asked for, but x has %lld", (long long)columns,
+                     (long long)offset, (long long)available);
 }
 
 static bool select_rows(verify_state *state) {

@@ -48,7 +48,7 @@ static sluice_status *read_at(const shard *s, void *destination, size_t bytes, u
 
 /* Opens the file of `s` and reads its header. */
 static sluice_status *shard_open(shard *s) {
-  s->file = open(s->path, O_RDONLY | O_CLOEXEC);
+  s->file = open(s->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not hang */
   struct stat info;
   if (s->file < 0)
     return sluice_error(errno == ENOENT ? SLUICE_NOT_FOUND : SLUICE_IO, "%s: %s", s->path, strerror(errno));
@@ -139,9 +139,10 @@ static sluice_status *open_shards(sluice_checkpoint *checkpoint, const char *dir
   return status;
 }
 
-/* Every tensor of the index is in the shard that the index names, and no shard holds others. */
+/* Every tensor of the index is in the shard that the index names, and no shard holds others. `indexed` is scratch: a
+ * flag for each tensor of the checkpoint, all false. */
 static sluice_status *check_index(const sluice_checkpoint *checkpoint, const sluice_json_document *index,
-                                  const sluice_json_value *map) {
+                                  const sluice_json_value *map, bool *indexed) {
   for (size_t i = 0; i < map->length; i++) {
     const sluice_json_member *member = &map->members[i];
     safetensors_entry key_entry = {.info = {.name = member->key}};
@@ -154,11 +155,11 @@ static sluice_status *check_index(const sluice_checkpoint *checkpoint, const slu
       return sluice_json_error(index, member->key_offset, SLUICE_INVALID,
                                "tensor '%.200s' is not in %.200s, where the index has it%s%s", member->key,
                                member->value.string, found ? ", but in " : "", found ? base : "");
+    indexed[found - checkpoint->tensors] = true;
   }
-  if (checkpoint->tensor_count == map->length) return NULL;
   for (size_t i = 0; i < checkpoint->tensor_count; i++) {
     const located *t = &checkpoint->tensors[i];
-    if (!sluice_json_member_of(map, t->entry->info.name))
+    if (!indexed[i])
       return sluice_error(SLUICE_INVALID, "%s: tensor '%.200s' is not in the index %s", t->shard->path,
                           t->entry->info.name, sluice_json_file(index));
   }
@@ -175,7 +176,11 @@ static sluice_status *open_index(sluice_checkpoint *checkpoint, const char *dire
                                "no object \"weight_map\", which says where each tensor is");
   if (!status) status = open_shards(checkpoint, directory, index, map);
   if (!status) status = list_tensors(checkpoint);
-  if (!status) status = check_index(checkpoint, index, map);
+  if (!status) {
+    bool *indexed = sluice_allocate_array(checkpoint->tensor_count, sizeof *indexed);
+    status = indexed ? check_index(checkpoint, index, map, indexed) : sluice_out_of_memory();
+    sluice_release(indexed);
+  }
   sluice_json_free(index);
   return status;
 }
@@ -295,7 +300,7 @@ static void format_shape(char text[128], const int64_t *shape, unsigned rank) {
 
 static sluice_status *check_shape(const located *tensor, const int64_t *shape, unsigned rank) {
   const sluice_tensor_info *info = &tensor->entry->info;
-  if (info->rank == rank && memcmp(info->shape, shape, rank * sizeof *shape) == 0) return NULL;
+  if (info->rank == rank && (rank == 0 || memcmp(info->shape, shape, rank * sizeof *shape) == 0)) return NULL;
   char found[128], expected[128];
   format_shape(found, info->shape, info->rank);
   format_shape(expected, shape, rank);
@@ -338,6 +343,8 @@ static sluice_status *convert(const void *source, sluice_dtype from, size_t coun
 static sluice_status *read_synthetic(const sluice_checkpoint *checkpoint, const char *name, const int64_t *shape,
                                      unsigned rank, uint64_t first, uint64_t count, sluice_dtype as,
                                      void *destination) {
+  if (rank == 0 || shape[rank - 1] < 1)
+    return sluice_error(SLUICE_INTERNAL, "synthetic tensor '%s' needs a last dimension of at least 1", name);
   if (as == SLUICE_BF16) {
     sluice_synthetic_fill(name, checkpoint->seed, shape[rank - 1], first, count, destination);
     return NULL;
@@ -358,6 +365,8 @@ static sluice_status *read_synthetic(const sluice_checkpoint *checkpoint, const 
 sluice_status *sluice_checkpoint_read(const sluice_checkpoint *checkpoint, const char *name, const int64_t *shape,
                                       unsigned rank, uint64_t first, uint64_t count, sluice_dtype as, bool may_round,
                                       void *destination) {
+  if (as != SLUICE_F32 && as != SLUICE_BF16)
+    return sluice_error(SLUICE_INTERNAL, "tensor '%s' cannot be read as %s", name, sluice_dtype_name(as));
   if (checkpoint->synthetic) return read_synthetic(checkpoint, name, shape, rank, first, count, as, destination);
   const located *tensor = find(checkpoint, name);
   if (!tensor) return sluice_error(SLUICE_NOT_FOUND, "%s: tensor '%s' is missing", checkpoint->source, name);

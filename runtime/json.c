@@ -430,7 +430,7 @@ sluice_status *sluice_json_parse(const char *text, size_t length, const char *fi
 
 sluice_status *sluice_json_parse_file(const char *path, sluice_json_document **out_document) {
   *out_document = NULL;
-  int file = open(path, O_RDONLY | O_CLOEXEC);
+  int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe without a writer must not hang */
   struct stat info;
   if (file < 0) return sluice_error(errno == ENOENT ? SLUICE_NOT_FOUND : SLUICE_IO, "%s: %s", path, strerror(errno));
   sluice_status *status = NULL;

@@ -50,6 +50,11 @@ sluice_status *safetensors_header_length(const unsigned char first[8], uint64_t 
   return NULL;
 }
 
+/* JSON strings may hold NUL bytes: "F32\0" is not F32. */
+static bool equals(const char *name, const char *string, size_t length) {
+  return strlen(name) == length && memcmp(name, string, length) == 0;
+}
+
 static sluice_status *entry_error(const char *file, const char *tensor, const char *text) {
   return sluice_error(SLUICE_INVALID, "%s: tensor '%.200s': %s", file, tensor, text);
 }
@@ -85,7 +90,7 @@ static sluice_status *parse_entry(const sluice_json_member *member, uint64_t dat
   }
   if (!dtype || dtype->kind != SLUICE_JSON_STRING) return entry_error(file, member->key, "no string \"dtype\"");
   size_t d = 0;
-  while (d < sizeof dtypes / sizeof *dtypes && strcmp(dtypes[d].name, dtype->string)) d++;
+  while (d < sizeof dtypes / sizeof *dtypes && !equals(dtypes[d].name, dtype->string, dtype->length)) d++;
   if (d == sizeof dtypes / sizeof *dtypes)
     return sluice_error(SLUICE_INVALID, "%s: tensor '%.200s': unknown dtype '%.40s'", file, member->key, dtype->string);
   *entry = (safetensors_entry){.info = {.name = member->key, .file = file, .dtype = dtypes[d].dtype},
@@ -158,7 +163,7 @@ sluice_status *safetensors_header_parse(const char *json, uint64_t header_length
   uint64_t start = 8 + header_length;
   for (size_t i = 0; i < root->length && !status; i++) {
     const sluice_json_member *member = &root->members[i];
-    if (strcmp(member->key, "__metadata__") == 0)
+    if (equals("__metadata__", member->key, member->key_length))
       status = check_metadata(&member->value, file);
     else
       status = parse_entry(member, start, file_length - start, file, &header.entries[header.count++]);
@@ -216,7 +221,7 @@ static sluice_status *create(const char *name, sluice_safetensors **out_file) {
 }
 
 static sluice_status *map(sluice_safetensors *file) {
-  int descriptor = open(file->name, O_RDONLY | O_CLOEXEC);
+  int descriptor = open(file->name, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not hang */
   if (descriptor < 0)
     return sluice_error(errno == ENOENT ? SLUICE_NOT_FOUND : SLUICE_IO, "%s: %s", file->name, strerror(errno));
   struct stat info;

@@ -1,4 +1,4 @@
-/* Writing safetensors. The data goes to PATH.tmp-PID, which becomes PATH when all of it is on disk. */
+/* Writing safetensors. The data goes to a new file PATH.tmp-PID-N, which becomes PATH when all of it is on disk. */
 #include "sluice/checkpoint.h"
 #include "sluice/json.h"
 #include "sluice/memory.h"
@@ -27,9 +27,35 @@ static sluice_status *write_bytes(sluice_safetensors_writer *writer, const void 
   return NULL;
 }
 
+/* Creates the temporary file. Only a file that did not exist is taken: a link with a guessed name in a shared directory
+ * must not lead the data elsewhere, and two writers of one path must not share a file. */
+static sluice_status *open_temporary(sluice_safetensors_writer *writer) {
+  for (unsigned attempt = 0; attempt < 100; attempt++) {
+    sluice_release(writer->temporary);
+    writer->temporary = sluice_format_string("%s.tmp-%ld-%u", writer->path, (long)getpid(), attempt);
+    if (!writer->temporary) return sluice_out_of_memory();
+    writer->file = open(writer->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (writer->file >= 0) return NULL;
+    if (errno != EEXIST) break;
+  }
+  return sluice_error(SLUICE_IO, "%s: cannot be created: %s", writer->path, strerror(errno));
+}
+
+/* The bytes of a tensor's data. */
+static sluice_status *data_bytes(const sluice_tensor_info *tensor, const char *path, uint64_t *out_bytes) {
+  uint64_t bytes = sluice_dtype_size(tensor->dtype);
+  bool valid = bytes != 0 && tensor->rank <= SLUICE_MAX_RANK;
+  for (unsigned d = 0; valid && d < tensor->rank; d++)
+    valid = tensor->shape[d] >= 0 && !__builtin_mul_overflow(bytes, (uint64_t)tensor->shape[d], &bytes);
+  *out_bytes = bytes;
+  return valid ? NULL
+               : sluice_error(SLUICE_INTERNAL, "%s: tensor '%s' has no valid dtype and shape", path, tensor->name);
+}
+
 static sluice_status *write_header(sluice_safetensors_writer *writer, const sluice_tensor_info *tensors, size_t count,
                                    const char *const *metadata, size_t pairs) {
   sluice_text text = {0};
+  sluice_status *status = NULL;
   sluice_text_append(&text, "{", 1);
   if (pairs) {
     sluice_text_printf(&text, "\"__metadata__\":{");
@@ -41,20 +67,23 @@ static sluice_status *write_header(sluice_safetensors_writer *writer, const slui
     }
     sluice_text_append(&text, count ? "}," : "}", count ? 2 : 1);
   }
-  for (size_t i = 0; i < count; i++) {
+  for (size_t i = 0; i < count && !status; i++) {
     const sluice_tensor_info *t = &tensors[i];
-    uint64_t bytes = sluice_dtype_size(t->dtype);
-    for (unsigned d = 0; d < t->rank; d++) bytes *= (uint64_t)t->shape[d];
+    uint64_t bytes, end;
+    status = data_bytes(t, writer->path, &bytes);
+    if (!status && __builtin_add_overflow(writer->expected, bytes, &end))
+      status = sluice_error(SLUICE_INTERNAL, "%s: the sizes of its tensors overflow", writer->path);
+    if (status) break;
     sluice_text_json_string(&text, t->name);
     sluice_text_printf(&text, ":{\"dtype\":\"%s\",\"shape\":[", sluice_dtype_name(t->dtype));
     for (unsigned d = 0; d < t->rank; d++) sluice_text_printf(&text, "%s%lld", d ? "," : "", (long long)t->shape[d]);
     sluice_text_printf(&text, "],\"data_offsets\":[%llu,%llu]}%s", (unsigned long long)writer->expected,
-                       (unsigned long long)(writer->expected + bytes), i + 1 < count ? "," : "");
-    writer->expected += bytes;
+                       (unsigned long long)end, i + 1 < count ? "," : "");
+    writer->expected = end;
   }
   sluice_text_append(&text, "}", 1);
   while (!text.failed && text.length % 8) sluice_text_append(&text, " ", 1); /* so that the data is aligned */
-  sluice_status *status = text.failed ? sluice_out_of_memory() : NULL;
+  if (!status && text.failed) status = sluice_out_of_memory();
   unsigned char length[8];
   for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)text.length >> (8 * i));
   if (!status) status = write_bytes(writer, length, sizeof length);
@@ -71,12 +100,7 @@ sluice_status *sluice_safetensors_create(const char *path, const sluice_tensor_i
   if (!writer) return sluice_out_of_memory();
   writer->file = -1;
   writer->path = sluice_copy_string(path, strlen(path));
-  writer->temporary = sluice_format_string("%s.tmp-%ld", path, (long)getpid());
-  sluice_status *status = writer->path && writer->temporary ? NULL : sluice_out_of_memory();
-  if (!status) {
-    writer->file = open(writer->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    if (writer->file < 0) status = sluice_error(SLUICE_IO, "%s: cannot be created: %s", path, strerror(errno));
-  }
+  sluice_status *status = writer->path ? open_temporary(writer) : sluice_out_of_memory();
   if (!status) status = write_header(writer, tensors, count, metadata_pairs, metadata_pair_count);
   if (status) {
     sluice_safetensors_abandon(writer);

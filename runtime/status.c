@@ -3,6 +3,7 @@
 #include "sluice/memory.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -11,7 +12,8 @@ struct sluice_status {
   unsigned line, column;
   char *message;
   char *file;        /* NULL: no place */
-  char *source_line; /* NULL: none */
+  char *source_line; /* the part of it around the column that is shown; NULL: none */
+  size_t caret;      /* where to point in it, in characters from 0 */
 };
 
 static char memory_message[] = "out of memory";
@@ -21,13 +23,43 @@ sluice_status *sluice_out_of_memory(void) {
   return &memory_status;
 }
 
+/* Length of the character at `text` when it is safe on a terminal: printable ASCII, or valid UTF-8 from U+00A0 on;
+ * otherwise 0. */
+static size_t printable_length(const unsigned char *text, size_t left) {
+  const unsigned char c = text[0];
+  if (c < 0x80) return c >= 32 && c != 127;
+  const size_t length = c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
+  if (!length || length > left) return 0;
+  for (size_t i = 1; i < length; i++)
+    if ((text[i] & 0xc0) != 0x80) return 0;
+  const bool control = c == 0xc2 && text[1] < 0xa0, overlong = (c == 0xe0 && text[1] < 0xa0) || (c == 0xf0 && text[1] < 0x90),
+             out_of_range = (c == 0xed && text[1] > 0x9f) || (c == 0xf4 && text[1] > 0x8f);
+  return control || overlong || out_of_range ? 0 : length;
+}
+
+/* Makes text that may hold bytes of an input file safe to print, and one line: a tab becomes a space, every other byte
+ * that is not part of a printable character becomes '?'. */
+static void make_printable(char *text, size_t length) {
+  for (size_t i = 0; i < length;) {
+    const size_t character = printable_length((const unsigned char *)text + i, length - i);
+    if (!character) text[i] = text[i] == '\t' ? ' ' : '?';
+    i += character ? character : 1;
+  }
+}
+
+static bool continues_character(char c) {
+  return ((unsigned char)c & 0xc0) == 0x80;
+}
+
 static char *format_arguments(const char *format, va_list arguments) {
   va_list copy;
   va_copy(copy, arguments);
   int length = vsnprintf(NULL, 0, format, copy);
   va_end(copy);
   char *text = length < 0 ? NULL : sluice_allocate_array((size_t)length + 1, 1);
-  if (text) vsnprintf(text, (size_t)length + 1, format, arguments);
+  if (!text) return NULL;
+  vsnprintf(text, (size_t)length + 1, format, arguments);
+  make_printable(text, (size_t)length);
   return text;
 }
 
@@ -44,6 +76,20 @@ sluice_status *sluice_error(sluice_code code, const char *format, ...) {
   return sluice_out_of_memory();
 }
 
+/* Keeps the part of the source line around the column. */
+static void keep_source(sluice_status *status, const char *line, size_t length) {
+  enum { WIDTH = 160, BEFORE = 100 };
+  size_t caret = status->column ? status->column - 1 : 0;
+  if (caret > length) caret = length;
+  size_t start = caret > BEFORE ? caret - BEFORE : 0;
+  while (start < caret && continues_character(line[start])) start++;
+  const size_t count = length - start < WIDTH ? length - start : WIDTH;
+  status->source_line = sluice_copy_string(line + start, count);
+  if (!status->source_line) return;
+  make_printable(status->source_line, count);
+  for (size_t i = 0; i < caret - start; i++) status->caret += !continues_character(status->source_line[i]);
+}
+
 sluice_status *sluice_error_at(sluice_code code, const char *file, unsigned line, unsigned column,
                                const char *source_line, size_t source_length, const char *format, ...) {
   sluice_status *status = sluice_allocate(sizeof *status);
@@ -56,7 +102,8 @@ sluice_status *sluice_error_at(sluice_code code, const char *file, unsigned line
   status->line = line;
   status->column = column;
   status->file = sluice_copy_string(file, strlen(file));
-  if (source_line) status->source_line = sluice_copy_string(source_line, source_length);
+  if (status->file) make_printable(status->file, strlen(file));
+  if (source_line) keep_source(status, source_line, source_length);
   if (status->message && status->file && (status->source_line || !source_line)) return status;
   sluice_status_free(status);
   return sluice_out_of_memory();
@@ -84,32 +131,19 @@ const char *sluice_status_message(const sluice_status *status) {
   return status ? status->message : "ok";
 }
 
-/* The source line as it can be shown on a terminal: one column for each byte, cut to a window around the caret. Writes
- * at most 160 bytes and returns the caret's column in it, from 0. */
-static size_t visible_line(const sluice_status *status, char window[161]) {
-  enum { WIDTH = 160, BEFORE = 100 };
-  size_t length = strlen(status->source_line), caret = status->column ? status->column - 1 : 0;
-  if (caret > length) caret = length;
-  size_t start = caret > BEFORE ? caret - BEFORE : 0;
-  size_t count = length - start < WIDTH ? length - start : WIDTH;
-  for (size_t i = 0; i < count; i++) {
-    unsigned char c = (unsigned char)status->source_line[start + i];
-    window[i] = (char)(c == '\t' ? ' ' : c < 32 || c == 127 ? '?' : c);
-  }
-  window[count] = 0;
-  return caret - start;
-}
-
 char *sluice_status_format(const sluice_status *status) {
   if (!status) return sluice_copy_string("ok\n", 3);
   if (!status->file) return sluice_format_string("error: %s\n", status->message);
   char place[64] = "";
-  if (status->line) snprintf(place, sizeof place, ":%u:%u", status->line, status->column);
+  if (status->line && status->column)
+    snprintf(place, sizeof place, ":%u:%u", status->line, status->column);
+  else if (status->line)
+    snprintf(place, sizeof place, ":%u", status->line);
   if (!status->source_line) return sluice_format_string("%s%s: error: %s\n", status->file, place, status->message);
-  char window[161];
-  size_t caret = visible_line(status, window);
-  return sluice_format_string("%s%s: error: %s\n%s\n%*s^\n", status->file, place, status->message, window, (int)caret,
-                              "");
+  if (!status->column)
+    return sluice_format_string("%s%s: error: %s\n%s\n", status->file, place, status->message, status->source_line);
+  return sluice_format_string("%s%s: error: %s\n%s\n%*s^\n", status->file, place, status->message, status->source_line,
+                              (int)status->caret, "");
 }
 
 void sluice_status_print(const sluice_status *status) {

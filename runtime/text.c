@@ -72,7 +72,11 @@ void sluice_text_json_double(sluice_text *text, double value) {
     snprintf(buffer, sizeof buffer, "%.*g", digits, value);
     if (strtod(buffer, NULL) == value) break;
   }
-  sluice_text_append(text, buffer, strlen(buffer));
+  /* A locale's decimal point may be other bytes than JSON's. */
+  const size_t whole = strspn(buffer, "-0123456789"), point = strcspn(buffer + whole, "0123456789e");
+  sluice_text_append(text, buffer, whole);
+  if (point) sluice_text_append(text, ".", 1);
+  sluice_text_append(text, buffer + whole + point, strlen(buffer + whole + point));
 }
 
 void sluice_text_free(sluice_text *text) {

@@ -6,7 +6,8 @@
  * scores and outputs in the nearest caches. A chunk goes over pages of keys; on each page S = Q K, masked;   P = exp2(S
  * - m), m the largest score so far;   O = O * exp2(old m - m) + P V;   l likewise and at the end O / l is rounded once
  * (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"; tiled over keys by Dao et al. 2022,
- * "FlashAttention"). scale * log2(e) is part of Q, so that exp2 serves as exp.
+ * "FlashAttention"). scale * log2(e) is part of Q, so that exp2 serves as exp; where the target multiplies pairs of
+ * bf16, Q stays as it is, S is scaled, and P is rounded to bf16 for its product.
  *
  * Lists of blocks go the same way: the lists of a chunk's tokens are walked together in ascending order, and
  * neighbouring tokens that chose the same block are taken in one product.
@@ -31,8 +32,10 @@ typedef struct attention_sizes {
   int64_t query_tile;
   int64_t chunk_tokens; /* tokens of a chunk */
   int64_t k;            /* length of a list of blocks, 0 without lists */
-  double scale;
+  double query_scale;   /* scale * log2(e), where queries are scaled; */
+  double score_scale;   /* or here, where they must stay as they are: the other is 1 */
   sluice_dtype dtype;
+  bool pairs; /* products go over pairs of bf16 */
 } attention_sizes;
 
 /* Workgroup memory of a chunk. */
@@ -43,6 +46,8 @@ typedef struct chunk_memory {
   V maxima;  /* f32 [rows] */
   V sums;    /* f32 [rows] */
   V cursors; /* i32 [tokens]: place in the token's list of blocks */
+  /* Where products go over pairs of bf16, else NULL: the page's keys and values in pairs, and rows rounded to bf16. */
+  V key_panel, value_panel, rounded;
 } chunk_memory;
 
 static bool attention_read(emitter *e, const kernel_spec *spec, attention_sizes *s) {
@@ -53,7 +58,8 @@ static bool attention_read(emitter *e, const kernel_spec *spec, attention_sizes 
   s->page_bytes = kernel_integer(spec, "page_bytes", &e->status);
   s->value_offset = kernel_integer(spec, "value_offset", &e->status);
   s->query_tile = kernel_integer(spec, "query_tile", &e->status);
-  s->scale = kernel_float(spec, "scale", &e->status);
+  s->query_scale = kernel_float(spec, "scale", &e->status) * 1.4426950408889634;
+  s->score_scale = 1;
   s->dtype = kernel_dtype(spec, "dtype", &e->status);
   if (e->status) return false;
   if (s->heads < 1 || s->kv_heads < 1 || s->heads % s->kv_heads || s->head_dim < 1 || s->page < 1 ||
@@ -66,6 +72,11 @@ static bool attention_read(emitter *e, const kernel_spec *spec, attention_sizes 
     return false;
   }
   s->group = s->heads / s->kv_heads;
+  s->pairs = rows_pair_up(e, s->dtype, s->head_dim, s->page) && rows_pair_up(e, s->dtype, s->page, s->head_dim);
+  if (s->pairs) {
+    s->score_scale = s->query_scale;
+    s->query_scale = 1;
+  }
   s->chunk_tokens = s->group < CHUNK_ROWS ? CHUNK_ROWS / s->group : 1;
   if (s->chunk_tokens > s->query_tile) s->chunk_tokens = s->query_tile;
   return true;
@@ -73,14 +84,35 @@ static bool attention_read(emitter *e, const kernel_spec *spec, attention_sizes 
 
 static chunk_memory take_memory(emitter *e, const attention_sizes *s) {
   uint64_t rows = (uint64_t)(s->chunk_tokens * s->group);
-  chunk_memory m;
+  chunk_memory m = {0};
   m.queries = workgroup_take(e, rows * (uint64_t)s->head_dim * sizeof(float));
   m.scores = workgroup_take(e, rows * (uint64_t)padded_row(s->page) * sizeof(float));
   m.outputs = workgroup_take(e, rows * (uint64_t)padded_row(s->head_dim) * sizeof(float));
   m.maxima = workgroup_take(e, rows * sizeof(float));
   m.sums = workgroup_take(e, rows * sizeof(float));
   m.cursors = workgroup_take(e, (uint64_t)s->chunk_tokens * sizeof(int32_t));
+  if (s->pairs) {
+    uint64_t widest = (uint64_t)padded_row(s->page > s->head_dim ? s->page : s->head_dim);
+    m.key_panel = workgroup_take(e, (uint64_t)(s->page * s->head_dim) * 2);
+    m.value_panel = workgroup_take(e, (uint64_t)(s->page * s->head_dim) * 2);
+    m.rounded = workgroup_take(e, rows * widest * 2);
+  }
   return m;
+}
+
+/* Keys of page `index` that come before position `end`. */
+static V keys_before(emitter *e, const attention_sizes *s, V index, V end) {
+  return imin(e, sub(e, end, mul(e, index, int64(e, s->page))), int64(e, s->page));
+}
+
+/* Prepares a page for attend_page calls that see no key from position `end` on. */
+static void open_page(emitter *e, const attention_sizes *s, const chunk_memory *m, V page_pointer, V index, V kv_head,
+                      V end) {
+  if (!s->pairs) return;
+  V plane = mul(e, kv_head, int64(e, s->head_dim * s->page));
+  V values = byte_offset(e, page_pointer, int64(e, s->value_offset));
+  rows_pack(e, element_of(e, s->dtype, page_pointer, plane), int64(e, s->head_dim), s->page, m->key_panel);
+  rows_pack(e, element_of(e, s->dtype, values, plane), keys_before(e, s, index, end), s->head_dim, m->value_panel);
 }
 
 /* ---- softmax of one row on one page ---- */
@@ -88,6 +120,7 @@ static chunk_memory take_memory(emitter *e, const attention_sizes *s) {
 typedef struct softmax_row {
   V scores;  /* the row */
   V visible; /* keys of the page that the row sees, i64 */
+  double scale;
 } softmax_row;
 
 static V masked(emitter *e, const softmax_row *row, V column, unsigned width) {
@@ -96,6 +129,7 @@ static V masked(emitter *e, const softmax_row *row, V column, unsigned width) {
   V columns = splat(e, to_i32(e, column), width);
   if (width > 1) columns = add(e, columns, LLVMConstVector(lanes, width));
   V score = load_f32(e, SLUICE_F32, row->scores, column, width);
+  if (row->scale != 1) score = fmul(e, score, float32(e, row->scale));
   return select_(e, icmp(e, LLVMIntSLT, columns, splat(e, to_i32(e, row->visible), width)), score,
                  splat(e, float32(e, -INFINITY), width));
 }
@@ -105,7 +139,8 @@ static void softmax_update(emitter *e, const attention_sizes *s, const chunk_mem
   unsigned width = e->atoms->vector;
   T vector = vector_type(e->f32, width);
   V stride = int64(e, padded_row(s->page)), end = int64(e, (s->page + width - 1) / width * width);
-  softmax_row r = {.scores = element(e, e->f32, m->scores, mul(e, row, stride)), .visible = visible};
+  softmax_row r = {
+      .scores = element(e, e->f32, m->scores, mul(e, row, stride)), .visible = visible, .scale = s->score_scale};
   V maxima = local_set(e, vector, splat(e, float32(e, NO_SCORE), width));
   loop find = loop_begin(e, int64(e, 0), end, int64(e, width));
   set(e, maxima, fmax_(e, get(e, vector, maxima), masked(e, &r, find.index, width)));
@@ -150,7 +185,9 @@ static void attend_page(emitter *e, const attention_sizes *s, const chunk_memory
                                 .max_depth = s->head_dim,
                                 .matrix = element_of(e, s->dtype, page_pointer, plane),
                                 .dtype = s->dtype,
-                                .columns = s->page});
+                                .columns = s->page,
+                                .panel = m->key_panel,
+                                .rounded = m->rounded});
   loop token = loop_begin(e, int64(e, 0), count, int64(e, 1));
   V visible = add(e, before, add(e, token.index, int64(e, 1)));
   V token_row = add(e, first_row, mul(e, token.index, int64(e, s->group)));
@@ -165,12 +202,14 @@ static void attend_page(emitter *e, const attention_sizes *s, const chunk_memory
                          .from_stride = padded_row(s->page),
                          .to = element(e, e->f32, m->outputs, mul(e, first_row, int64(e, padded_row(s->head_dim)))),
                          .rows = rows,
-                         .depth = imin(e, add(e, before, count), int64(e, s->page)),
+                         .depth = keys_before(e, s, page_index, add(e, position, count)),
                          .max_depth = s->page,
                          .matrix = element_of(e, s->dtype, values, plane),
                          .dtype = s->dtype,
                          .columns = s->head_dim,
-                         .accumulate = true});
+                         .accumulate = true,
+                         .panel = m->value_panel,
+                         .rounded = m->rounded});
 }
 
 /* ---- a chunk ---- */
@@ -190,7 +229,7 @@ static void chunk_open(emitter *e, const attention_sizes *s, const chunk_memory 
                     .from_stride = s->head_dim,
                     .to_stride = s->head_dim,
                     .width = s->head_dim,
-                    .scale = s->scale * 1.4426950408889634};
+                    .scale = s->query_scale};
   rows_to_f32(e, &copy, int64(e, s->group));
   store_i32(e, int64(e, 0), m->cursors, token.index);
   loop_end(e, &token);
@@ -237,8 +276,9 @@ static void attend_all(emitter *e, const attention_sizes *s, const chunk_memory 
                        const chunk *c, V kv_head, V cache) {
   V keys = add(e, c->position, c->count);
   loop page = loop_begin(e, int64(e, 0), ceil_div(e, keys, s->page), int64(e, 1));
-  attend_page(e, s, m, cache_page(e, tile, cache, page.index, s->page_bytes), page.index, kv_head, int64(e, 0),
-              c->count, c->position);
+  V page_pointer = cache_page(e, tile, cache, page.index, s->page_bytes);
+  open_page(e, s, m, page_pointer, page.index, kv_head, keys);
+  attend_page(e, s, m, page_pointer, page.index, kv_head, int64(e, 0), c->count, c->position);
   loop_end(e, &page);
 }
 
@@ -269,6 +309,8 @@ static void attend_lists(emitter *e, const attention_sizes *s, const chunk_memor
   LLVMBasicBlockRef none = LLVMAppendBasicBlockInContext(e->context, e->function, "ended");
   LLVMBuildCondBr(e->builder, icmp(e, LLVMIntNE, block, int64(e, INT32_MAX)), some, none);
   LLVMPositionBuilderAtEnd(e->builder, some);
+  V page_pointer = cache_page(e, tile, cache, block, s->page_bytes);
+  open_page(e, s, m, page_pointer, block, kv_head, add(e, c->position, c->count));
   /* Runs of neighbours that take the block. One token beyond the last ends the last run. */
   V run = local_set(e, e->i64, int64(e, 0));
   V last = c->count;
@@ -284,8 +326,7 @@ static void attend_lists(emitter *e, const attention_sizes *s, const chunk_memor
   V length = get(e, e->i64, run);
   branch ends = if_begin(e, icmp(e, LLVMIntSGT, length, int64(e, 0)));
   V start = sub(e, token.index, length);
-  attend_page(e, s, m, cache_page(e, tile, cache, block, s->page_bytes), block, kv_head, start, length,
-              add(e, c->position, start));
+  attend_page(e, s, m, page_pointer, block, kv_head, start, length, add(e, c->position, start));
   set(e, run, int64(e, 0));
   if_end(e, &ends);
   if_end(e, &takes);

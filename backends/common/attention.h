@@ -39,6 +39,9 @@ typedef struct rows_copy {
 } rows_copy;
 void rows_to_f32(emitter *e, const rows_copy *copy, V rows);
 
+/* Whether rows_multiply can multiply pairs of bf16 for a matrix of `dtype` with this many rows and columns. */
+bool rows_pair_up(const emitter *e, sluice_dtype dtype, int64_t rows, int64_t columns);
+
 /* to = from * matrix, or to += from * matrix. `from` has f32 rows of `depth` elements, `from_stride` apart, `to` rows
  * padded_row(columns) apart; the matrix lies in a cache page, its rows of `columns` elements one after another. Takes
  * workgroup memory where `columns` is no multiple of the vector length, and never reads beyond the matrix. */
@@ -52,8 +55,15 @@ typedef struct rows_product {
   sluice_dtype dtype;
   int64_t columns;
   bool accumulate;
+  /* The matrix as rows_pack made it, or NULL. With it `from` is rounded to bf16 into `rounded` (bf16 [max_rows]
+   * [padded_row(max_depth)]) and pairs are multiplied, which is twice as fast. */
+  V panel, rounded;
 } rows_product;
 void rows_multiply(emitter *e, const rows_product *product);
+
+/* Rows `2 i` and `2 i + 1` of a bf16 matrix of `columns` columns become the pairs of a panel (SLUICE_LAYOUT_PANELS),
+ * for 2 i < depth; needs rows_pair_up. */
+void rows_pack(emitter *e, V matrix, V depth, int64_t columns, V panel);
 
 /* The attributes of index_select, and where the cache keeps index keys. */
 typedef struct index_selection {

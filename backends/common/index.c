@@ -66,7 +66,71 @@ static V product_row(emitter *e, V row, void *user) {
   return element(e, e->f32, product->from, mul(e, row, int64(e, product->from_stride)));
 }
 
+/* ---- products of pairs of bf16 ---- */
+
+bool rows_pair_up(const emitter *e, sluice_dtype dtype, int64_t rows, int64_t columns) {
+  return e->atoms->dot_bf16 && dtype == SLUICE_BF16 && rows % 2 == 0 && columns % e->atoms->vector == 0;
+}
+
+static V pair_row(emitter *e, V row, void *user) {
+  const rows_product *product = user;
+  return element_of(e, SLUICE_BF16, product->from, mul(e, row, int64(e, product->from_stride)));
+}
+
+typedef struct row_round {
+  V from, to;
+} row_round;
+
+static void round_body(emitter *e, V offset, unsigned vector, void *user) {
+  const row_round *row = user;
+  store_f32(e, SLUICE_BF16, load_f32(e, SLUICE_F32, row->from, offset, vector), row->to, offset);
+}
+
+void rows_pack(emitter *e, V matrix, V depth, int64_t columns, V panel) {
+  unsigned width = e->atoms->vector;
+  T halves = vector_type(e->i16, width), words = vector_type(e->i32, width);
+  loop pair = loop_begin(e, int64(e, 0), ceil_div(e, depth, 2), int64(e, 1));
+  V first = mul(e, pair.index, int64(e, 2 * columns));
+  loop column = loop_begin(e, int64(e, 0), int64(e, columns), int64(e, width));
+  V at = add(e, first, column.index);
+  V low = load(e, halves, element_of(e, SLUICE_BF16, matrix, at));
+  V high = load(e, halves, element_of(e, SLUICE_BF16, matrix, add(e, at, int64(e, columns))));
+  low = LLVMBuildZExt(e->builder, low, words, "");
+  high = shl(e, LLVMBuildZExt(e->builder, high, words, ""), int32(e, 16));
+  store(e, or_(e, low, high), element_of(e, SLUICE_BF16, panel, add(e, first, mul(e, column.index, int64(e, 2)))));
+  loop_end(e, &column);
+  loop_end(e, &pair);
+}
+
+static void multiply_pairs(emitter *e, const rows_product *product) {
+  int64_t stride = padded_row(product->max_depth);
+  loop each = loop_begin(e, int64(e, 0), product->rows, int64(e, 1));
+  row_round row = {.from = element(e, e->f32, product->from, mul(e, each.index, int64(e, product->from_stride))),
+                   .to = element_of(e, SLUICE_BF16, product->rounded, mul(e, each.index, int64(e, stride)))};
+  row_loop(e, product->max_depth, round_body, &row);
+  loop_end(e, &each);
+  rows_product rows = *product;
+  rows.from = product->rounded;
+  rows.from_stride = stride;
+  tile_multiply(e, &(tile_product){.a_row = pair_row,
+                                   .user = &rows,
+                                   .a_dtype = SLUICE_BF16,
+                                   .b = product->panel,
+                                   .b_dtype = SLUICE_BF16,
+                                   .c = product->to,
+                                   .c_stride = padded_row(product->columns),
+                                   .accumulate = product->accumulate,
+                                   .rows = product->rows,
+                                   .depth = product->depth,
+                                   .columns = int64(e, product->columns),
+                                   .max_columns = product->columns});
+}
+
 void rows_multiply(emitter *e, const rows_product *product) {
+  if (product->panel) {
+    multiply_pairs(e, product);
+    return;
+  }
   rows_product rows = *product;
   tile_product tile = {.a_row = product_row,
                        .user = &rows,

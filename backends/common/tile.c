@@ -26,11 +26,16 @@ static void multiply_add(emitter *e, const block *b, unsigned row, unsigned vect
   set(e, slot, fma_(e, a, w, get(e, float_vector(e), slot)));
 }
 
+/* Where the block's part of a pair lies in the panel, in elements. */
+static V pair_place(emitter *e, const block *b, V pair) {
+  V start = mul(e, pair, int64(e, b->product->max_columns * 2));
+  return add(e, start, mul(e, b->column, int64(e, 2)));
+}
+
 /* One pair of columns (2 * pair, 2 * pair + 1) of a packed panel; `both` false: only the first of the two. */
 static void packed_step(emitter *e, const block *b, V pair, bool both) {
   unsigned lanes = e->atoms->vector;
-  V even[MAX_VECTORS], odd[MAX_VECTORS];
-  V base = mul(e, pair, int64(e, (int64_t)b->vectors * lanes * 2));
+  V even[MAX_VECTORS], odd[MAX_VECTORS], base = pair_place(e, b, pair);
   for (unsigned j = 0; j < b->vectors; j++) {
     V index = add(e, base, int64(e, (int64_t)j * lanes * 2));
     if (b->product->b_dtype == SLUICE_BF16) {
@@ -65,10 +70,12 @@ static void packed_step(emitter *e, const block *b, V pair, bool both) {
 static void dot_step(emitter *e, const block *b, V pair, bool both) {
   unsigned lanes = e->atoms->vector;
   T words = vector_type(e->i32, lanes);
-  V w[MAX_VECTORS], base = mul(e, pair, int64(e, (int64_t)b->vectors * lanes * 2)), depth = mul(e, pair, int64(e, 2));
+  V w[MAX_VECTORS], base = pair_place(e, b, pair), depth = mul(e, pair, int64(e, 2));
   for (unsigned j = 0; j < b->vectors; j++) {
     V index = add(e, base, int64(e, (int64_t)j * lanes * 2));
     w[j] = load(e, words, element_of(e, SLUICE_BF16, b->product->b, index));
+    /* What lies beyond the last column may be anything, also NaN. */
+    if (!both) w[j] = and_(e, w[j], int32(e, 0xffff));
   }
   for (unsigned i = 0; i < b->height; i++) {
     V at = element_of(e, SLUICE_BF16, b->a[i], depth), a;
@@ -167,14 +174,21 @@ static unsigned block_height(const emitter *e, unsigned vectors) {
 void tile_multiply(emitter *e, const tile_product *p) {
   unsigned lanes = e->atoms->vector;
   if (!p->b_stride) {
-    unsigned vectors = (unsigned)(p->max_columns / lanes);
-    if (vectors < 1 || vectors > MAX_VECTORS || p->max_columns % lanes) {
+    if (p->max_columns < lanes || p->max_columns % lanes) {
       if (!e->status)
-        e->status = sluice_error(SLUICE_INTERNAL, "%s: a panel of %lld rows: expected 1 to %d vectors of %u",
-                                 e->spec->symbol, (long long)p->max_columns, MAX_VECTORS, lanes);
+        e->status = sluice_error(SLUICE_INTERNAL, "%s: a panel of %lld rows: expected whole vectors of %u",
+                                 e->spec->symbol, (long long)p->max_columns, lanes);
       return;
     }
-    emit_rows(e, p, block_height(e, vectors), vectors, int64(e, 0));
+    /* As many vectors at once as leave room for several rows, then what is left. */
+    int64_t most = e->atoms->vector_registers / 8, panel = p->max_columns / lanes, wide = panel / most * most;
+    if (wide) {
+      loop l = loop_begin(e, int64(e, 0), int64(e, wide * lanes), int64(e, most * lanes));
+      emit_rows(e, p, block_height(e, (unsigned)most), (unsigned)most, l.index);
+      loop_end(e, &l);
+    }
+    if (wide < panel)
+      emit_rows(e, p, block_height(e, (unsigned)(panel - wide)), (unsigned)(panel - wide), int64(e, wide * lanes));
     return;
   }
   unsigned vectors = e->atoms->vector_registers / 8; /* 4 of 32, 2 of 16 */

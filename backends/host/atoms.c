@@ -100,7 +100,9 @@ static V exp2_(emitter *e, V x) {
   return select_(e, fcmp(e, LLVMRealUNO, x, x), x, result);
 }
 
-/* x = 2^n m with m in [sqrt(1/2), sqrt(2)); log2 m = 2 / ln 2 * atanh(s), s = (m - 1) / (m + 1), as an odd series. */
+/* x = 2^n m with m = 1 + f in [sqrt(1/2), sqrt(2)); f is exact. ln m = f - t with t = h - s (h + r), h = f^2 / 2,
+ * s = f / (2 + f) and r an even series in s. log2 m = ln m / ln 2 is added up as f + (f (1/ln 2 - 1) - t / ln 2): what
+ * is rounded before the last addition is less than half of the result. */
 static V log2_(emitter *e, V x) {
   unsigned width = width_of(x);
   T integers = vector_type(e->i32, width), floats = vector_type(e->f32, width);
@@ -112,11 +114,13 @@ static V log2_(emitter *e, V x) {
   V m = bitcast(e, sub(e, bits, shl(e, n, int32(e, 23))), floats);
   V exponent = LLVMBuildSIToFP(e->builder, sub(e, n, select_(e, denormal, splat(e, int32(e, 23), width), int32(e, 0))),
                                floats, "");
-  V s = fdiv(e, fsub(e, m, float32(e, 1)), fadd(e, m, float32(e, 1)));
-  V q = fmul(e, s, s);
+  V f = fsub(e, m, float32(e, 1)), h = fmul(e, fmul(e, f, f), float32(e, 0.5));
+  V s = fdiv(e, f, fadd(e, f, float32(e, 2))), q = fmul(e, s, s);
   V p = splat(e, float32(e, 2.0 / 9), width);
-  for (int i = 7; i >= 1; i -= 2) p = fma_(e, p, q, float32(e, 2.0 / i));
-  V result = fma_(e, fmul(e, p, s), float32(e, 1.4426950408889634), exponent);
+  for (int i = 7; i >= 3; i -= 2) p = fma_(e, p, q, float32(e, 2.0 / i));
+  V t = fsub(e, h, fmul(e, s, fma_(e, p, q, h)));
+  V rest = fma_(e, f, float32(e, 0.4426950408889634), fmul(e, t, float32(e, -1.4426950408889634)));
+  V result = fadd(e, exponent, fadd(e, f, rest));
   V infinite = fcmp(e, LLVMRealOEQ, x, float32(e, __builtin_inf()));
   result = select_(e, infinite, x, result);
   return select_(e, fcmp(e, LLVMRealUNO, x, x), x, result);

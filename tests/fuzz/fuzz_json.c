@@ -9,9 +9,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length);
 /* Writes strings that hold a NUL cut short, which is the writer's contract: such documents are not compared. */
 static void write_value(sluice_text *text, const sluice_json_value *value, bool *has_nul) {
   switch (value->kind) {
-  case SLUICE_JSON_NULL: sluice_text_printf(text, "null"); break;
-  case SLUICE_JSON_BOOL: sluice_text_printf(text, "%s", value->boolean ? "true" : "false"); break;
-  case SLUICE_JSON_NUMBER: sluice_text_json_double(text, value->number); break;
+  case SLUICE_JSON_NULL:
+    sluice_text_printf(text, "null");
+    break;
+  case SLUICE_JSON_BOOL:
+    sluice_text_printf(text, "%s", value->boolean ? "true" : "false");
+    break;
+  case SLUICE_JSON_NUMBER:
+    sluice_text_json_double(text, value->number);
+    break;
   case SLUICE_JSON_STRING:
     *has_nul |= strlen(value->string) != value->length;
     sluice_text_json_string(text, value->string);

@@ -74,10 +74,12 @@ void sluice_safetensors_close(sluice_safetensors *file);
 size_t sluice_safetensors_count(const sluice_safetensors *file);
 const sluice_tensor_info *sluice_safetensors_tensor(const sluice_safetensors *file, size_t index);
 const sluice_tensor_info *sluice_safetensors_find(const sluice_safetensors *file, const char *name);
-/* The tensor's bytes inside the mapped file. */
+/* The tensor's bytes inside the mapped file, at whatever alignment the file gives them. As with every mapping, a file
+ * that another process cuts short meanwhile raises SIGBUS: weights are read with sluice_checkpoint_read, which reports
+ * that as an error. */
 const void *sluice_safetensors_data(const sluice_safetensors *file, const sluice_tensor_info *tensor);
 
-/* ---- Writing safetensors: all tensors are declared, then written in the same order. The file appears under its name
+/* ---- Writing safetensors: a tensor's name, dtype, rank and shape are used, the rest of its info is not. All tensors are declared, then written in the same order. The file appears under its name
  * only when `finish` succeeds (temporary file, fsync, rename). ---- */
 typedef struct sluice_safetensors_writer sluice_safetensors_writer;
 SLUICE_MUST_USE sluice_status *sluice_safetensors_create(const char *path, const sluice_tensor_info *tensors,

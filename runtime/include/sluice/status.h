@@ -47,11 +47,12 @@ typedef struct sluice_status sluice_status;
 #endif
 
 /* A new error. `format` makes one line without a trailing newline that says what was found, what was expected and what
- * to do. */
+ * to do. Bytes that are not printable text (control characters, invalid UTF-8), which may come from an input file, are
+ * replaced by '?', here and in file names and source lines. */
 SLUICE_NEW_ERROR sluice_status *sluice_error(sluice_code code, const char *format, ...) SLUICE_PRINTF(2, 3);
 
 /* A new error at a place of an input file. `line` and `column` are one-based, 0 when unknown; `source_line` is the text
- * of that line, `source_length` bytes, copied (NULL when there is none). */
+ * of that line, `source_length` bytes, of which the part around the column is copied (NULL when there is none). */
 SLUICE_NEW_ERROR sluice_status *sluice_error_at(sluice_code code, const char *file, unsigned line, unsigned column,
                                                 const char *source_line, size_t source_length, const char *format, ...)
     SLUICE_PRINTF(7, 8);
@@ -70,6 +71,7 @@ const char *sluice_status_message(const sluice_status *status);
  *     FILE:LINE:COL: error: MESSAGE        or        error: MESSAGE
  *     <source line>
  *         ^
+ * with as much of the place as is known.
  * NULL when memory is short. */
 char *sluice_status_format(const sluice_status *status);
 
