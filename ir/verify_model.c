@@ -472,7 +472,9 @@ static bool concat_weights(verify_state *state) {
   MlirType element = mlirShapedTypeGetElementType(mlirValueGetType(a));
   if (!mlirTypeEqual(element, mlirShapedTypeGetElementType(mlirValueGetType(b))))
     return verify_fail(state, "a and b differ in their elements' type");
-  int64_t rows = ir_dimension(a, 0) + ir_dimension(b, 0);
+  int64_t rows;
+  if (__builtin_add_overflow(ir_dimension(a, 0), ir_dimension(b, 0), &rows))
+    return verify_fail(state, "a and b have more rows together than a tensor can have");
   if (mlirTypeEqual(mlirValueGetType(out), ir_tensor(element, (int64_t[]){rows, ir_dimension(a, 1)}, 2))) return true;
   return verify_fail(state, "the result is not of the type of %lld rows and %lld columns that a and b make",
                      (long long)rows, (long long)ir_dimension(a, 1));

@@ -32,17 +32,18 @@ static size_t printable_length(const unsigned char *text, size_t left) {
   if (!length || length > left) return 0;
   for (size_t i = 1; i < length; i++)
     if ((text[i] & 0xc0) != 0x80) return 0;
-  const bool control = c == 0xc2 && text[1] < 0xa0, overlong = (c == 0xe0 && text[1] < 0xa0) || (c == 0xf0 && text[1] < 0x90),
+  const bool control = c == 0xc2 && text[1] < 0xa0,
+             overlong = (c == 0xe0 && text[1] < 0xa0) || (c == 0xf0 && text[1] < 0x90),
              out_of_range = (c == 0xed && text[1] > 0x9f) || (c == 0xf4 && text[1] > 0x8f);
   return control || overlong || out_of_range ? 0 : length;
 }
 
-/* Makes text that may hold bytes of an input file safe to print, and one line: a tab becomes a space, every other byte
- * that is not part of a printable character becomes '?'. */
+/* Makes text that may hold bytes of an input file safe to print, and one line: tabs and ends of lines become spaces,
+ * every other byte that is not part of a printable character becomes '?'. */
 static void make_printable(char *text, size_t length) {
   for (size_t i = 0; i < length;) {
     const size_t character = printable_length((const unsigned char *)text + i, length - i);
-    if (!character) text[i] = text[i] == '\t' ? ' ' : '?';
+    if (!character) text[i] = text[i] == '\t' || text[i] == '\n' || text[i] == '\r' ? ' ' : '?';
     i += character ? character : 1;
   }
 }

@@ -4,6 +4,7 @@
 #include "sluice/memory.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -100,6 +101,9 @@ static const struct {
     {"{\"__metadata__\":{\"k\":1}}", 0, "not an object of strings"},
     {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}", 1, "found the end of the text"},
     {"{\"a\\u0000b\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1, "NUL"},
+    {"{\"__metadata__\\u0000\":{\"k\":\"v\"}}", 0, "NUL"},
+    {"{\"a\":{\"dtype\":\"U8\\u0000\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1, "unknown dtype"},
+    {"{\"a\\u001b[2J\\nb\":1}", 0, "tensor 'a?[2J b'"}, /* nothing that a terminal would obey */
 };
 
 static void header_checks(void **state) {
@@ -239,20 +243,187 @@ static void index_checks(void **state) {
   write_file("1.safetensors", buffer, length);
   sluice_checkpoint *c = NULL;
   must_fail(sluice_checkpoint_open(directory, &c), "tensor 'z' is not in the index");
-  /* A shard that is cut off after it was opened. */
+  /* A dtype that is no weight's. */
   snprintf(header, sizeof header, shard_header, "a");
   write_file("1.safetensors", buffer, make(buffer, header, 1));
   must(sluice_checkpoint_open(path_of("1.safetensors"), &c));
-  assert_int_equal(truncate(path_of("1.safetensors"), 20), 0);
-  float value;
-  must_fail(sluice_checkpoint_read(c, "a", (int64_t[]){1}, 1, 0, 1, SLUICE_F32, false, &value), "dtype U8");
+  float value[2];
+  must_fail(sluice_checkpoint_read(c, "a", (int64_t[]){1}, 1, 0, 1, SLUICE_F32, false, value), "dtype U8");
   sluice_checkpoint_close(c);
+  /* A shard that is cut off after it was opened: an error, with and without conversion, and no signal. */
+  length = make(buffer, "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8);
+  write_file("1.safetensors", buffer, length);
+  must(sluice_checkpoint_open(path_of("1.safetensors"), &c));
+  assert_int_equal(truncate(path_of("1.safetensors"), (off_t)length - 1), 0);
+  for (int as = SLUICE_F32; as <= SLUICE_BF16; as++)
+    must_fail(sluice_checkpoint_read(c, "a", (int64_t[]){2}, 1, 0, 2, (sluice_dtype)as, true, value), "become shorter");
+  must_fail(sluice_checkpoint_read(c, "a", (int64_t[]){2}, 1, 0, 2, SLUICE_I32, true, value), "cannot be read as I32");
+  must_fail(sluice_checkpoint_read(c, "a", (int64_t[]){2}, 1, 2, 1, SLUICE_F32, true, value), "past the end");
+  sluice_checkpoint_close(c);
+  /* A pipe that nobody writes to does not hang. */
+  unlink(path_of("1.safetensors"));
+  assert_int_equal(mkfifo(path_of("1.safetensors"), 0600), 0);
+  must_fail(sluice_checkpoint_open(path_of("1.safetensors"), &c), "not a regular file");
+  sluice_safetensors *whole;
+  must_fail(sluice_safetensors_open(path_of("1.safetensors"), &whole), "not a regular file");
+  sluice_json_document *document;
+  must_fail(sluice_json_parse_file(path_of("1.safetensors"), &document), "not a regular file");
   unlink(path_of("1.safetensors")), unlink(path_of("2.safetensors")), unlink(path_of("model.safetensors.index.json"));
   must_fail(sluice_checkpoint_open(directory, &c), "neither model.safetensors.index.json nor model.safetensors");
   must_fail(sluice_checkpoint_open(path_of("nothing"), &c), "No such file");
   must_fail(sluice_checkpoint_open("synthetic:x", &c), "the seed must be a whole number");
   must_fail(sluice_checkpoint_open("synthetic:-1", &c), "the seed must be a whole number");
   must_fail(sluice_checkpoint_open("synthetic:18446744073709551616", &c), "the seed must be a whole number");
+}
+
+/* The writer takes only a temporary file that it made itself, and leaves none. */
+static void temporary_files(void **state) {
+  (void)state;
+  const sluice_tensor_info tensor = {.name = "a", .dtype = SLUICE_U8, .rank = 1, .shape = {1}};
+  char planted[300], content[5];
+  write_file("victim", "kept", 4);
+  snprintf(planted, sizeof planted, "%s.tmp-%ld-0", path_of("out"), (long)getpid());
+  assert_int_equal(symlink("victim", planted), 0);
+  sluice_safetensors_writer *first, *second;
+  must(sluice_safetensors_create(path_of("out"), &tensor, 1, NULL, 0, &first));
+  must(sluice_safetensors_create(path_of("out"), &tensor, 1, NULL, 0, &second));
+  must(sluice_safetensors_append(first, "1", 1));
+  must(sluice_safetensors_append(second, "2", 1));
+  must_fail(sluice_safetensors_append(second, "3", 1), "more data");
+  must(sluice_safetensors_finish(first));
+  sluice_safetensors *file;
+  must(sluice_safetensors_open(path_of("out"), &file));
+  assert_memory_equal(sluice_safetensors_data(file, sluice_safetensors_find(file, "a")), "1", 1);
+  sluice_safetensors_close(file);
+  sluice_safetensors_abandon(second);
+  FILE *victim = fopen(path_of("victim"), "rb");
+  assert_non_null(victim);
+  assert_int_equal(fread(content, 1, sizeof content, victim), 4);
+  fclose(victim);
+  assert_memory_equal(content, "kept", 4);
+
+  const sluice_tensor_info invalid[] = {
+      {.name = "a", .dtype = SLUICE_F32, .rank = 2, .shape = {INT64_MAX, INT64_MAX}},
+      {.name = "a", .dtype = SLUICE_F32, .rank = 1, .shape = {-1}},
+      {.name = "a", .dtype = (sluice_dtype)99, .rank = 1, .shape = {1}},
+      {.name = "a", .dtype = SLUICE_F32, .rank = SLUICE_MAX_RANK + 1},
+  };
+  for (size_t i = 0; i < sizeof invalid / sizeof *invalid; i++)
+    must_fail(sluice_safetensors_create(path_of("out"), &invalid[i], 1, NULL, 0, &first), "no valid dtype and shape");
+  must_fail(sluice_safetensors_create(path_of("none/out"), &tensor, 1, NULL, 0, &first), "cannot be created");
+  unlink(path_of("out")), unlink(path_of("victim")), unlink(planted);
+  assert_int_equal(rmdir(directory), 0); /* nothing else was left in it */
+  assert_int_equal(mkdir(directory, 0700), 0);
+}
+
+/* Writes two shards and their index, opens them, reads from both, opens one whole. */
+static sluice_status *write_and_read(void) {
+  const sluice_tensor_info tensors[] = {{.name = "a", .dtype = SLUICE_F32, .rank = 1, .shape = {2}},
+                                        {.name = "b", .dtype = SLUICE_BF16, .rank = 1, .shape = {4}}};
+  const char *const names[] = {"1.safetensors", "2.safetensors"}, *const metadata[] = {"key", "value"};
+  const float values[2] = {1, 2};
+  for (int i = 0; i < 2; i++) {
+    sluice_safetensors_writer *writer;
+    SLUICE_TRY(sluice_safetensors_create(path_of(names[i]), &tensors[i], 1, metadata, 1, &writer));
+    sluice_status *status = sluice_safetensors_append(writer, values, sizeof values);
+    if (!status) {
+      SLUICE_TRY(sluice_safetensors_finish(writer));
+      continue;
+    }
+    sluice_safetensors_abandon(writer);
+    return status;
+  }
+  sluice_checkpoint *c;
+  sluice_safetensors *file;
+  float found[4];
+  SLUICE_TRY(sluice_checkpoint_open(directory, &c));
+  sluice_status *status = sluice_checkpoint_read(c, "a", (int64_t[]){2}, 1, 0, 2, SLUICE_BF16, false, found);
+  if (!status) status = sluice_checkpoint_read(c, "b", (int64_t[]){4}, 1, 0, 4, SLUICE_F32, false, found);
+  sluice_checkpoint_close(c);
+  SLUICE_TRY(status);
+  SLUICE_TRY(sluice_checkpoint_open("synthetic:7", &c));
+  status = sluice_checkpoint_read(c, "x", (int64_t[]){4}, 1, 0, 4, SLUICE_F32, false, found);
+  sluice_checkpoint_close(c);
+  SLUICE_TRY(status);
+  SLUICE_TRY(sluice_safetensors_open(path_of(names[0]), &file));
+  sluice_safetensors_close(file);
+  return NULL;
+}
+
+static int fail_at(void *user, size_t bytes) {
+  (void)bytes;
+  return (*(long *)user)-- == 0;
+}
+
+static void memory(void **state) {
+  (void)state;
+  static const char index[] = "{\"weight_map\":{\"a\":\"1.safetensors\",\"b\":\"2.safetensors\"}}";
+  write_file("model.safetensors.index.json", index, sizeof index - 1);
+  long n = 0;
+  for (bool done = false; !done; n++) {
+    const size_t before = sluice_live_allocations();
+    long left = n;
+    sluice_set_allocation_hook(fail_at, &left);
+    sluice_status *status = write_and_read();
+    sluice_set_allocation_hook(NULL, NULL);
+    done = left >= 0; /* no allocation was the Nth */
+    assert_int_equal(sluice_status_code(status), done ? SLUICE_OK : SLUICE_OUT_OF_MEMORY);
+    sluice_status_free(status);
+    assert_int_equal(sluice_live_allocations(), before);
+  }
+  assert_true(n > 40);
+  unlink(path_of("1.safetensors")), unlink(path_of("2.safetensors")), unlink(path_of("model.safetensors.index.json"));
+  assert_int_equal(rmdir(directory), 0); /* no temporary file was left */
+  assert_int_equal(mkdir(directory, 0700), 0);
+}
+
+/* Threads that read different parts of one tensor through one checkpoint. */
+enum { READERS = 4, PART = 40000 };
+
+typedef struct reader {
+  const sluice_checkpoint *checkpoint;
+  uint64_t first;
+  sluice_status *status;
+  float values[PART];
+} reader;
+
+static void *read_part(void *argument) {
+  reader *r = argument;
+  r->status = sluice_checkpoint_read(r->checkpoint, "w", (int64_t[]){READERS * PART}, 1, r->first, PART, SLUICE_F32,
+                                     false, r->values);
+  return NULL;
+}
+
+static void threads(void **state) {
+  (void)state;
+  static reader readers[READERS];
+  static uint16_t expected[READERS * PART];
+  const sluice_tensor_info tensor = {.name = "w", .dtype = SLUICE_BF16, .rank = 1, .shape = {READERS * PART}};
+  sluice_synthetic_fill("w", 5, READERS * PART, 0, READERS * PART, expected);
+  sluice_safetensors_writer *writer;
+  must(sluice_safetensors_create(path_of("model.safetensors"), &tensor, 1, NULL, 0, &writer));
+  must(sluice_safetensors_append(writer, expected, sizeof expected));
+  must(sluice_safetensors_finish(writer));
+  const char *sources[] = {directory, "synthetic:5"};
+  for (size_t s = 0; s < 2; s++) {
+    sluice_checkpoint *c;
+    pthread_t ids[READERS];
+    must(sluice_checkpoint_open(sources[s], &c));
+    for (uint64_t i = 0; i < READERS; i++) {
+      readers[i].checkpoint = c;
+      readers[i].first = i * PART;
+      assert_int_equal(pthread_create(&ids[i], NULL, read_part, &readers[i]), 0);
+    }
+    for (size_t i = 0; i < READERS; i++) {
+      assert_int_equal(pthread_join(ids[i], NULL), 0);
+      must(readers[i].status);
+      for (size_t k = 0; k < PART; k++)
+        if (readers[i].values[k] != sluice_f32_from_bf16(expected[i * PART + k]))
+          fail_msg("%s: element %zu of part %zu differs", sources[s], k, i);
+    }
+    sluice_checkpoint_close(c);
+  }
+  unlink(path_of("model.safetensors"));
 }
 
 /* The sample values of the specification of synthetic checkpoints. */
@@ -285,6 +456,12 @@ static void synthetic(void **state) {
   }
   assert_true(checked >= 10);
   sluice_json_free(samples);
+  sluice_checkpoint *c;
+  uint16_t element;
+  must(sluice_checkpoint_open("synthetic:1", &c));
+  must_fail(sluice_checkpoint_read(c, "x", NULL, 0, 0, 1, SLUICE_BF16, false, &element), "last dimension");
+  must_fail(sluice_checkpoint_read(c, "x", (int64_t[]){4, 0}, 2, 0, 1, SLUICE_BF16, false, &element), "last dimension");
+  sluice_checkpoint_close(c);
   assert_true(sluice_synthetic_is_f32("x.block_sparse_moe.gate.weight"));
   assert_false(sluice_synthetic_is_f32("x.mlp.gate_proj.weight"));
 }
@@ -311,9 +488,10 @@ static void conversions(void **state) {
 
 int main(void) {
   if (!mkdtemp(directory)) return 1;
-  const struct CMUnitTest tests[] = {cmocka_unit_test(header_checks), cmocka_unit_test(mutations),
-                                     cmocka_unit_test(round_trip),    cmocka_unit_test(index_checks),
-                                     cmocka_unit_test(synthetic),     cmocka_unit_test(conversions)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(header_checks), cmocka_unit_test(mutations),       cmocka_unit_test(round_trip),
+      cmocka_unit_test(index_checks),  cmocka_unit_test(temporary_files), cmocka_unit_test(memory),
+      cmocka_unit_test(threads),       cmocka_unit_test(synthetic),       cmocka_unit_test(conversions)};
   int failed = cmocka_run_group_tests(tests, NULL, NULL);
   rmdir(directory);
   return failed;

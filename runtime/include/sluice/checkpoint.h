@@ -79,8 +79,9 @@ const sluice_tensor_info *sluice_safetensors_find(const sluice_safetensors *file
  * that as an error. */
 const void *sluice_safetensors_data(const sluice_safetensors *file, const sluice_tensor_info *tensor);
 
-/* ---- Writing safetensors: a tensor's name, dtype, rank and shape are used, the rest of its info is not. All tensors are declared, then written in the same order. The file appears under its name
- * only when `finish` succeeds (temporary file, fsync, rename). ---- */
+/* ---- Writing safetensors: a tensor's name, dtype, rank and shape are used, the rest of its info is not. All tensors
+ * are declared, then written in the same order. The file appears under its name only when `finish` succeeds (temporary
+ * file, fsync, rename). ---- */
 typedef struct sluice_safetensors_writer sluice_safetensors_writer;
 SLUICE_MUST_USE sluice_status *sluice_safetensors_create(const char *path, const sluice_tensor_info *tensors,
                                                          size_t count, const char *const *metadata_pairs,

@@ -47,8 +47,8 @@ typedef struct sluice_status sluice_status;
 #endif
 
 /* A new error. `format` makes one line without a trailing newline that says what was found, what was expected and what
- * to do. Bytes that are not printable text (control characters, invalid UTF-8), which may come from an input file, are
- * replaced by '?', here and in file names and source lines. */
+ * to do. What it quotes from an input file may be anything: here and in file names and source lines, tabs and ends of
+ * lines become spaces, and other bytes that are not printable text (control characters, invalid UTF-8) become '?'. */
 SLUICE_NEW_ERROR sluice_status *sluice_error(sluice_code code, const char *format, ...) SLUICE_PRINTF(2, 3);
 
 /* A new error at a place of an input file. `line` and `column` are one-based, 0 when unknown; `source_line` is the text

@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""Reads a bundle by docs/bundle-format.md alone, checks every digest, and prints what `sluice inspect --json` also knows."""
+import hashlib
+import json
+import struct
+import sys
+
+KINDS = {1: "manifest", 2: "plan", 3: "code", 4: "assembly", 5: "tuning", 6: "verification"}
+LAYOUTS = {1: "rows", 2: "panels", 3: "panel_pairs"}
+DTYPES = {1: "F32", 2: "BF16"}
+
+
+def require(condition, what):
+    if not condition:
+        sys.exit(f"not a valid bundle: {what}")
+
+
+def read_sections(data):
+    magic, version, count, length = struct.unpack_from("<8sIIQ", data, 0)
+    require(magic == b"SLUICE\x1a\n" and version == 1 and length == len(data), "header")
+    require(hashlib.sha256(data[:4064]).digest() == data[4064:4096], "digest of the header")
+    end, sections = 4096, []
+    for i in range(count):
+        kind, zero, offset, size, digest, target = struct.unpack_from("<IIQQ32s32s", data, 32 + 88 * i)
+        require(zero == 0 and offset == end, f"section {i}")
+        body = data[offset : offset + size]
+        require(hashlib.sha256(body).digest() == digest, f"digest of section {i}")
+        end = offset + (size + 4095) // 4096 * 4096
+        require(not any(data[offset + size : end]), f"padding of section {i}")
+        sections.append({"kind": KINDS[kind], "target": target.rstrip(b"\0").decode(), "offset": offset, "length": size,
+                         "sha256": digest.hex(), "body": body})
+    require(end == len(data), "length")
+    return sections
+
+
+def read_plan(body):
+    tables = [struct.unpack_from("<QQ", body, 48 + 16 * i) for i in range(10)]
+    names = "strings buffers regions weights sources cache kernels launches arguments observables".split()
+    table = dict(zip(names, tables))
+
+    def rows(name, layout):
+        offset, count = table[name]
+        size = struct.calcsize(layout)
+        return [struct.unpack_from(layout, body, offset + size * i) for i in range(count)]
+
+    def text(offset):
+        start = table["strings"][0] + offset
+        return body[start : body.index(b"\0", start)].decode()
+
+    launches = rows("launches", "<4I4I4I10Q")
+    kernels = []
+    for i, k in enumerate(rows("kernels", "<8IQ")):
+        kernels.append({"name": text(k[0]), "family": text(k[1]), "attributes": json.loads(text(k[2])),
+                        "launches": sum(launch[0] == i for launch in launches), "workgroup_bytes": k[3], "lanes": k[5],
+                        "registers": k[6], "spill_bytes": k[7], "code_bytes": k[8]})
+    sources = rows("sources", "<4I")
+    weights = []
+    for w in rows("weights", "<10IQQ"):
+        tensors = [{"name": text(s[0]), "shape": [s[3]] if s[1] == 1 else [s[2], s[3]]} for s in sources[w[7] : w[7] + w[8]]]
+        weights.append({"layout": LAYOUTS[w[1]], "dtype": DTYPES[w[2]], "batch": w[3], "rows": w[4], "columns": w[5],
+                        "panel": w[6], "bytes": w[11], "tensors": tensors})
+    return {"launches": len(launches), "kernels": kernels, "weight_bytes": sum(w["bytes"] for w in weights), "weights": weights}
+
+
+def main():
+    with open(sys.argv[1], "rb") as file:
+        data = file.read()
+    sections = read_sections(data)
+    found = {"manifest": json.loads(sections[0]["body"]), "file_bytes": len(data), "targets": []}
+    for section in sections:
+        if section["kind"] == "plan":
+            found["targets"].append({"target": section["target"], **read_plan(section["body"])})
+        del section["body"]
+    found["sections"] = sections
+    if len(sys.argv) == 2:
+        print(json.dumps(found))
+        return
+    with open(sys.argv[2], "rb") as file:
+        expected = json.load(file)
+    for target in expected["targets"]:
+        del target["memory"]
+    for key in expected:
+        require(found[key] == expected[key], f"'{key}' differs from the other reader's")
+
+
+main()
