@@ -4,13 +4,11 @@
 #include "passes/rewrite.h"
 #include "sluice/memory.h"
 
-/* Whether an op between the two writes the cache of `layer`. */
-static bool cache_written_between(MlirOperation from, MlirOperation to, int64_t layer) {
+/* Whether an op between the two writes the cache: a read that moves behind it would be one of an overwritten value. */
+static bool cache_written_between(MlirOperation from, MlirOperation to) {
   for (MlirOperation op = mlirOperationGetNextInBlock(from); !mlirOperationIsNull(op) && !mlirOperationEqual(op, to);
        op = mlirOperationGetNextInBlock(op))
-    if ((ir_is(op, "model.cache_append") || ir_is(op, "model.norm_rope_append")) &&
-        ir_get_integer(op, "layer") == layer)
-      return true;
+    if (ir_is(op, "model.cache_append") || ir_is(op, "model.norm_rope_append")) return true;
   return false;
 }
 
@@ -27,7 +25,7 @@ static void fuse(pass_state *state, MlirOperation top) {
     reason = "the ops are of different batches";
   else if (!rewrite_same_attribute(maximum, top, "block"))
     reason = "the block sizes differ";
-  else if (cache_written_between(score, top, ir_get_integer(score, "layer")))
+  else if (cache_written_between(score, top))
     reason = "the cache is written between scoring and selection";
   if (reason) {
     pass_remark_add(state, top, false, "%s", reason);

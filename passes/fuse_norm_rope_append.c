@@ -31,15 +31,21 @@ static bool read_part(MlirValue value, part *p) {
 
 typedef struct group {
   part q, k, iq, ik;
-  MlirOperation value_slice, first, last; /* the first and the last append */
+  MlirOperation value_slice;
+  MlirOperation appends[3]; /* in the order of the cache's versions */
+  size_t append_count;
   bool indexed;
 } group;
+
+static MlirOperation last_append(const group *g) {
+  return g->appends[g->append_count - 1];
+}
 
 /* The appends in the order of the cache's versions: each reads what the one before made, and nobody else does. */
 static const char *check_chain(const rewrite_attention *a, group *g) {
   MlirOperation appends[] = {a->key, a->value, a->index_key};
-  size_t count = g->indexed ? 3 : 2;
-  MlirOperation order[3];
+  size_t count = g->append_count = g->indexed ? 3 : 2;
+  MlirOperation *order = g->appends;
   size_t placed = 0;
   for (size_t i = 0; i < count; i++) { /* by position */
     size_t at = placed++;
@@ -53,8 +59,8 @@ static const char *check_chain(const rewrite_attention *a, group *g) {
     if (!mlirValueEqual(rewrite_operand(order[i], 0), ir_result(order[i - 1], 0)) ||
         !rewrite_used_once(ir_result(order[i - 1], 0)))
       return "the cache is used between the appends";
-  g->first = order[0];
-  g->last = order[count - 1];
+    else if (!mlirValueEqual(rewrite_operand(order[i], 1), rewrite_operand(order[0], 1)))
+      return "the appends are of different batches";
   return NULL;
 }
 
@@ -95,9 +101,13 @@ static const char *read_group(const rewrite_attention *a, group *g) {
 }
 
 static bool fuse(pass_state *state, const rewrite_attention *a, const group *g) {
-  MlirOperation appends[] = {a->key, a->value, a->index_key};
-  MlirValue operands[8] = {
-      rewrite_operand(g->first, 0), rewrite_operand(a->key, 1), g->q.projection, g->q.table, g->q.weight, g->k.weight};
+  MlirOperation last = last_append(g);
+  MlirValue operands[8] = {rewrite_operand(g->appends[0], 0),
+                           rewrite_operand(a->key, 1),
+                           g->q.projection,
+                           g->q.table,
+                           g->q.weight,
+                           g->k.weight};
   size_t operand_count = 6;
   if (g->indexed) {
     operands[operand_count++] = g->iq.weight;
@@ -116,25 +126,20 @@ static bool fuse(pass_state *state, const rewrite_attention *a, const group *g) 
       rewrite_attribute(g->q.norm, "eps"),
   };
   for (size_t i = 0; i < operand_count; i++)
-    if (!rewrite_make_available(operands[i], g->last)) return false;
-  ir_builder builder = rewrite_builder(state, g->last);
+    if (!rewrite_make_available(operands[i], last)) return false;
+  ir_builder builder = rewrite_builder(state, last);
   MlirOperation op = ir_create(&builder, "model.norm_rope_append", operands, operand_count, types, g->indexed ? 3 : 2,
                                attributes, REWRITE_COUNT(attributes));
-  rewrite_replace(ir_result(g->last, 0), ir_result(op, 0));
+  rewrite_replace(ir_result(last, 0), ir_result(op, 0));
   rewrite_replace(ir_result(g->q.rope, 0), ir_result(op, 1));
   if (g->indexed) rewrite_replace(ir_result(g->iq.rope, 0), ir_result(op, 2));
   pass_remark_add(state, op, true, "norms, rotations and %s", g->indexed ? "3 cache appends" : "2 cache appends");
   /* The appends from the last to the first, so that none is used when it goes; then what they read. */
-  for (size_t left = g->indexed ? 3 : 2; left > 0;)
-    for (size_t i = 0; i < 3; i++) {
-      if (mlirOperationIsNull(appends[i]) || !mlirOpOperandIsNull(mlirValueGetFirstUse(ir_result(appends[i], 0))))
-        continue;
-      MlirValue x = rewrite_operand(appends[i], 2);
-      mlirOperationDestroy(appends[i]);
-      appends[i] = (MlirOperation){NULL};
-      rewrite_erase_dead_value(x);
-      left--;
-    }
+  for (size_t i = g->append_count; i-- > 0;) {
+    MlirValue x = rewrite_operand(g->appends[i], 2);
+    mlirOperationDestroy(g->appends[i]);
+    rewrite_erase_dead_value(x);
+  }
   rewrite_erase_dead(g->q.rope);
   if (g->indexed) rewrite_erase_dead(g->iq.rope);
   return true;
@@ -150,9 +155,9 @@ bool pass_fuse_norm_rope_append(pass_state *state, MlirModule module) {
     group g = {.indexed = false};
     const char *reason = read_group(a, &g);
     /* q and iq are made where the last append stands: their readers must come after it. */
-    if (!reason && mlirOperationIsBeforeInBlock(a->query, g.last))
+    if (!reason && mlirOperationIsBeforeInBlock(a->query, last_append(&g)))
       reason = "the attention comes before the last append";
-    if (!reason && g.indexed && mlirOperationIsBeforeInBlock(a->index, g.last))
+    if (!reason && g.indexed && mlirOperationIsBeforeInBlock(a->index, last_append(&g)))
       reason = "the selection comes before the last append";
     if (!reason && !fuse(state, a, &g)) reason = "an operand is made after the last append";
     if (reason) pass_remark_add(state, a->query, false, "%s", reason);

@@ -69,6 +69,7 @@ config rms_norm_eps 's/"rms_norm_eps": 1e-06/"rms_norm_eps": 1e999/'
 config model_type 's/"model_type": "minimax_m3_vl"/"model_type": "llama"/'
 config text_config 's/"text_config"/"text"/'
 config error '1s/^/]/'
+# shellcheck disable=SC2016 # $ is sed's last line
 config error '$s/}//'
 
 # Checkpoints.
@@ -102,9 +103,9 @@ header "$lm" '1s/(lm_head.weight":\{"dtype":")BF16/\1FP16/'
 header "$lm" '1s/(lm_head.weight":\{"dtype":"BF16","shape":\[)512,256/\1256,512/'
 header "$lm" '1s/(lm_head.weight":\{"dtype":"BF16","shape":\[)512,256/\1512,-56/'
 header "$lm" '1s/(lm_head.weight":\{"dtype":"BF16","shape":\[)512,256/\1912,256/'
-header "$lm" '1s/(lm_head.weight".{33}"data_offsets":\[)262144,524288/\1262140,524284/'
-header "$lm" '1s/(lm_head.weight".{33}"data_offsets":\[)262144,524288/\1962144,924288/'
-header "$lm" '1s/(lm_head.weight".{33}"data_offsets":\[)262144,524288/\1524288,262144/'
+header "$lm" '1s/(lm_head.weight"[^}]*"data_offsets":\[)262144,524288/\1262140,524284/'
+header "$lm" '1s/(lm_head.weight"[^}]*"data_offsets":\[)262144,524288/\1962144,924288/'
+header "$lm" '1s/(lm_head.weight"[^}]*"data_offsets":\[)262144,524288/\1524288,262144/'
 header error '1s/"__metadata__":\{/"__metadata__":[ /'
 for shard in ../weights/model.safetensors "$weights" .. none.safetensors; do
   printf '{"weight_map": {"%s": "%s"}}' "$lm" "$shard" > "$work/index/model.safetensors.index.json"
@@ -128,7 +129,7 @@ refused 2 "generat" "" "$SLUICE_RUN" generat
 refused 2 "--weights" "" "${generate[@]}" "$work/nano.sluice" --ids "$work/ids"
 refused 2 "--ids" "" "${run[@]}"
 refused 2 "--frobnicate" "" "${run[@]}" --ids "$work/ids" --frobnicate
-for option in "--max-new -1" "--max-new x" "--chunk 0" "--temperature -1" "--temperature nan" "--top-p 2" "--top-k -1" \
+for option in "--max-new -1" "--max-new x" "--chunk 0" "--temperature x" "--temperature nan" "--top-p 2" "--top-k -1" \
   "--seed x" "--threads -2"; do
   # shellcheck disable=SC2086
   refused 2 "${option% *}" "" "${run[@]}" --ids "$work/ids" $option

@@ -96,3 +96,25 @@ func.func @other_columns(%batch: !model.batch, %cache: !model.cache, %p: tensor<
   %o = "model.block_attention"(%q, %c2, %batch, %b) {block = 16 : i64, heads = 4 : i64, kv_heads = 2 : i64, layer = 3 : i64, scale = 0.25 : f64} : (tensor<?x64xf32>, !model.cache, !model.batch, tensor<?x2x4xi32>) -> tensor<?x64xf32>
   return %o, %c2 : tensor<?x64xf32>, !model.cache
 }
+
+// Index keys without index queries are no part of the group: their append stays, although nothing reads its result.
+// CHECK-LABEL: @index_keys_alone
+// CHECK: %[[N:.*]]:2 = "model.norm_rope_append"
+// CHECK-NOT: part = "key"
+// CHECK-NOT: part = "value"
+// CHECK: "model.cache_append"(%[[N]]#0, {{.*}}part = "index_key"
+func.func @index_keys_alone(%batch: !model.batch, %cache: !model.cache, %p: tensor<?x512xf32>, %qn: tensor<64xf32>, %kn: tensor<64xf32>, %ik: tensor<?x32xf32>) -> tensor<?x256xf32> {
+  %t = "model.rope_table"(%batch) {theta = 5.0e6 : f64, rotary_dim = 32 : i64} : (!model.batch) -> tensor<?x32xf32>
+  %q = "model.slice"(%p) {offset = 0 : i64} : (tensor<?x512xf32>) -> tensor<?x256xf32>
+  %k = "model.slice"(%p) {offset = 256 : i64} : (tensor<?x512xf32>) -> tensor<?x128xf32>
+  %v = "model.slice"(%p) {offset = 384 : i64} : (tensor<?x512xf32>) -> tensor<?x128xf32>
+  %q1 = "model.head_norm"(%q, %qn) {heads = 4 : i64, eps = 1.0e-6 : f64} : (tensor<?x256xf32>, tensor<64xf32>) -> tensor<?x256xf32>
+  %q2 = "model.rope"(%q1, %t) {heads = 4 : i64} : (tensor<?x256xf32>, tensor<?x32xf32>) -> tensor<?x256xf32>
+  %k1 = "model.head_norm"(%k, %kn) {heads = 2 : i64, eps = 1.0e-6 : f64} : (tensor<?x128xf32>, tensor<64xf32>) -> tensor<?x128xf32>
+  %k2 = "model.rope"(%k1, %t) {heads = 2 : i64} : (tensor<?x128xf32>, tensor<?x32xf32>) -> tensor<?x128xf32>
+  %c0 = "model.cache_append"(%cache, %batch, %k2) {layer = 0 : i64, part = "key", heads = 2 : i64} : (!model.cache, !model.batch, tensor<?x128xf32>) -> !model.cache
+  %c1 = "model.cache_append"(%c0, %batch, %v) {layer = 0 : i64, part = "value", heads = 2 : i64} : (!model.cache, !model.batch, tensor<?x128xf32>) -> !model.cache
+  %o = "model.attention"(%q2, %c1, %batch) {layer = 0 : i64, heads = 4 : i64, kv_heads = 2 : i64, scale = 0.125 : f64} : (tensor<?x256xf32>, !model.cache, !model.batch) -> tensor<?x256xf32>
+  %c2 = "model.cache_append"(%c1, %batch, %ik) {layer = 0 : i64, part = "index_key", heads = 1 : i64} : (!model.cache, !model.batch, tensor<?x32xf32>) -> !model.cache
+  return %o : tensor<?x256xf32>
+}

@@ -315,10 +315,10 @@ static void checkpoints(void **state) {
       tiny_tensors(tensors);
       int count = TENSORS;
       int64_t bytes = tensors[TENSORS - 1].end;
-      char name[64], what[96];
-      snprintf(name, sizeof name, "%s", tensors[at].name);
+      char name[sizeof tensors[0].name], what[96];
+      memcpy(name, tensors[at].name, sizeof name);
       if (!inflict((damage)kind, tensors, at, &count, &bytes)) continue;
-      if (kind == TWICE) snprintf(name, sizeof name, "%s", tensors[at].name);
+      if (kind == TWICE) memcpy(name, tensors[at].name, sizeof name);
       write_tensors(file, tensors, count, bytes);
       snprintf(what, sizeof what, "damage %d of %s", kind, name);
       /* Of two that overlap, either may be named. */
