@@ -34,6 +34,7 @@ typedef struct parser {
   const char *text;
   size_t length, at;
   unsigned depth;
+  uint32_t values;             /* so far */
   sluice_json_member *pending; /* members and elements of the containers that are still open */
   size_t pending_count, pending_capacity;
 } parser;
@@ -366,6 +367,8 @@ static sluice_status *parse_value(parser *p, sluice_json_value *value) {
   char buffer[16];
   skip_space(p);
   *value = (sluice_json_value){.offset = p->at};
+  /* A value takes far more memory than its text may: without a limit, a small hostile file could fill the machine. */
+  if (++p->values > SLUICE_JSON_MAX_VALUES) return PARSE_ERROR(p, p->at, "more than %u values", SLUICE_JSON_MAX_VALUES);
   char c = p->at < p->length ? p->text[p->at] : 0;
   if (c == '{' || c == '[') return parse_container(p, value, c == '{');
   if (c == '"') {

@@ -113,6 +113,18 @@ static void depth(void **state) {
     sluice_status_free(status);
     sluice_json_free(d);
   }
+  size_t numbers = 2 * SLUICE_JSON_MAX_VALUES + 4;
+  char *list = malloc(numbers + 1);
+  assert_non_null(list);
+  for (size_t i = 0; i < numbers; i++) list[i] = i % 2 ? '0' : ',';
+  list[0] = '[';
+  list[numbers - 1] = ']';
+  sluice_json_document *wide = NULL;
+  sluice_status *refused_wide = sluice_json_parse(list, numbers, "wide", &wide);
+  assert_non_null(refused_wide);
+  assert_non_null(strstr(sluice_status_message(refused_wide), "values"));
+  sluice_status_free(refused_wide);
+  free(list);
   size_t many = 1 << 20;
   char *deep = malloc(many);
   assert_non_null(deep);

@@ -1,8 +1,8 @@
 /* A strict JSON reader (RFC 8259) that keeps positions.
  *
  * Refused, each with file, line, column and the source line: anything outside the grammar, trailing bytes, duplicate
- * keys within an object, invalid UTF-8 or unpaired surrogates, more than SLUICE_JSON_MAX_DEPTH levels, numbers that
- * overflow a double, documents over SLUICE_JSON_MAX_BYTES.
+ * keys within an object, invalid UTF-8 or unpaired surrogates, more than SLUICE_JSON_MAX_DEPTH levels or
+ * SLUICE_JSON_MAX_VALUES values, numbers that overflow a double, documents over SLUICE_JSON_MAX_BYTES.
  *
  * Ownership: a document owns its values, its strings and a copy of its text; sluice_json_free frees all of it.
  */
@@ -18,6 +18,7 @@ extern "C" {
 #endif
 
 #define SLUICE_JSON_MAX_DEPTH 64
+#define SLUICE_JSON_MAX_VALUES 4000000u
 #define SLUICE_JSON_MAX_BYTES ((size_t)1 << 30)
 
 typedef enum sluice_json_kind {
