@@ -17,7 +17,7 @@ $sluice synth tests/golden/nano/config.json --seed 1 -o "$work/checkpoint"
 
 # Config to bundle: IR, fusions, machine code for three levels of x86-64, launch plans.
 $sluice compile "$work/checkpoint" --target host:x86-64-v2,host:x86-64-v3,host:x86-64-v4 --dtype float32 -o "$work/nano.sluice"
-$sluice inspect "$work/nano.sluice" | head -20
+$sluice inspect "$work/nano.sluice" | sed -n '1,20p'
 
 # Bundle and weights to tokens, without the compiler.
 echo 1 17 42 99 256 400 | $run generate "$work/nano.sluice" --weights "$work/checkpoint" --ids - --max-new 24
