@@ -205,6 +205,10 @@ const struct cache_layout *cache_layout(const lowering *l) {
 
 MlirValue cache_buffer(lowering *l) {
   const struct cache_layout *layout = cache_layout(l);
+  if (layout->page_bytes == 0) {
+    pass_fail(l->state, l->op, "nothing writes the keys of layer %lld", (long long)ir_get_integer(l->op, "layer"));
+    return none_buffer(l);
+  }
   attribute_list list = {0};
   attribute_integer(l, &list, "layer", ir_get_integer(l->op, "layer"));
   attribute_integer(l, &list, "page_bytes", layout->page_bytes);
@@ -460,9 +464,14 @@ static void observe_results(lowering *l) {
   }
 }
 
+enum { MOST_LAYERS = 4096 };
+
 /* What the ops that write the cache say of each layer's pages. */
 static bool read_cache_layouts(lowering *l, MlirBlock body) {
   l->layer_count = ir_get_integer(l->function, "model.layers");
+  if (l->layer_count < 1 || l->layer_count > MOST_LAYERS)
+    return pass_fail(l->state, l->function, "attribute model.layers is %lld, expected 1 to %d",
+                     (long long)l->layer_count, MOST_LAYERS);
   l->layers = sluice_allocate_array((size_t)l->layer_count + 1, sizeof *l->layers);
   if (!l->layers) {
     l->state->status = sluice_out_of_memory();
@@ -471,10 +480,11 @@ static bool read_cache_layouts(lowering *l, MlirBlock body) {
   for (MlirOperation op = mlirBlockGetFirstOperation(body); !mlirOperationIsNull(op);
        op = mlirOperationGetNextInBlock(op)) {
     bool fused = ir_is(op, "model.norm_rope_append"), append = ir_is(op, "model.cache_append");
-    if (!fused && !append) continue;
+    if (!ir_has(op, "layer")) continue;
     int64_t layer = ir_get_integer(op, "layer");
     if (layer < 0 || layer >= l->layer_count)
       return pass_fail(l->state, op, "layer %lld, but the model has %lld", (long long)layer, (long long)l->layer_count);
+    if (!fused && !append) continue;
     struct cache_layout *c = &l->layers[layer];
     if (fused) {
       c->kv_heads = ir_get_integer(op, "kv_heads");
@@ -533,7 +543,7 @@ static bool lower_function(lowering *l, MlirModule module) {
   l->page = ir_get_integer(l->function, "model.page");
   l->max_context = ir_get_integer(l->function, "model.max_context");
   l->layer = -1;
-  if (!read_cache_layouts(l, body)) return false;
+  if (!plan_buffers_check(l->state, l->function) || !read_cache_layouts(l, body)) return false;
   MlirOperation function = create_function(l);
   l->builder = (ir_builder){.context = l->context, .block = ir_body(function)};
   bool done = true;

@@ -40,6 +40,9 @@ typedef struct pass_description {
 bool pass_choose_tiles(pass_state *state, MlirModule module);
 bool pass_plan_buffers(pass_state *state, MlirModule module);
 bool pass_lower_to_kernels(pass_state *state, MlirModule module);
+/* Fails the pass unless every value of `function` that needs memory has its place, and none lies on another that is
+ * still needed (passes/plan_buffers.c). */
+bool plan_buffers_check(pass_state *state, MlirOperation function);
 
 /* All passes in the order of the standard pipeline, NULL-name terminated. */
 extern const pass_description pass_table[];

@@ -115,8 +115,8 @@ static void use_operands(planner *p, intptr_t i) {
   }
 }
 
-/* The operand whose place the first result of `op` may take, -1: none. The kernels read such an operand element for
- * element (row for row in rms_norm) before they write. */
+/* An operand whose place the first result of `op` may take, -1: none; `attempt` is 0 or 1. The kernels read such an
+ * operand element for element (row for row in rms_norm) before they write. */
 static intptr_t in_place_operand(MlirOperation op, intptr_t attempt) {
   static const struct {
     const char *name;
@@ -134,13 +134,26 @@ static intptr_t in_place_operand(MlirOperation op, intptr_t attempt) {
   return -1;
 }
 
-static bool place_in_operand(const planner *p, value *v) {
+/* The first result of an op may take the place of an operand that dies there, unless the op reads it a second time as
+ * an operand that must stay whole. */
+static bool may_replace(const planner *p, const value *v, const value *source) {
   MlirOperation op = p->ops[v->op];
   if (mlirValueIsNull(v->result) || !mlirValueEqual(v->result, ir_result(op, 0))) return false;
+  if (source->last != v->first || source->bytes != v->bytes || strcmp(source->size, v->size)) return false;
+  bool permitted = false;
+  for (intptr_t i = 0; i < mlirOperationGetNumOperands(op); i++) {
+    if (mlirValueIsNull(source->result) || !mlirValueEqual(mlirOperationGetOperand(op, i), source->result)) continue;
+    if (i != in_place_operand(op, 0) && i != in_place_operand(op, 1)) return false;
+    permitted = true;
+  }
+  return permitted;
+}
+
+static bool place_in_operand(const planner *p, value *v) {
   for (intptr_t attempt = 0; attempt < 2; attempt++) {
-    intptr_t operand = in_place_operand(op, attempt);
-    value *source = operand < 0 ? NULL : value_of(p, mlirOperationGetOperand(op, operand));
-    if (!source || source->last != v->first || source->bytes != v->bytes || strcmp(source->size, v->size)) continue;
+    intptr_t operand = in_place_operand(p->ops[v->op], attempt);
+    const value *source = operand < 0 ? NULL : value_of(p, mlirOperationGetOperand(p->ops[v->op], operand));
+    if (!source || !may_replace(p, v, source)) continue;
     v->offset = source->offset;
     return true;
   }
@@ -200,11 +213,17 @@ static bool annotate(planner *p, intptr_t i, size_t *at) {
   return true;
 }
 
-static bool plan(planner *p) {
+/* What needs memory, how much, and when. */
+static bool analyse(planner *p) {
   for (intptr_t i = 0; i < p->op_count; i++) {
     use_operands(p, i);
     if (!push_op(p, i)) return false;
   }
+  return true;
+}
+
+static bool plan(planner *p) {
+  if (!analyse(p)) return false;
   for (size_t v = 0; v < p->count; v++) place(p, v);
   size_t at = 0;
   for (intptr_t i = 0; i < p->op_count; i++)
@@ -212,9 +231,64 @@ static bool plan(planner *p) {
   return true;
 }
 
-bool pass_plan_buffers(pass_state *state, MlirModule module) {
-  MlirOperation function = ir_function(module, "step");
-  if (mlirOperationIsNull(function)) return true;
+/* ---- checking ---- */
+
+/* Element `index` of an array attribute, null when there is none. */
+static MlirAttribute array_item(MlirOperation op, const char *name, intptr_t index) {
+  MlirAttribute array = mlirOperationGetAttributeByName(op, mlirStringRefCreateFromCString(name));
+  if (mlirAttributeIsNull(array) || !mlirAttributeIsAArray(array) || index >= mlirArrayAttrGetNumElements(array))
+    return mlirAttributeGetNull();
+  return mlirArrayAttrGetElement(array, index);
+}
+
+static bool array_integer(MlirOperation op, const char *name, intptr_t index, int64_t *out) {
+  MlirAttribute item = array_item(op, name, index);
+  if (mlirAttributeIsNull(item) || !mlirAttributeIsAInteger(item)) return false;
+  *out = mlirIntegerAttrGetValueInt(item);
+  return true;
+}
+
+/* Takes the place of `v`, value `index` of its op, from the op's attributes. */
+static bool read_place(planner *p, value *v, intptr_t index) {
+  if (!*v->size) return true;
+  MlirOperation op = p->ops[v->op];
+  MlirAttribute size = array_item(op, "arena.size", index);
+  if (mlirAttributeIsNull(size) || !mlirAttributeIsAString(size) || mlirStringAttrGetValue(size).length == 0)
+    return pass_fail(p->state, op, "value %d has no memory: run plan-buffers first", (int)index);
+  MlirStringRef text = mlirStringAttrGetValue(size);
+  int64_t bytes = 0;
+  if (text.length != strlen(v->size) || memcmp(text.data, v->size, text.length) != 0)
+    return pass_fail(p->state, op, "value %d is in the region \"%.*s\", expected \"%s\"", (int)index, (int)text.length,
+                     text.data, v->size);
+  if (!array_integer(op, "arena.bytes", index, &bytes) || bytes != v->bytes)
+    return pass_fail(p->state, op, "value %d has %lld bytes of the arena, expected %lld", (int)index, (long long)bytes,
+                     (long long)v->bytes);
+  if (!array_integer(op, "arena.offset", index, &v->offset) || v->offset < 0 || v->offset % 64 ||
+      v->offset > INT64_MAX - v->bytes)
+    return pass_fail(p->state, op, "value %d has no arena.offset that is a multiple of 64", (int)index);
+  return true;
+}
+
+static bool check(planner *p) {
+  if (!analyse(p)) return false;
+  for (size_t i = 0, first = 0; i < p->count; i++) {
+    if (p->values[i].op != p->values[first].op) first = i;
+    value *v = &p->values[i];
+    if (!read_place(p, v, (intptr_t)(i - first))) return false;
+    for (size_t j = 0; j < i && *v->size; j++) {
+      const value *o = &p->values[j];
+      if (o->last < v->first || strcmp(o->size, v->size) || o->offset >= v->offset + v->bytes ||
+          v->offset >= o->offset + o->bytes || (o->offset == v->offset && may_replace(p, v, o)))
+        continue;
+      return pass_fail(p->state, p->ops[v->op],
+                       "value %d lies at %lld of the region \"%s\", on a value that is still needed", (int)(i - first),
+                       (long long)v->offset, v->size);
+    }
+  }
+  return true;
+}
+
+static bool with_planner(pass_state *state, MlirOperation function, bool (*body)(planner *p)) {
   planner p = {.state = state};
   MlirOperation first = mlirBlockGetFirstOperation(ir_body(function));
   for (MlirOperation op = first; !mlirOperationIsNull(op); op = mlirOperationGetNextInBlock(op)) p.op_count++;
@@ -224,7 +298,7 @@ bool pass_plan_buffers(pass_state *state, MlirModule module) {
   if (p.ops && p.rows) {
     intptr_t i = 0;
     for (MlirOperation op = first; !mlirOperationIsNull(op); op = mlirOperationGetNextInBlock(op)) p.ops[i++] = op;
-    done = plan(&p);
+    done = body(&p);
   } else {
     state->status = sluice_out_of_memory();
   }
@@ -232,4 +306,13 @@ bool pass_plan_buffers(pass_state *state, MlirModule module) {
   sluice_release(p.rows);
   sluice_release(p.values);
   return done;
+}
+
+bool plan_buffers_check(pass_state *state, MlirOperation function) {
+  return with_planner(state, function, check);
+}
+
+bool pass_plan_buffers(pass_state *state, MlirModule module) {
+  MlirOperation function = ir_function(module, "step");
+  return mlirOperationIsNull(function) || with_planner(state, function, plan);
 }

@@ -129,7 +129,7 @@ static V masked(emitter *e, const softmax_row *row, V column, unsigned width) {
   V columns = splat(e, to_i32(e, column), width);
   if (width > 1) columns = add(e, columns, LLVMConstVector(lanes, width));
   V score = load_f32(e, SLUICE_F32, row->scores, column, width);
-  if (row->scale != 1) score = fmul(e, score, float32(e, row->scale));
+  if (row->scale != 1) score = fmul_(e, score, float32(e, row->scale));
   return select_(e, icmp(e, LLVMIntSLT, columns, splat(e, to_i32(e, row->visible), width)), score,
                  splat(e, float32(e, -INFINITY), width));
 }
@@ -147,14 +147,14 @@ static void softmax_update(emitter *e, const attention_sizes *s, const chunk_mem
   loop_end(e, &find);
   V before = load_f32(e, SLUICE_F32, m->maxima, row, 1);
   V highest = fmax_(e, before, vector_reduce(e, get(e, vector, maxima), REDUCE_MAX));
-  V decay = e->atoms->exp2(e, fsub(e, before, highest));
+  V decay = e->atoms->exp2(e, fsub_(e, before, highest));
   store_f32(e, SLUICE_F32, highest, m->maxima, row);
 
   V sums = local_set(e, vector, splat(e, float32(e, 0.0), width));
   loop weigh = loop_begin(e, int64(e, 0), end, int64(e, width));
-  V weight = e->atoms->exp2(e, fsub(e, masked(e, &r, weigh.index, width), splat(e, highest, width)));
+  V weight = e->atoms->exp2(e, fsub_(e, masked(e, &r, weigh.index, width), splat(e, highest, width)));
   store_f32(e, SLUICE_F32, weight, r.scores, weigh.index);
-  set(e, sums, fadd(e, get(e, vector, sums), weight));
+  set(e, sums, fadd_(e, get(e, vector, sums), weight));
   loop_end(e, &weigh);
   V sum = vector_reduce(e, get(e, vector, sums), REDUCE_ADD);
   V total = load_f32(e, SLUICE_F32, m->sums, row, 1);
@@ -164,7 +164,7 @@ static void softmax_update(emitter *e, const attention_sizes *s, const chunk_mem
   V output = element(e, e->f32, m->outputs, mul(e, row, int64(e, padded_row(s->head_dim))));
   loop rescale = loop_begin(e, int64(e, 0), int64(e, padded_row(s->head_dim)), int64(e, width));
   V value = load_f32(e, SLUICE_F32, output, rescale.index, width);
-  store_f32(e, SLUICE_F32, fmul(e, value, splat(e, decay, width)), output, rescale.index);
+  store_f32(e, SLUICE_F32, fmul_(e, value, splat(e, decay, width)), output, rescale.index);
   loop_end(e, &rescale);
   if_end(e, &moved);
 }
@@ -251,7 +251,7 @@ typedef struct output_row {
 static void output_body(emitter *e, V offset, unsigned vector, void *user) {
   const output_row *row = user;
   V value = load_f32(e, SLUICE_F32, row->from, offset, vector);
-  store_f32(e, row->dtype, fmul(e, value, splat(e, row->factor, vector)), row->to, offset);
+  store_f32(e, row->dtype, fmul_(e, value, splat(e, row->factor, vector)), row->to, offset);
 }
 
 static void chunk_close(emitter *e, const attention_sizes *s, const chunk_memory *m, const chunk *c, V kv_head, V out) {
@@ -264,7 +264,7 @@ static void chunk_close(emitter *e, const attention_sizes *s, const chunk_memory
   V nothing = fcmp(e, LLVMRealOEQ, sum, float32(e, 0.0));
   output_row r = {.from = element(e, e->f32, m->outputs, mul(e, row, int64(e, padded_row(s->head_dim)))),
                   .to = element_of(e, s->dtype, out, mul(e, add(e, first_head, head.index), int64(e, s->head_dim))),
-                  .factor = select_(e, nothing, float32(e, 0.0), fdiv(e, float32(e, 1.0), sum)),
+                  .factor = select_(e, nothing, float32(e, 0.0), fdiv_(e, float32(e, 1.0), sum)),
                   .dtype = s->dtype};
   row_loop(e, s->head_dim, output_body, &r);
   loop_end(e, &head);

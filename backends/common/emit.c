@@ -87,10 +87,10 @@ BINARY(and_, LLVMBuildAnd)
 BINARY(or_, LLVMBuildOr)
 BINARY(shl, LLVMBuildShl)
 BINARY(lshr, LLVMBuildLShr)
-BINARY(fadd, LLVMBuildFAdd)
-BINARY(fsub, LLVMBuildFSub)
-BINARY(fmul, LLVMBuildFMul)
-BINARY(fdiv, LLVMBuildFDiv)
+BINARY(fadd_, LLVMBuildFAdd)
+BINARY(fsub_, LLVMBuildFSub)
+BINARY(fmul_, LLVMBuildFMul)
+BINARY(fdiv_, LLVMBuildFDiv)
 #undef BINARY
 
 V intrinsic(emitter *e, const char *name, T *overloads, unsigned overload_count, V *arguments, unsigned count) {
@@ -165,8 +165,17 @@ V bitcast(emitter *e, V value, T type) {
 }
 
 V sigmoid(emitter *e, V x) {
-  V power = e->atoms->exp2(e, fmul(e, x, float32(e, -1.4426950408889634)));
-  return fdiv(e, splat(e, float32(e, 1), width_of(x)), fadd(e, power, float32(e, 1)));
+  V power = e->atoms->exp2(e, fmul_(e, x, float32(e, -1.4426950408889634)));
+  return fdiv_(e, splat(e, float32(e, 1), width_of(x)), fadd_(e, power, float32(e, 1)));
+}
+
+V swiglu(emitter *e, V gate, V up, double alpha, double limit) {
+  /* The clamps are comparisons, which a NaN passes through: fmin_ and fmax_ would replace it by the limit. */
+  V upper = splat(e, float32(e, limit), width_of(gate)), lower = splat(e, float32(e, -limit), width_of(gate));
+  V g = select_(e, fcmp(e, LLVMRealOGT, gate, upper), upper, gate);
+  V u = select_(e, fcmp(e, LLVMRealOGT, up, upper), upper, up);
+  u = select_(e, fcmp(e, LLVMRealOLT, u, lower), lower, u);
+  return fmul_(e, fadd_(e, u, float32(e, 1)), fmul_(e, g, sigmoid(e, fmul_(e, g, float32(e, alpha)))));
 }
 
 V vector_reduce(emitter *e, V vector, reduction operation) {
@@ -180,7 +189,7 @@ V vector_reduce(emitter *e, V vector, reduction operation) {
     V undefined = LLVMGetPoison(LLVMTypeOf(vector));
     V a = LLVMBuildShuffleVector(e->builder, vector, undefined, LLVMConstVector(low, width / 2), "");
     V b = LLVMBuildShuffleVector(e->builder, vector, undefined, LLVMConstVector(high, width / 2), "");
-    vector = operation == REDUCE_ADD ? fadd(e, a, b) : operation == REDUCE_MAX ? fmax_(e, a, b) : fmin_(e, a, b);
+    vector = operation == REDUCE_ADD ? fadd_(e, a, b) : operation == REDUCE_MAX ? fmax_(e, a, b) : fmin_(e, a, b);
   }
   if (LLVMGetTypeKind(LLVMTypeOf(vector)) == LLVMVectorTypeKind)
     vector = LLVMBuildExtractElement(e->builder, vector, int32(e, 0), "");

@@ -18,13 +18,6 @@
 
 #include <llvm-c/Core.h>
 #include <llvm-c/TargetMachine.h>
-#include <math.h>
-
-/* GNU's math.h declares narrowing functions of these names. */
-#define fadd emit_fadd
-#define fsub emit_fsub
-#define fmul emit_fmul
-#define fdiv emit_fdiv
 
 typedef LLVMValueRef V;
 typedef LLVMTypeRef T;
@@ -120,10 +113,10 @@ V lshr(emitter *e, V a, V b);
 V imin(emitter *e, V a, V b); /* signed */
 V imax(emitter *e, V a, V b);
 V ceil_div(emitter *e, V a, int64_t b);
-V fadd(emitter *e, V a, V b);
-V fsub(emitter *e, V a, V b);
-V fmul(emitter *e, V a, V b);
-V fdiv(emitter *e, V a, V b);
+V fadd_(emitter *e, V a, V b);
+V fsub_(emitter *e, V a, V b);
+V fmul_(emitter *e, V a, V b);
+V fdiv_(emitter *e, V a, V b);
 V fma_(emitter *e, V a, V b, V c); /* a * b + c, fused where the target can */
 V fmax_(emitter *e, V a, V b);     /* NaN loses */
 V fmin_(emitter *e, V a, V b);
@@ -136,6 +129,8 @@ V to_f32(emitter *e, V integer); /* signed integer to float32, nearest */
 V bitcast(emitter *e, V value, T type);
 /* sigmoid(x) = 1 / (1 + exp2(-x log2 e)), f32 */
 V sigmoid(emitter *e, V x);
+/* m3.md 2.10, f32: g = min(gate, limit), u = clamp(up, -limit, limit); (u + 1) * g * sigmoid(alpha * g). NaN stays. */
+V swiglu(emitter *e, V gate, V up, double alpha, double limit);
 /* Over the elements of one vector: REDUCE_ADD adds in a fixed tree order. */
 V vector_reduce(emitter *e, V vector, reduction operation);
 V intrinsic(emitter *e, const char *name, T *overloads, unsigned overload_count, V *arguments, unsigned count);

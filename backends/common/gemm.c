@@ -69,21 +69,14 @@ static void multiply(emitter *e, gemm *g, V weights, V panel, V c) {
                                    .max_columns = g->panel});
 }
 
-/* m3.md 2.10: g = min(gate, limit), u = clamp(up, -limit, limit), (u + 1) * g * sigmoid(alpha * g). */
-static V swiglu(emitter *e, const gemm *g, V gate, V up) {
-  V limit = float32(e, g->limit), bounded = fmin_(e, gate, limit);
-  V u = fmax_(e, fmin_(e, up, limit), float32(e, -g->limit));
-  V activated = fmul(e, bounded, sigmoid(e, fmul(e, bounded, float32(e, g->alpha))));
-  return fmul(e, fadd(e, u, float32(e, 1)), activated);
-}
-
 /* Columns [column, column + width) of row `row` of the tile: from c (and up) to memory. */
 static void finish_columns(emitter *e, const gemm *g, V c, V up, V row, V out_base, V column, unsigned width) {
   V index = add(e, mul(e, row, int64(e, g->panel)), column);
   V value = load_f32(e, SLUICE_F32, c, index, width);
   V at = add(e, out_base, column);
-  if (g->epilogue == EPILOGUE_SWIGLU) value = swiglu(e, g, value, load_f32(e, SLUICE_F32, up, index, width));
-  if (g->epilogue == EPILOGUE_ADD) value = fadd(e, value, load_f32(e, g->out_dtype, g->residual, at, width));
+  if (g->epilogue == EPILOGUE_SWIGLU)
+    value = swiglu(e, value, load_f32(e, SLUICE_F32, up, index, width), g->alpha, g->limit);
+  if (g->epilogue == EPILOGUE_ADD) value = fadd_(e, value, load_f32(e, g->out_dtype, g->residual, at, width));
   store_f32(e, g->out_dtype, value, g->out, at);
 }
 

@@ -48,7 +48,7 @@ int64_t padded_row(int64_t width) {
 static void copy_body(emitter *e, V offset, unsigned vector, void *user) {
   const rows_copy *row = user;
   V value = load_f32(e, row->dtype, row->from, offset, vector);
-  if (row->scale != 1.0) value = fmul(e, value, splat(e, float32(e, row->scale), vector));
+  if (row->scale != 1.0) value = fmul_(e, value, splat(e, float32(e, row->scale), vector));
   store_f32(e, SLUICE_F32, value, row->to, offset);
 }
 
@@ -207,7 +207,7 @@ static void search_body(emitter *e, V offset, unsigned vector, void *user) {
   const search *s = user;
   T wide = vector_type(e->i64, vector), narrow = vector_type(e->i32, vector);
   V score = load_f32(e, SLUICE_F32, s->scores, offset, vector);
-  score = fadd(e, score, splat(e, float32(e, 0.0), vector)); /* -0 becomes +0: they are equal */
+  score = fadd_(e, score, splat(e, float32(e, 0.0), vector)); /* -0 becomes +0: they are equal */
   V bits = bitcast(e, score, narrow);
   V sign = LLVMBuildAShr(e->builder, bits, splat(e, int32(e, 31), vector), "");
   V ordered = LLVMBuildXor(e->builder, bits, and_(e, sign, splat(e, int32(e, INT32_MAX), vector)), "");

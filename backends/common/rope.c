@@ -14,7 +14,7 @@ static V float64(emitter *e, double value) {
 static V polynomial(emitter *e, V x, const double *coefficients, int count) {
   unsigned width = width_of(x);
   V sum = splat(e, float64(e, coefficients[count - 1]), width);
-  for (int i = count - 2; i >= 0; --i) sum = fadd(e, fmul(e, sum, x), splat(e, float64(e, coefficients[i]), width));
+  for (int i = count - 2; i >= 0; --i) sum = fadd_(e, fmul_(e, sum, x), splat(e, float64(e, coefficients[i]), width));
   return sum;
 }
 
@@ -33,12 +33,12 @@ static void sine_cosine(emitter *e, V angle, V *sine, V *cosine) {
   V x = LLVMBuildFPExt(e->builder, angle, wide, "");
   /* Adding 1.5 * 2^52 rounds to an integer, whose low bits are then the low bits of the sum. */
   V magic = splat(e, float64(e, 0x1.8p52), width);
-  V shifted = fadd(e, fmul(e, x, splat(e, float64(e, 0x1.45f306dc9c883p-1), width)), magic); /* 2/pi */
-  V n = fsub(e, shifted, magic);
-  V r = fsub(e, x, fmul(e, n, splat(e, float64(e, 0x1.921fb544p0), width)));
-  r = fsub(e, r, fmul(e, n, splat(e, float64(e, 0x1.0b4611a626331p-34), width)));
-  V square = fmul(e, r, r);
-  V s = fmul(e, r, polynomial(e, square, sine_terms, 7));
+  V shifted = fadd_(e, fmul_(e, x, splat(e, float64(e, 0x1.45f306dc9c883p-1), width)), magic); /* 2/pi */
+  V n = fsub_(e, shifted, magic);
+  V r = fsub_(e, x, fmul_(e, n, splat(e, float64(e, 0x1.921fb544p0), width)));
+  r = fsub_(e, r, fmul_(e, n, splat(e, float64(e, 0x1.0b4611a626331p-34), width)));
+  V square = fmul_(e, r, r);
+  V s = fmul_(e, r, polynomial(e, square, sine_terms, 7));
   V c = polynomial(e, square, cosine_terms, 8);
   V quadrant = bitcast(e, shifted, bits);
   V one = splat(e, int64(e, 1), width), two = splat(e, int64(e, 2), width), zero = splat(e, int64(e, 0), width);
@@ -62,7 +62,7 @@ static void table_body(emitter *e, V offset, unsigned vector, void *user) {
   const table_row *row = user;
   V frequency = load_f32(e, SLUICE_F32, row->frequencies, offset, vector);
   V sine, cosine;
-  sine_cosine(e, fmul(e, splat(e, row->position, vector), frequency), &sine, &cosine);
+  sine_cosine(e, fmul_(e, splat(e, row->position, vector), frequency), &sine, &cosine);
   store_f32(e, SLUICE_F32, cosine, row->out, offset);
   store_f32(e, SLUICE_F32, sine, row->out, add(e, offset, int64(e, row->half)));
 }
@@ -135,8 +135,8 @@ static V head_value(emitter *e, const head *h, V offset, unsigned vector) {
   V x = load_f32(e, h->dtype, h->from, offset, vector);
   if (!h->norm) return x;
   V weight = load_f32(e, h->weight_dtype, h->norm, offset, vector);
-  V normalised = fmul(e, x, splat(e, h->scale, vector));
-  return fmul(e, normalised, fadd(e, weight, splat(e, float32(e, 1.0), vector)));
+  V normalised = fmul_(e, x, splat(e, h->scale, vector));
+  return fmul_(e, normalised, fadd_(e, weight, splat(e, float32(e, 1.0), vector)));
 }
 
 static void head_store(emitter *e, const head *h, V value, V offset, unsigned vector) {
@@ -157,8 +157,8 @@ static void rotate_body(emitter *e, V offset, unsigned vector, void *user) {
   V a = head_value(e, h, offset, vector), b = head_value(e, h, partner, vector);
   V cosine = load_f32(e, SLUICE_F32, h->table, offset, vector);
   V sine = load_f32(e, SLUICE_F32, h->table, partner, vector);
-  head_store(e, h, fsub(e, fmul(e, a, cosine), fmul(e, b, sine)), offset, vector);
-  head_store(e, h, fadd(e, fmul(e, b, cosine), fmul(e, a, sine)), partner, vector);
+  head_store(e, h, fsub_(e, fmul_(e, a, cosine), fmul_(e, b, sine)), offset, vector);
+  head_store(e, h, fadd_(e, fmul_(e, b, cosine), fmul_(e, a, sine)), partner, vector);
 }
 
 static void copy_body(emitter *e, V offset, unsigned vector, void *user) {
@@ -174,10 +174,10 @@ static void head_move(emitter *e, head *h) {
     h->scalar_sum = local_set(e, e->f32, float32(e, 0.0));
     row_loop(e, h->dim, square_body, h);
     V sum = get(e, e->f32, h->scalar_sum);
-    if (e->atoms->vector > 1) sum = fadd(e, vector_reduce(e, get(e, vector, h->vector_sum), REDUCE_ADD), sum);
+    if (e->atoms->vector > 1) sum = fadd_(e, vector_reduce(e, get(e, vector, h->vector_sum), REDUCE_ADD), sum);
     sum = e->atoms->reduce(e, sum, REDUCE_ADD);
-    V mean = fdiv(e, sum, float32(e, (double)h->dim));
-    h->scale = e->atoms->rsqrt(e, fadd(e, mean, float32(e, h->epsilon)));
+    V mean = fdiv_(e, sum, float32(e, (double)h->dim));
+    h->scale = e->atoms->rsqrt(e, fadd_(e, mean, float32(e, h->epsilon)));
   }
   h->offset = h->table ? h->rotary_dim : 0;
   if (h->table) row_loop(e, h->rotary_dim / 2, rotate_body, h);

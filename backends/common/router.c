@@ -29,8 +29,8 @@ static void key_body(emitter *e, V offset, unsigned vector, void *user) {
   T integers = vector_type(e->i32, vector), wide = vector_type(e->i64, vector);
   V score = sigmoid(e, load_f32(e, SLUICE_F32, c->logits, offset, vector));
   store_f32(e, SLUICE_F32, score, c->scores, offset);
-  V biased = fadd(e, score, load_f32(e, SLUICE_F32, c->bias, offset, vector));
-  V bits = bitcast(e, fadd(e, biased, float32(e, 0)), integers); /* -0 + 0 = 0 */
+  V biased = fadd_(e, score, load_f32(e, SLUICE_F32, c->bias, offset, vector));
+  V bits = bitcast(e, fadd_(e, biased, float32(e, 0)), integers); /* -0 + 0 = 0 */
   V sign = LLVMBuildAShr(e->builder, bits, splat(e, int32(e, 31), vector), "");
   V ordered = LLVMBuildXor(e->builder, bits, and_(e, sign, int32(e, INT32_MAX)), "");
   ordered = select_(e, fcmp(e, LLVMRealUNO, biased, biased), splat(e, int32(e, INT32_MIN), vector), ordered);
@@ -77,13 +77,13 @@ static void choose(emitter *e, choice *c, V out_experts, V out_weights) {
   V score = load_f32(e, SLUICE_F32, c->scores, each.index, 1);
   store_i32(e, each.index, out_experts, at);
   store_f32(e, SLUICE_F32, score, out_weights, at);
-  set(e, sum, fadd(e, get(e, e->f32, sum), score));
+  set(e, sum, fadd_(e, get(e, e->f32, sum), score));
   set(e, place, add(e, at, int64(e, 1)));
   if_end(e, &chosen);
   loop_end(e, &each);
 
   loop slots = loop_begin(e, int64(e, 0), int64(e, c->k), int64(e, 1));
-  V share = fdiv(e, load_f32(e, SLUICE_F32, out_weights, slots.index, 1), get(e, e->f32, sum));
+  V share = fdiv_(e, load_f32(e, SLUICE_F32, out_weights, slots.index, 1), get(e, e->f32, sum));
   store_f32(e, SLUICE_F32, share, out_weights, slots.index);
   loop_end(e, &slots);
   if_end(e, &serial);

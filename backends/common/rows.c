@@ -93,8 +93,8 @@ static void square_body(emitter *e, V offset, unsigned vector, void *user) {
 static void scale_body(emitter *e, V offset, unsigned vector, void *user) {
   const norm_row *row = user;
   V x = load_f32(e, row->dtype, row->x, offset, vector);
-  V weight = fadd(e, load_f32(e, row->weight_dtype, row->weight, offset, vector), float32(e, 1));
-  store_f32(e, row->dtype, fmul(e, fmul(e, x, row->scale), weight), row->out, offset);
+  V weight = fadd_(e, load_f32(e, row->weight_dtype, row->weight, offset, vector), float32(e, 1));
+  store_f32(e, row->dtype, fmul_(e, fmul_(e, x, row->scale), weight), row->out, offset);
 }
 
 void family_rms_norm(emitter *e, const kernel_spec *spec) {
@@ -113,9 +113,9 @@ void family_rms_norm(emitter *e, const kernel_spec *spec) {
   row.vector_sum = local_set(e, vector, LLVMConstNull(vector));
   row.scalar_sum = local_set(e, e->f32, float32(e, 0));
   row_loop(e, width, square_body, &row);
-  V sum = fadd(e, vector_reduce(e, get(e, vector, row.vector_sum), REDUCE_ADD), get(e, e->f32, row.scalar_sum));
+  V sum = fadd_(e, vector_reduce(e, get(e, vector, row.vector_sum), REDUCE_ADD), get(e, e->f32, row.scalar_sum));
   sum = e->atoms->reduce(e, sum, REDUCE_ADD);
-  row.scale = e->atoms->rsqrt(e, fadd(e, fdiv(e, sum, float32(e, (double)width)), float32(e, eps)));
+  row.scale = e->atoms->rsqrt(e, fadd_(e, fdiv_(e, sum, float32(e, (double)width)), float32(e, eps)));
   row_loop(e, width, scale_body, &row);
   kernel_end(e);
 }
@@ -131,19 +131,13 @@ typedef struct pair_row {
 static void add_body(emitter *e, V offset, unsigned vector, void *user) {
   const pair_row *row = user;
   V a = load_f32(e, row->dtype, row->a, offset, vector), b = load_f32(e, row->dtype, row->b, offset, vector);
-  store_f32(e, row->dtype, fadd(e, a, b), row->out, offset);
+  store_f32(e, row->dtype, fadd_(e, a, b), row->out, offset);
 }
 
-/* m3.md 2.10. The clamps are written as comparisons, which a NaN passes through unchanged. */
 static void swiglu_body(emitter *e, V offset, unsigned vector, void *user) {
   const pair_row *row = user;
   V gate = load_f32(e, row->dtype, row->a, offset, vector), up = load_f32(e, row->dtype, row->b, offset, vector);
-  V limit = splat(e, float32(e, row->limit), vector), lower = splat(e, float32(e, -row->limit), vector);
-  gate = select_(e, fcmp(e, LLVMRealOGT, gate, limit), limit, gate);
-  up = select_(e, fcmp(e, LLVMRealOGT, up, limit), limit, up);
-  up = select_(e, fcmp(e, LLVMRealOLT, up, lower), lower, up);
-  V activated = fmul(e, gate, sigmoid(e, fmul(e, gate, float32(e, row->alpha))));
-  store_f32(e, row->dtype, fmul(e, fadd(e, up, float32(e, 1)), activated), row->out, offset);
+  store_f32(e, row->dtype, swiglu(e, gate, up, row->alpha, row->limit), row->out, offset);
 }
 
 static void pair_kernel(emitter *e, const kernel_spec *spec, pair_row *row, int64_t width, row_body *body) {
@@ -195,8 +189,8 @@ static void combine_body(emitter *e, V offset, unsigned vector, void *user) {
   V y = load_f32(e, SLUICE_F32, row->y, add(e, mul(e, slots.index, int64(e, row->width)), offset), vector);
   set(e, sum, fma_(e, y, weight, get(e, type, sum)));
   loop_end(e, &slots);
-  V result = fmul(e, get(e, type, sum), float32(e, row->scale));
-  if (row->residual) result = fadd(e, result, load_f32(e, row->dtype, row->residual, offset, vector));
+  V result = fmul_(e, get(e, type, sum), float32(e, row->scale));
+  if (row->residual) result = fadd_(e, result, load_f32(e, row->dtype, row->residual, offset, vector));
   store_f32(e, row->dtype, result, row->out, offset);
 }
 

@@ -30,7 +30,7 @@ static V float64(emitter *e, double value) {
 /* An i32 that orders like the logit; -0 equals 0, NaN is below everything. */
 static V key_of(emitter *e, V logit) {
   unsigned width = width_of(logit);
-  V bits = bitcast(e, fadd(e, logit, float32(e, 0)), vector_type(e->i32, width));
+  V bits = bitcast(e, fadd_(e, logit, float32(e, 0)), vector_type(e->i32, width));
   V sign = LLVMBuildAShr(e->builder, bits, splat(e, int32(e, 31), width), "");
   V ordered = LLVMBuildXor(e->builder, bits, and_(e, sign, int32(e, INT32_MAX)), "");
   return select_(e, fcmp(e, LLVMRealUNO, logit, logit), splat(e, int32(e, INT32_MIN), width), ordered);
@@ -41,8 +41,8 @@ static V key_of(emitter *e, V logit) {
 static V mass_of(emitter *e, const sampler *s, V logit, V threshold) {
   unsigned width = width_of(logit);
   V zero = splat(e, float32(e, 0), width);
-  V distance = select_(e, fcmp(e, LLVMRealOEQ, logit, splat(e, s->largest, width)), zero, fsub(e, logit, s->largest));
-  V power = fmul(e, distance, s->scale);
+  V distance = select_(e, fcmp(e, LLVMRealOEQ, logit, splat(e, s->largest, width)), zero, fsub_(e, logit, s->largest));
+  V power = fmul_(e, distance, s->scale);
   V kept = and_(e, fcmp(e, LLVMRealORD, power, power), icmp(e, LLVMIntSGE, key_of(e, logit), to_i32(e, threshold)));
   return select_(e, kept, e->atoms->exp2(e, power), zero);
 }
@@ -55,7 +55,7 @@ static V widen(emitter *e, V value) {
 
 static void accumulate(emitter *e, const sampler *s, V value) {
   V slot = width_of(value) > 1 ? s->vector_sum : s->scalar_sum;
-  set(e, slot, fadd(e, get(e, LLVMTypeOf(value), slot), value));
+  set(e, slot, fadd_(e, get(e, LLVMTypeOf(value), slot), value));
 }
 
 /* The sum of what `body` accumulates, in elements of `type`, over `width` logits. */
@@ -64,7 +64,7 @@ static V row_sum(emitter *e, sampler *s, T type, int64_t width, row_body *body) 
   s->vector_sum = local_set(e, vector, LLVMConstNull(vector));
   s->scalar_sum = local_set(e, type, LLVMConstNull(type));
   row_loop(e, width, body, s);
-  V sum = fadd(e, vector_reduce(e, get(e, vector, s->vector_sum), REDUCE_ADD), get(e, type, s->scalar_sum));
+  V sum = fadd_(e, vector_reduce(e, get(e, vector, s->vector_sum), REDUCE_ADD), get(e, type, s->scalar_sum));
   return e->atoms->reduce(e, sum, REDUCE_ADD);
 }
 
@@ -130,7 +130,7 @@ static void lowest_body(emitter *e, V offset, unsigned vector, void *user) {
   if (vector > 1) {
     V lanes[32];
     for (unsigned i = 0; i < vector; i++) lanes[i] = float32(e, i);
-    id = fadd(e, LLVMConstVector(lanes, vector), id);
+    id = fadd_(e, LLVMConstVector(lanes, vector), id);
   }
   V found = fcmp(e, LLVMRealOEQ, logit, s->largest);
   V lowest = get(e, LLVMTypeOf(logit), slot);
@@ -163,7 +163,7 @@ static V uniform(emitter *e, V seed, V position) {
   V step = int64(e, (int64_t)0x9e3779b97f4a7c15u);
   V z = mix(e, add(e, mix(e, add(e, seed, step)), mul(e, add(e, position, int64(e, 1)), step)));
   V bits = LLVMBuildUIToFP(e->builder, lshr(e, z, int64(e, 12)), e->f64, "");
-  return fmul(e, bits, float64(e, 0x1p-52));
+  return fmul_(e, bits, float64(e, 0x1p-52));
 }
 
 /* The mass of chunk `chunk` (i64), of `width` logits. */
@@ -183,22 +183,22 @@ static V draw(emitter *e, sampler *s, V fraction) {
     loop each = loop_begin(e, zero, int64(e, full), one);
     V mass = chunk_mass(e, s, each.index, CHUNK);
     store(e, mass, element(e, e->f64, masses, each.index));
-    set(e, total, fadd(e, get(e, e->f64, total), mass));
+    set(e, total, fadd_(e, get(e, e->f64, total), mass));
     loop_end(e, &each);
   }
   if (rest) {
     V mass = chunk_mass(e, s, int64(e, full), rest);
     store(e, mass, element(e, e->f64, masses, int64(e, full)));
-    set(e, total, fadd(e, get(e, e->f64, total), mass));
+    set(e, total, fadd_(e, get(e, e->f64, total), mass));
   }
-  V target = fmul(e, get(e, e->f64, total), fraction);
+  V target = fmul_(e, get(e, e->f64, total), fraction);
 
   /* The chunk in which the sum passes the target, and the sum before it. */
   V running = local_set(e, e->f64, float64(e, 0)), found = local_set(e, e->i64, int64(e, -1));
   loop search = loop_begin(e, zero, int64(e, chunks), one);
   branch open = if_begin(e, icmp(e, LLVMIntSLT, get(e, e->i64, found), zero));
   V before = get(e, e->f64, running);
-  V after = fadd(e, before, load(e, e->f64, element(e, e->f64, masses, search.index)));
+  V after = fadd_(e, before, load(e, e->f64, element(e, e->f64, masses, search.index)));
   V passed = fcmp(e, LLVMRealOGT, after, target);
   set(e, running, select_(e, passed, before, after));
   set(e, found, select_(e, passed, search.index, int64(e, -1)));
@@ -213,7 +213,7 @@ static V draw(emitter *e, sampler *s, V fraction) {
   V mass = mass_of(e, s, load_f32(e, SLUICE_F32, s->logits, each.index, 1), s->threshold);
   V wanted = and_(e, fcmp(e, LLVMRealOGT, mass, float32(e, 0)), LLVMBuildNot(e->builder, get(e, e->i1, done), ""));
   branch kept = if_begin(e, wanted);
-  V sum = fadd(e, get(e, e->f64, running), widen(e, mass));
+  V sum = fadd_(e, get(e, e->f64, running), widen(e, mass));
   set(e, running, sum);
   set(e, result, each.index);
   set(e, done, fcmp(e, LLVMRealOGT, sum, target));
@@ -241,7 +241,7 @@ void family_sample(emitter *e, const kernel_spec *spec) {
   s.largest = find_largest(e, &s);
   branch drawn = if_begin(e, fcmp(e, LLVMRealOGT, temperature, float32(e, 0)));
 
-  V scale = fdiv(e, float32(e, 1.4426950408889634), temperature);
+  V scale = fdiv_(e, float32(e, 1.4426950408889634), temperature);
   s.scale = fmin_(e, scale, float32(e, 1e30)); /* finite, so that 0 times it is 0 */
   s.least = local_set(e, e->i64, int64(e, INT32_MIN));
   V top_k = to_i64(e, field(e, e->i32, row, offsetof(sluice_sampling_row, top_k)));
@@ -252,7 +252,7 @@ void family_sample(emitter *e, const kernel_spec *spec) {
   V top_p = field(e, e->f32, row, offsetof(sluice_sampling_row, top_p));
   V partial = and_(e, fcmp(e, LLVMRealOGT, top_p, float32(e, 0)), fcmp(e, LLVMRealOLT, top_p, float32(e, 1)));
   branch by_mass = if_begin(e, partial);
-  raise_least(e, &s, true, fmul(e, mass_from(e, &s, get(e, e->i64, s.least)), widen(e, top_p)));
+  raise_least(e, &s, true, fmul_(e, mass_from(e, &s, get(e, e->i64, s.least)), widen(e, top_p)));
   if_end(e, &by_mass);
   V position = to_i64(e, field(e, e->i32, row, offsetof(sluice_sampling_row, position)));
   V seed = field(e, e->i64, row, offsetof(sluice_sampling_row, seed));

@@ -81,8 +81,8 @@ static V exp2_(emitter *e, V x) {
   T integers = vector_type(e->i32, width), floats = vector_type(e->f32, width);
   V bounded = fmax_(e, fmin_(e, x, float32(e, 129)), float32(e, -151));
   /* Adding 1.5 * 2^23 rounds to an integer: the lowest level of x86-64 has no rounding instruction. */
-  V n = fsub(e, fadd(e, bounded, float32(e, 12582912)), float32(e, 12582912));
-  V f = fsub(e, bounded, n);
+  V n = fsub_(e, fadd_(e, bounded, float32(e, 12582912)), float32(e, 12582912));
+  V f = fsub_(e, bounded, n);
   double coefficient = 1;
   double c[8];
   for (int i = 0; i < 8; i++) {
@@ -96,7 +96,7 @@ static V exp2_(emitter *e, V x) {
   V rest = sub(e, whole, half);
   V a = bitcast(e, shl(e, add(e, half, int32(e, 127)), int32(e, 23)), floats);
   V b = bitcast(e, shl(e, add(e, rest, int32(e, 127)), int32(e, 23)), floats);
-  V result = fmul(e, fmul(e, p, a), b);
+  V result = fmul_(e, fmul_(e, p, a), b);
   return select_(e, fcmp(e, LLVMRealUNO, x, x), x, result);
 }
 
@@ -107,27 +107,27 @@ static V log2_(emitter *e, V x) {
   unsigned width = width_of(x);
   T integers = vector_type(e->i32, width), floats = vector_type(e->f32, width);
   V denormal = fcmp(e, LLVMRealOLT, x, float32(e, 1.1754943508222875e-38));
-  V scaled = select_(e, denormal, fmul(e, x, float32(e, 8388608)), x);
+  V scaled = select_(e, denormal, fmul_(e, x, float32(e, 8388608)), x);
   V bits = bitcast(e, scaled, integers);
   V shifted = sub(e, bits, int32(e, 0x3f3504f3)); /* sqrt(1/2) */
   V n = LLVMBuildAShr(e->builder, shifted, splat(e, int32(e, 23), width), "");
   V m = bitcast(e, sub(e, bits, shl(e, n, int32(e, 23))), floats);
   V exponent = LLVMBuildSIToFP(e->builder, sub(e, n, select_(e, denormal, splat(e, int32(e, 23), width), int32(e, 0))),
                                floats, "");
-  V f = fsub(e, m, float32(e, 1)), h = fmul(e, fmul(e, f, f), float32(e, 0.5));
-  V s = fdiv(e, f, fadd(e, f, float32(e, 2))), q = fmul(e, s, s);
+  V f = fsub_(e, m, float32(e, 1)), h = fmul_(e, fmul_(e, f, f), float32(e, 0.5));
+  V s = fdiv_(e, f, fadd_(e, f, float32(e, 2))), q = fmul_(e, s, s);
   V p = splat(e, float32(e, 2.0 / 9), width);
   for (int i = 7; i >= 3; i -= 2) p = fma_(e, p, q, float32(e, 2.0 / i));
-  V t = fsub(e, h, fmul(e, s, fma_(e, p, q, h)));
-  V rest = fma_(e, f, float32(e, 0.4426950408889634), fmul(e, t, float32(e, -1.4426950408889634)));
-  V result = fadd(e, exponent, fadd(e, f, rest));
+  V t = fsub_(e, h, fmul_(e, s, fma_(e, p, q, h)));
+  V rest = fma_(e, f, float32(e, 0.4426950408889634), fmul_(e, t, float32(e, -1.4426950408889634)));
+  V result = fadd_(e, exponent, fadd_(e, f, rest));
   V infinite = fcmp(e, LLVMRealOEQ, x, float32(e, __builtin_inf()));
   result = select_(e, infinite, x, result);
   return select_(e, fcmp(e, LLVMRealUNO, x, x), x, result);
 }
 
 static V rsqrt(emitter *e, V x) {
-  return fdiv(e, splat(e, float32(e, 1), width_of(x)), unary(e, "llvm.sqrt", x));
+  return fdiv_(e, splat(e, float32(e, 1), width_of(x)), unary(e, "llvm.sqrt", x));
 }
 
 /* acc + a.low * b.low + a.high * b.high for each 32-bit lane; denormals count as zero. */

@@ -3,6 +3,7 @@
 #include "backends/common/emit.h"
 #include "kernel_support/kernel_harness.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -75,7 +76,7 @@ static void family_convert(emitter *e, const kernel_spec *spec) {
 static void count_body(emitter *e, V offset, unsigned vector, void *user) {
   V counts = *(V *)user;
   V old = load_f32(e, SLUICE_F32, counts, offset, vector);
-  store_f32(e, SLUICE_F32, fadd(e, old, splat(e, float32(e, 1), vector)), counts, offset);
+  store_f32(e, SLUICE_F32, fadd_(e, old, splat(e, float32(e, 1), vector)), counts, offset);
 }
 
 /* Adds 1 to the first `width` of a row of 128. */
