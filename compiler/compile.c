@@ -119,7 +119,7 @@ static sluice_status *compile_target(const model_config *config, const compile_o
 
 static sluice_status *write_bundle(const model_config *config, const compile_options *options,
                                    const target_result *results, const pass_remarks *remarks) {
-  bundle_part *parts = sluice_allocate_array(1 + 2 * options->target_count, sizeof *parts);
+  bundle_part *parts = sluice_allocate_array(1 + 3 * options->target_count, sizeof *parts);
   if (!parts) return sluice_out_of_memory();
   sluice_text manifest = {0};
   sluice_status *status = manifest_write(config, options, remarks, &manifest);
@@ -130,7 +130,10 @@ static sluice_status *write_bundle(const model_config *config, const compile_opt
     for (size_t i = 0; i < options->target_count; i++) {
       const char *target = options->targets[i];
       parts[count++] = (bundle_part){SLUICE_SECTION_PLAN, target, results[i].plan.data, results[i].plan.length};
-      parts[count++] = (bundle_part){SLUICE_SECTION_CODE, target, results[i].code.data, results[i].code.length};
+      const code_object *code = &results[i].code;
+      if (code->data) parts[count++] = (bundle_part){SLUICE_SECTION_CODE, target, code->data, code->length};
+      if (code->assembly)
+        parts[count++] = (bundle_part){SLUICE_SECTION_ASSEMBLY, target, code->assembly, code->assembly_length};
     }
     status = bundle_write(options->output, parts, count);
   }
@@ -143,9 +146,9 @@ sluice_status *compile_model(const model_config *config, const compile_options *
   if (options->target_count == 0) return sluice_error(SLUICE_INVALID, "no target to compile for");
   if (options->emit != EMIT_BUNDLE && options->target_count > 1)
     return sluice_error(SLUICE_INVALID, "%zu targets, but only a bundle can hold more than one", options->target_count);
-  if (1 + 2 * options->target_count > SLUICE_BUNDLE_MAX_SECTIONS)
+  if (1 + 3 * options->target_count > SLUICE_BUNDLE_MAX_SECTIONS)
     return sluice_error(SLUICE_INVALID, "%zu targets, expected at most %u", options->target_count,
-                        (SLUICE_BUNDLE_MAX_SECTIONS - 1) / 2);
+                        (SLUICE_BUNDLE_MAX_SECTIONS - 1) / 3);
   target_result *results = sluice_allocate_array(options->target_count, sizeof *results);
   if (!results) return sluice_out_of_memory();
   pass_remarks remarks = {0};

@@ -154,6 +154,7 @@ static void write_weight(plan_writer *w, MlirOperation op) {
                                .rows = (uint32_t)ir_get_integer(op, "rows"),
                                .columns = (uint32_t)ir_get_integer(op, "columns"),
                                .panel = (uint32_t)ir_get_integer(op, "panel"),
+                               .group = (uint32_t)ir_get_integer(op, "group"),
                                .first_source = (uint32_t)w->sources.count,
                                .source_count = (uint32_t)array_length(op, "sources")};
   uint64_t element = weight.dtype == SLUICE_BF16 ? 2 : 4, columns = weight.columns;
@@ -163,7 +164,7 @@ static void write_weight(plan_writer *w, MlirOperation op) {
     bool pairs = weight.layout == SLUICE_LAYOUT_PANEL_PAIRS;
     uint64_t rows = pairs ? weight.rows / 2 : weight.rows;
     uint64_t panels = (rows + weight.panel - 1) / weight.panel * (pairs ? 2 : 1);
-    weight.batch_bytes = panels * ((columns + 1) / 2) * 2 * weight.panel * element;
+    weight.batch_bytes = panels * ((columns + weight.group - 1) / weight.group * weight.group) * weight.panel * element;
   }
   weight.batch_bytes = (weight.batch_bytes + 63) / 64 * 64;
   weight.bytes = weight.batch_bytes * weight.batch;
@@ -226,6 +227,7 @@ static const struct place *place_of(plan_writer *w, MlirValue buffer) {
 /* ---- launches ---- */
 
 static bool is_launch_detail(MlirStringRef name) {
+  if (memchr(name.data, '.', name.length)) return true; /* annotations */
   return text_is(name, "label") || text_is(name, "layer") || text_is(name, "cost") || text_is(name, "target");
 }
 
@@ -316,59 +318,20 @@ static uint32_t kernel_of(plan_writer *w, MlirOperation op) {
   return (uint32_t)(w->kernel_count - 1);
 }
 
-static sluice_plan_extent extent(uint32_t size, int64_t divisor, int64_t factor) {
-  return (sluice_plan_extent){.size = size, .divisor = (uint32_t)divisor, .factor = (uint32_t)factor};
-}
-
-/* The workgroup grids of docs/ir.md. */
-static void set_grid(plan_writer *w, MlirOperation op, sluice_plan_extent grid[2]) {
-  static const char *const by_tokens[] = {"kernel.embed",  "kernel.head_norm",    "kernel.rope_table",
-                                          "kernel.rope",   "kernel.cache_append", "kernel.norm_rope_append",
-                                          "kernel.router", "kernel.topk_experts", "kernel.combine"};
-  static const char *const by_size[] = {"kernel.rms_norm", "kernel.swiglu", "kernel.add", "kernel.slice"};
-  static const char *const by_tile_and_head[] = {"kernel.index_score", "kernel.index_select"};
-  static const char *const by_tile_and_kv_head[] = {"kernel.attention", "kernel.block_attention",
-                                                    "kernel.select_attention"};
-  int64_t panels = 0;
-  if (ir_get_integer(op, "panel") > 0)
-    panels = (ir_get_integer(op, "n") + ir_get_integer(op, "panel") - 1) / ir_get_integer(op, "panel");
-  grid[0] = grid[1] = extent(SLUICE_SIZE_ONE, 1, 1);
-  for (size_t i = 0; i < sizeof by_tokens / sizeof *by_tokens; i++)
-    if (ir_is(op, by_tokens[i])) grid[0] = extent(SLUICE_SIZE_TOKENS, 1, 1);
-  for (size_t i = 0; i < sizeof by_size / sizeof *by_size; i++)
-    if (ir_is(op, by_size[i])) grid[0] = extent(size_attribute(w, op), 1, 1);
-  for (size_t i = 0; i < sizeof by_tile_and_head / sizeof *by_tile_and_head; i++)
-    if (ir_is(op, by_tile_and_head[i])) {
-      grid[0] = extent(SLUICE_SIZE_TILES, 1, 1);
-      grid[1] = extent(SLUICE_SIZE_ONE, 1, ir_get_integer(op, "heads"));
-    }
-  for (size_t i = 0; i < sizeof by_tile_and_kv_head / sizeof *by_tile_and_kv_head; i++)
-    if (ir_is(op, by_tile_and_kv_head[i])) {
-      grid[0] = extent(SLUICE_SIZE_TILES, 1, 1);
-      grid[1] = extent(SLUICE_SIZE_ONE, 1, ir_get_integer(op, "kv_heads"));
-    }
-  if (ir_is(op, "kernel.block_max") || ir_is(op, "kernel.topk_blocks")) {
-    grid[0] = extent(SLUICE_SIZE_TOKENS, 1, 1);
-    grid[1] = extent(SLUICE_SIZE_ONE, 1, ir_get_integer(op, "heads"));
-  }
-  if (ir_is(op, "kernel.select_rows") || ir_is(op, "kernel.sample")) grid[0] = extent(SLUICE_SIZE_ROWS, 1, 1);
-  if (ir_is(op, "kernel.gemm")) {
-    grid[0] = extent(SLUICE_SIZE_ONE, 1, panels);
-    grid[1] = extent(size_attribute(w, op), ir_get_integer(op, "tile_m"), 1);
-  }
-  if (ir_is(op, "kernel.expert_gemm")) {
-    grid[0] = extent(SLUICE_SIZE_ONE, 1, panels);
-    grid[1] = extent(SLUICE_SIZE_TOKENS, 1, ir_get_integer(op, "top_k"));
-  }
-}
-
 static void write_launch(plan_writer *w, MlirOperation op) {
   sluice_plan_launch launch = {.kernel = kernel_of(w, op),
                                .first_argument = (uint32_t)w->arguments.count,
                                .layer = (uint32_t)ir_get_integer(op, "layer"),
                                .label = string_attribute(w, op, "label")};
   if (ir_get_integer(op, "layer") < 0) launch.layer = UINT32_MAX;
-  set_grid(w, op, launch.grid);
+  /* The grid comes with the kernel's code, see plan_set_kernels. */
+  launch.range_to = UINT32_MAX;
+  if (array_length(op, "launch.range") == 3) {
+    launch.range_size = (uint32_t)mlirIntegerAttrGetValueInt(array_item(op, "launch.range", 0));
+    launch.range_from = (uint32_t)mlirIntegerAttrGetValueInt(array_item(op, "launch.range", 1));
+    launch.range_to = (uint32_t)mlirIntegerAttrGetValueInt(array_item(op, "launch.range", 2));
+  }
+  launch.grid[0] = launch.grid[1] = (sluice_plan_extent){.size = SLUICE_SIZE_ONE, .divisor = 1, .factor = 1};
   uint64_t costs[10] = {0};
   for (intptr_t i = 0; i < array_length(op, "cost") && i < 10; i++)
     costs[i] = (uint64_t)mlirIntegerAttrGetValueInt(array_item(op, "cost", i));
@@ -430,15 +393,14 @@ static uint32_t function_integer(const plan_writer *w, const char *name) {
   return (uint32_t)ir_get_integer(w->function, name);
 }
 
-/* The tile of the attention kernels, which query tiles must not exceed. */
+/* The tile of the attention kernels: the largest, since kernels for smaller tiles have ranges that say so. */
 static uint32_t query_tile(const plan_writer *w) {
-  int64_t smallest = 0;
+  int64_t largest = 1;
   for (size_t i = 0; i < w->kernel_count; i++)
     for (size_t a = 0; a < w->kernels[i].list_count; a++)
-      if (strcmp(w->kernels[i].list[a].name, "query_tile") == 0 &&
-          (smallest == 0 || w->kernels[i].list[a].integer < smallest))
-        smallest = w->kernels[i].list[a].integer;
-  return smallest ? (uint32_t)smallest : 1;
+      if (strcmp(w->kernels[i].list[a].name, "query_tile") == 0 && w->kernels[i].list[a].integer > largest)
+        largest = w->kernels[i].list[a].integer;
+  return (uint32_t)largest;
 }
 
 static void lay_out(plan_writer *w, plan_image *out) {
@@ -578,6 +540,9 @@ void plan_set_kernels(plan_image *plan, const kernel_info *kernels) {
     entries[i].spill_bytes = kernels[i].spill_bytes;
     entries[i].code_bytes = kernels[i].code_bytes;
   }
+  sluice_plan_launch *launches = (sluice_plan_launch *)(void *)((char *)plan->data + header->launches.offset);
+  for (uint64_t i = 0; i < header->launches.count; i++)
+    memcpy(launches[i].grid, kernels[launches[i].kernel].grid, sizeof launches[i].grid);
 }
 
 void plan_image_free(plan_image *plan) {

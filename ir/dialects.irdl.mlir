@@ -381,8 +381,9 @@ irdl.dialect @kernel {
     %8 = irdl.base "#builtin.integer"
     %9 = irdl.base "#builtin.integer"
     %10 = irdl.base "#builtin.integer"
+    %11 = irdl.base "#builtin.integer"
     irdl.attributes {"name" = %1, "sources" = %2, "source_rows" = %3, "rank" = %4, "layout" = %5, "dtype" = %6,
-                     "rows" = %7, "columns" = %8, "batch" = %9, "panel" = %10}
+                     "rows" = %7, "columns" = %8, "batch" = %9, "panel" = %10, "group" = %11}
   }
   irdl.operation @input {
     %0 = irdl.base @kernel::@buffer
@@ -514,8 +515,9 @@ irdl.dialect @kernel {
     %13 = irdl.base "#builtin.integer"
     %14 = irdl.base "#builtin.integer"
     %15 = irdl.base "#builtin.string"
+    %16 = irdl.base "#builtin.string"
     irdl.attributes {"label" = %5, "layer" = %6, "target" = %7, "cost" = %8, "part" = %9, "heads" = %10,
-                     "head_dim" = %11, "page" = %12, "page_bytes" = %13, "part_offset" = %14, "dtype" = %15}
+                     "head_dim" = %11, "page" = %12, "page_bytes" = %13, "part_offset" = %14, "dtype" = %15, "transposed" = %16}
   }
   irdl.operation @norm_rope_append {
     %0 = irdl.base @kernel::@buffer
@@ -548,10 +550,11 @@ irdl.dialect @kernel {
     %26 = irdl.base "#builtin.integer"
     %27 = irdl.base "#builtin.string"
     %28 = irdl.base "#builtin.string"
+    %29 = irdl.base "#builtin.string"
     irdl.attributes {"label" = %12, "layer" = %13, "target" = %14, "cost" = %15, "heads" = %16, "kv_heads" = %17,
                      "head_dim" = %18, "index_heads" = %19, "index_dim" = %20, "rotary_dim" = %21, "eps" = %22,
                      "page" = %23, "page_bytes" = %24, "value_offset" = %25, "index_offset" = %26, "dtype" = %27,
-                     "weight_dtype" = %28}
+                     "weight_dtype" = %28, "transposed" = %29}
   }
   irdl.operation @gemm {
     %0 = irdl.base @kernel::@buffer
@@ -574,9 +577,11 @@ irdl.dialect @kernel {
     %16 = irdl.base "#builtin.string"
     %17 = irdl.base "#builtin.integer"
     %18 = irdl.base "#builtin.integer"
+    %19 = irdl.base "#builtin.integer"
+    %20 = irdl.base "#builtin.integer"
     irdl.attributes {"label" = %4, "layer" = %5, "target" = %6, "cost" = %7, "size" = %8, "n" = %9, "k" = %10,
                      "epilogue" = %11, "alpha" = %12, "limit" = %13, "x_dtype" = %14, "weight_dtype" = %15,
-                     "out_dtype" = %16, "tile_m" = %17, "panel" = %18}
+                     "out_dtype" = %16, "tile_m" = %17, "panel" = %18, "group" = %19, "slice" = %20}
   }
   irdl.operation @index_score {
     %0 = irdl.base @kernel::@buffer
@@ -595,8 +600,32 @@ irdl.dialect @kernel {
     %12 = irdl.base "#builtin.integer"
     %13 = irdl.base "#builtin.integer"
     %14 = irdl.base "#builtin.string"
+    %15 = irdl.base "#builtin.string"
     irdl.attributes {"label" = %5, "layer" = %6, "target" = %7, "cost" = %8, "heads" = %9, "dim" = %10, "page" = %11,
-                     "page_bytes" = %12, "index_offset" = %13, "dtype" = %14}
+                     "page_bytes" = %12, "index_offset" = %13, "dtype" = %14, "transposed" = %15}
+  }
+  irdl.operation @block_score {
+    %0 = irdl.base @kernel::@buffer
+    %1 = irdl.base @kernel::@buffer
+    %2 = irdl.base @kernel::@buffer
+    %3 = irdl.base @kernel::@buffer
+    %4 = irdl.base @kernel::@buffer
+    irdl.operands(iq: %0, tiles: %1, page_table: %2, cache: %3, maxima: %4)
+    %5 = irdl.base "#builtin.string"
+    %6 = irdl.base "#builtin.integer"
+    %7 = irdl.base "#builtin.string"
+    %8 = irdl.base "#builtin.array"
+    %9 = irdl.base "#builtin.integer"
+    %10 = irdl.base "#builtin.integer"
+    %11 = irdl.base "#builtin.integer"
+    %12 = irdl.base "#builtin.integer"
+    %13 = irdl.base "#builtin.integer"
+    %14 = irdl.base "#builtin.string"
+    %15 = irdl.base "#builtin.string"
+    %16 = irdl.base "#builtin.integer"
+    %17 = irdl.base "#builtin.integer"
+    irdl.attributes {"label" = %5, "layer" = %6, "target" = %7, "cost" = %8, "heads" = %9, "dim" = %10, "page" = %11,
+                     "page_bytes" = %12, "index_offset" = %13, "dtype" = %14, "transposed" = %15, "k" = %16, "query_tile" = %17}
   }
   irdl.operation @block_max {
     %0 = irdl.base @kernel::@buffer
@@ -650,9 +679,10 @@ irdl.dialect @kernel {
     %17 = irdl.base "#builtin.string"
     %18 = irdl.base "#builtin.integer"
     %19 = irdl.base "#builtin.integer"
+    %20 = irdl.base "#builtin.string"
     irdl.attributes {"label" = %5, "layer" = %6, "target" = %7, "cost" = %8, "heads" = %9, "dim" = %10, "k" = %11,
                      "init" = %12, "local" = %13, "page" = %14, "page_bytes" = %15, "index_offset" = %16,
-                     "dtype" = %17, "query_tile" = %18, "max_pages" = %19}
+                     "dtype" = %17, "query_tile" = %18, "max_pages" = %19, "transposed" = %20}
   }
   irdl.operation @attention {
     %0 = irdl.base @kernel::@buffer
@@ -674,9 +704,52 @@ irdl.dialect @kernel {
     %15 = irdl.base "#builtin.integer"
     %16 = irdl.base "#builtin.string"
     %17 = irdl.base "#builtin.integer"
+    %18 = irdl.base "#builtin.string"
     irdl.attributes {"label" = %5, "layer" = %6, "target" = %7, "cost" = %8, "heads" = %9, "kv_heads" = %10,
                      "head_dim" = %11, "scale" = %12, "page" = %13, "page_bytes" = %14, "value_offset" = %15,
-                     "dtype" = %16, "query_tile" = %17}
+                     "dtype" = %16, "query_tile" = %17, "transposed" = %18}
+  }
+  irdl.operation @attention_part {
+    %0 = irdl.base @kernel::@buffer
+    %1 = irdl.base @kernel::@buffer
+    %2 = irdl.base @kernel::@buffer
+    %3 = irdl.base @kernel::@buffer
+    %4 = irdl.base @kernel::@buffer
+    %19 = irdl.base @kernel::@buffer
+    %20 = irdl.base @kernel::@buffer
+    irdl.operands(q: %0, positions: %1, sequence: %20, page_table: %2, cache: %3, out: %4, partials: %19)
+    %5 = irdl.base "#builtin.string"
+    %6 = irdl.base "#builtin.integer"
+    %7 = irdl.base "#builtin.string"
+    %8 = irdl.base "#builtin.array"
+    %9 = irdl.base "#builtin.integer"
+    %10 = irdl.base "#builtin.integer"
+    %11 = irdl.base "#builtin.integer"
+    %12 = irdl.base "#builtin.float"
+    %13 = irdl.base "#builtin.integer"
+    %14 = irdl.base "#builtin.integer"
+    %15 = irdl.base "#builtin.integer"
+    %16 = irdl.base "#builtin.string"
+    %17 = irdl.base "#builtin.integer"
+    %18 = irdl.base "#builtin.string"
+    irdl.attributes {"label" = %5, "layer" = %6, "target" = %7, "cost" = %8, "heads" = %9, "kv_heads" = %10,
+                     "head_dim" = %11, "scale" = %12, "page" = %13, "page_bytes" = %14, "value_offset" = %15,
+                     "dtype" = %16, "transposed" = %18}
+  }
+  irdl.operation @attention_merge {
+    %0 = irdl.base @kernel::@buffer
+    %1 = irdl.base @kernel::@buffer
+    irdl.operands(partials: %0, out: %1)
+    %2 = irdl.base "#builtin.string"
+    %3 = irdl.base "#builtin.integer"
+    %4 = irdl.base "#builtin.string"
+    %5 = irdl.base "#builtin.array"
+    %6 = irdl.base "#builtin.integer"
+    %7 = irdl.base "#builtin.integer"
+    %8 = irdl.base "#builtin.integer"
+    %9 = irdl.base "#builtin.string"
+    irdl.attributes {"label" = %2, "layer" = %3, "target" = %4, "cost" = %5, "heads" = %6, "kv_heads" = %7,
+                     "head_dim" = %8, "dtype" = %9}
   }
   irdl.operation @block_attention {
     %0 = irdl.base @kernel::@buffer
@@ -700,9 +773,41 @@ irdl.dialect @kernel {
     %17 = irdl.base "#builtin.string"
     %18 = irdl.base "#builtin.integer"
     %19 = irdl.base "#builtin.integer"
+    %20 = irdl.base "#builtin.string"
     irdl.attributes {"label" = %6, "layer" = %7, "target" = %8, "cost" = %9, "heads" = %10, "kv_heads" = %11,
                      "head_dim" = %12, "scale" = %13, "page" = %14, "page_bytes" = %15, "value_offset" = %16,
-                     "dtype" = %17, "query_tile" = %18, "k" = %19}
+                     "dtype" = %17, "query_tile" = %18, "k" = %19, "transposed" = %20}
+  }
+  irdl.operation @topk_attention {
+    %0 = irdl.base @kernel::@buffer
+    %1 = irdl.base @kernel::@buffer
+    %2 = irdl.base @kernel::@buffer
+    %3 = irdl.base @kernel::@buffer
+    %4 = irdl.base @kernel::@buffer
+    %5 = irdl.base @kernel::@buffer
+    %21 = irdl.base @kernel::@buffer
+    %24 = irdl.base @kernel::@buffer
+    irdl.operands(q: %0, maxima: %1, positions: %2, sequence: %24, page_table: %3, cache: %4, out: %5, chosen: %21)
+    %6 = irdl.base "#builtin.string"
+    %7 = irdl.base "#builtin.integer"
+    %8 = irdl.base "#builtin.string"
+    %9 = irdl.base "#builtin.array"
+    %10 = irdl.base "#builtin.integer"
+    %11 = irdl.base "#builtin.integer"
+    %12 = irdl.base "#builtin.integer"
+    %13 = irdl.base "#builtin.float"
+    %14 = irdl.base "#builtin.integer"
+    %15 = irdl.base "#builtin.integer"
+    %16 = irdl.base "#builtin.integer"
+    %17 = irdl.base "#builtin.string"
+    %18 = irdl.base "#builtin.integer"
+    %19 = irdl.base "#builtin.integer"
+    %20 = irdl.base "#builtin.string"
+    %22 = irdl.base "#builtin.integer"
+    %23 = irdl.base "#builtin.integer"
+    irdl.attributes {"label" = %6, "layer" = %7, "target" = %8, "cost" = %9, "heads" = %10, "kv_heads" = %11,
+                     "head_dim" = %12, "scale" = %13, "page" = %14, "page_bytes" = %15, "value_offset" = %16,
+                     "dtype" = %17, "cluster" = %18, "k" = %19, "transposed" = %20, "init" = %22, "local" = %23}
   }
   irdl.operation @select_attention {
     %0 = irdl.base @kernel::@buffer
@@ -732,10 +837,11 @@ irdl.dialect @kernel {
     %23 = irdl.base "#builtin.integer"
     %24 = irdl.base "#builtin.integer"
     %25 = irdl.base "#builtin.integer"
+    %26 = irdl.base "#builtin.string"
     irdl.attributes {"label" = %7, "layer" = %8, "target" = %9, "cost" = %10, "heads" = %11, "kv_heads" = %12,
                      "head_dim" = %13, "scale" = %14, "page" = %15, "page_bytes" = %16, "value_offset" = %17,
                      "dtype" = %18, "query_tile" = %19, "index_dim" = %20, "k" = %21, "init" = %22, "local" = %23,
-                     "index_offset" = %24, "max_pages" = %25}
+                     "index_offset" = %24, "max_pages" = %25, "transposed" = %26}
   }
   irdl.operation @router {
     %0 = irdl.base @kernel::@buffer
@@ -755,6 +861,20 @@ irdl.dialect @kernel {
     %13 = irdl.base "#builtin.integer"
     irdl.attributes {"label" = %5, "layer" = %6, "target" = %7, "cost" = %8, "width" = %9, "experts" = %10, "k" = %11,
                      "dtype" = %12, "panel" = %13}
+  }
+  irdl.operation @router_logits {
+    %0 = irdl.base @kernel::@buffer
+    %1 = irdl.base @kernel::@buffer
+    %2 = irdl.base @kernel::@buffer
+    irdl.operands(x: %0, gate: %1, logits: %2)
+    %3 = irdl.base "#builtin.string"
+    %4 = irdl.base "#builtin.integer"
+    %5 = irdl.base "#builtin.string"
+    %6 = irdl.base "#builtin.array"
+    %7 = irdl.base "#builtin.integer"
+    %8 = irdl.base "#builtin.integer"
+    %9 = irdl.base "#builtin.string"
+    irdl.attributes {"label" = %3, "layer" = %4, "target" = %5, "cost" = %6, "width" = %7, "experts" = %8, "dtype" = %9}
   }
   irdl.operation @topk_experts {
     %0 = irdl.base @kernel::@buffer
@@ -810,9 +930,11 @@ irdl.dialect @kernel {
     %20 = irdl.base "#builtin.integer"
     %21 = irdl.base "#builtin.integer"
     %22 = irdl.base "#builtin.integer"
+    %23 = irdl.base "#builtin.integer"
+    %24 = irdl.base "#builtin.integer"
     irdl.attributes {"label" = %6, "layer" = %7, "target" = %8, "cost" = %9, "n" = %10, "k" = %11, "top_k" = %12,
                      "gather" = %13, "epilogue" = %14, "alpha" = %15, "limit" = %16, "x_dtype" = %17,
-                     "weight_dtype" = %18, "out_dtype" = %19, "tile_m" = %20, "panel" = %21, "batch_bytes" = %22}
+                     "weight_dtype" = %18, "out_dtype" = %19, "tile_m" = %20, "panel" = %21, "batch_bytes" = %22, "group" = %23, "slice" = %24}
   }
   irdl.operation @combine {
     %0 = irdl.base @kernel::@buffer

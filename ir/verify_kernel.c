@@ -21,13 +21,14 @@ typedef struct kernel_op {
 } kernel_op;
 
 #define LAUNCH "label:text layer:layer target:text cost:integers "
-#define PAGE "page:positive page_bytes:positive_multiple "
-#define ATTENTION                                                                                                      \
-  "heads:positive kv_heads:positive head_dim:positive scale:positive_number " PAGE                                     \
-  "value_offset:multiple dtype:dtype query_tile:positive"
+#define PAGE "page:positive page_bytes:positive_multiple transposed:keys|values "
+#define ATTENTION_OF_TOKENS                                                                                            \
+  "heads:positive kv_heads:positive head_dim:positive scale:positive_number " PAGE "value_offset:multiple dtype:dtype"
+#define ATTENTION ATTENTION_OF_TOKENS " query_tile:positive"
 #define PLACE "positions=input/positions sequence=input/sequence page_table=input/page_table cache=cache"
 #define PAGED "tiles=input/tiles page_table=input/page_table cache=cache "
-#define GEMM "x_dtype:dtype weight_dtype:dtype out_dtype:dtype tile_m:positive panel:positive"
+#define GEMM                                                                                                           \
+  "x_dtype:dtype weight_dtype:dtype out_dtype:dtype tile_m:positive panel:positive slice:positive group:positive"
 
 static const kernel_op launches[] = {
     {"embed", "tokens=input/tokens table=rows/weight_dtype out=value/dtype",
@@ -50,6 +51,8 @@ static const kernel_op launches[] = {
      LAUNCH "size:rows n:positive k:positive epilogue:none|add|swiglu alpha:number limit:number " GEMM},
     {"index_score", "iq=value/dtype " PAGED "scores=value/f32",
      LAUNCH "heads:positive dim:positive " PAGE "index_offset:multiple dtype:dtype"},
+    {"block_score", "iq=value/dtype " PAGED "maxima=value/f32",
+     LAUNCH "heads:positive dim:positive k:positive " PAGE "index_offset:multiple dtype:dtype query_tile:positive"},
     {"block_max", "scores=value/f32 positions=input/positions maxima=value/f32",
      LAUNCH "heads:positive block:positive"},
     {"topk_blocks", "maxima=value/f32 positions=input/positions blocks=value/i32",
@@ -58,11 +61,18 @@ static const kernel_op launches[] = {
      LAUNCH "heads:positive dim:positive k:positive init:count local:count " PAGE
             "index_offset:multiple dtype:dtype query_tile:positive max_pages:positive"},
     {"attention", "q=value/dtype " PAGED "out=value/dtype", LAUNCH ATTENTION},
+    {"attention_part", "q=value/dtype " PLACE " out=value/dtype partials=value/f32", LAUNCH ATTENTION_OF_TOKENS},
+    {"attention_merge", "partials=value/f32 out=value/dtype",
+     LAUNCH "heads:positive kv_heads:positive head_dim:positive dtype:dtype"},
     {"block_attention", "q=value/dtype blocks=value/i32 " PAGED "out=value/dtype", LAUNCH ATTENTION " k:positive"},
+    {"topk_attention", "q=value/dtype maxima=value/f32 " PLACE " out=value/dtype blocks=value/i32",
+     LAUNCH ATTENTION_OF_TOKENS " cluster:positive k:positive init:count local:count"},
     {"select_attention", "q=value/dtype iq=value/dtype " PAGED "out=value/dtype blocks=value/i32",
      LAUNCH ATTENTION " index_dim:positive k:positive init:count local:count index_offset:multiple max_pages:positive"},
     {"router", "x=value/dtype gate=panels/f32 bias=rows/f32 experts=value/i32 weights=value/f32",
      LAUNCH "width:positive experts:positive k:positive dtype:dtype panel:positive"},
+    {"router_logits", "x=value/dtype gate=rows/f32 logits=value/f32",
+     LAUNCH "width:positive experts:positive dtype:dtype"},
     {"topk_experts", "logits=value/f32 bias=rows/f32 experts=value/i32 weights=value/f32",
      LAUNCH "experts:positive k:positive"},
     {"sort_experts", "experts=value/i32 counts=value/i32 order=value/i32 expert_tiles=value/i32",
@@ -88,7 +98,7 @@ static const kernel_op memories[] = {
     {"arena", "", "name:text size:size offset:multiple bytes:positive_multiple dtype:element width:positive"},
     {"weight", "",
      "name:text sources:strings source_rows:integers rank:positive layout:rows|panels|panel_pairs dtype:dtype "
-     "rows:positive columns:positive batch:positive panel:count"},
+     "rows:positive columns:positive batch:positive panel:count group:positive"},
     {"input", "", "name:tokens|positions|sequence|page_table|tiles|logit_rows|sampling"},
     {"output", "", "name:logits|sampled"},
     {"cache", "", "layer:count page_bytes:positive_multiple has_index:flag"},

@@ -7,6 +7,7 @@
 static void page_attributes(lowering *l, attribute_list *list) {
   attribute_integer(l, list, "page", l->page);
   attribute_integer(l, list, "page_bytes", cache_layout(l)->page_bytes);
+  attribute_text(l, list, "transposed", l->tiles.transposed_values ? "values" : "keys");
 }
 
 static void lower_head_norm(lowering *l) {
@@ -153,8 +154,45 @@ static void lower_topk_blocks(lowering *l) {
   launch(l, "topk_blocks", buffers, COUNT_OF(buffers), &list, &(launch_cost){.row_bytes = 4 * heads * k});
 }
 
+/* ---- selection in launches of its own ---- */
+
+/* Scores each block into scratch value 0 of the op, which is returned. */
+static MlirValue launch_scores(lowering *l, MlirValue iq, int64_t heads, int64_t dim) {
+  int64_t k = ir_get_integer(l->op, "k"), element = l->f32 ? 4 : 2;
+  MlirValue scores = scratch_buffer(l, 0, "block_scores", "f32", heads);
+  MlirValue score_buffers[] = {iq, input_buffer(l, "tiles"), input_buffer(l, "page_table"), cache_buffer(l), scores};
+  attribute_list score_list = {.count = 0};
+  attribute_integer(l, &score_list, "heads", heads);
+  attribute_integer(l, &score_list, "dim", dim);
+  attribute_integer(l, &score_list, "k", k);
+  page_attributes(l, &score_list);
+  attribute_integer(l, &score_list, "index_offset", cache_layout(l)->index_offset);
+  attribute_text(l, &score_list, "dtype", activation_name(l));
+  attribute_integer(l, &score_list, "query_tile", ir_get_integer(l->op, "tile.query"));
+  launch(l, "block_score", score_buffers, COUNT_OF(score_buffers), &score_list,
+         &(launch_cost){.row_bytes = heads * dim * element, .key_bytes = dim * element, .key_flops = 2 * heads * dim});
+  return scores;
+}
+
+/* Chooses k blocks into `blocks`, in steps with tiles of `from` and more tokens. */
+static void launch_choice(lowering *l, MlirValue scores, MlirValue blocks, int64_t heads, int64_t block) {
+  int64_t k = ir_get_integer(l->op, "k");
+  MlirValue choice_buffers[] = {scores, input_buffer(l, "positions"), blocks};
+  attribute_list choice_list = {.count = 0};
+  attribute_integer(l, &choice_list, "heads", heads);
+  selection_attributes(l, &choice_list);
+  attribute_integer(l, &choice_list, "block", block);
+  launch(l, "topk_blocks", choice_buffers, COUNT_OF(choice_buffers), &choice_list,
+         &(launch_cost){.row_bytes = 4 * heads * k});
+}
+
 static void lower_index_select(lowering *l) {
   int64_t heads = ir_get_integer(l->op, "heads"), dim = ir_get_integer(l->op, "dim");
+  if (l->tiles.split_selection) {
+    MlirValue scores = launch_scores(l, operand_buffer(l, 0), heads, dim);
+    launch_choice(l, scores, result_buffer(l, 0), heads, ir_get_integer(l->op, "block"));
+    return;
+  }
   MlirValue buffers[] = {operand_buffer(l, 0), input_buffer(l, "tiles"), input_buffer(l, "page_table"), cache_buffer(l),
                          result_buffer(l, 0)};
   attribute_list list = {.count = 0};
@@ -184,7 +222,6 @@ static void attention_attributes(lowering *l, attribute_list *list) {
   page_attributes(l, list);
   attribute_integer(l, list, "value_offset", layout->value_offset);
   attribute_text(l, list, "dtype", activation_name(l));
-  attribute_integer(l, list, "query_tile", ir_get_integer(l->op, "tile.query"));
 }
 
 /* Cost of attending `limit` keys at most (0: all). */
@@ -203,33 +240,116 @@ static launch_cost attention_cost(const lowering *l, int64_t limit) {
   return cost;
 }
 
+/* Whether attention has kernels with matrix instructions here. */
+static bool has_matrix_kernels(const lowering *l) {
+  const struct cache_layout *layout = cache_layout(l);
+  bool page = l->page == 16 || l->page == 32 || l->page == 64 || l->page == 128;
+  return l->tiles.matrix_head_dim && !l->f32 && layout->head_dim == l->tiles.matrix_head_dim && page &&
+         ir_get_integer(l->op, "heads") <= layout->kv_heads * l->tiles.matrix_group;
+}
+
+/* The keys of each token are shared among workgroups, whose partial results (scratch value 0) are then merged. */
+static void launch_shared_attention(lowering *l, MlirValue q, MlirValue out) {
+  const struct cache_layout *layout = cache_layout(l);
+  int64_t part = l->tiles.matrix_group * (layout->head_dim + 2);
+  MlirValue partials = scratch_buffer(l, 0, "partials", "f32", l->tiles.attention_parts * part);
+  MlirValue part_buffers[] = {q,
+                              input_buffer(l, "positions"),
+                              input_buffer(l, "sequence"),
+                              input_buffer(l, "page_table"),
+                              cache_buffer(l),
+                              out,
+                              partials};
+  attribute_list list = {.count = 0};
+  attention_attributes(l, &list);
+  launch_cost cost = attention_cost(l, 0);
+  launch(l, "attention_part", part_buffers, COUNT_OF(part_buffers), &list, &cost);
+  MlirValue merge_buffers[] = {partials, out};
+  attribute_list merge = {.count = 0};
+  attribute_integer(l, &merge, "heads", ir_get_integer(l->op, "heads"));
+  attribute_integer(l, &merge, "kv_heads", layout->kv_heads);
+  attribute_integer(l, &merge, "head_dim", layout->head_dim);
+  attribute_text(l, &merge, "dtype", activation_name(l));
+  launch_range(l, &merge, SLUICE_SIZE_TOKENS, 0, (uint32_t)(l->tiles.attention_parts / 2 / layout->kv_heads));
+  launch(l, "attention_merge", merge_buffers, COUNT_OF(merge_buffers), &merge, &(launch_cost){.fixed_bytes = 0});
+}
+
 static void lower_attention(lowering *l) {
+  if (has_matrix_kernels(l)) {
+    MlirValue q = operand_buffer(l, 0);
+    launch_shared_attention(l, q, result_buffer(l, 0));
+    return;
+  }
   MlirValue buffers[] = {operand_buffer(l, 0), input_buffer(l, "tiles"), input_buffer(l, "page_table"), cache_buffer(l),
                          result_buffer(l, 0)};
   attribute_list list = {.count = 0};
   attention_attributes(l, &list);
+  attribute_integer(l, &list, "query_tile", ir_get_integer(l->op, "tile.query"));
   launch_cost cost = attention_cost(l, 0);
   launch(l, "attention", buffers, COUNT_OF(buffers), &list, &cost);
 }
 
-static void lower_block_attention(lowering *l) {
-  int64_t k = ir_dimension(operand(l, 3), 2);
-  MlirValue buffers[] = {operand_buffer(l, 0),          operand_buffer(l, 3), input_buffer(l, "tiles"),
-                         input_buffer(l, "page_table"), cache_buffer(l),      result_buffer(l, 0)};
+/* Attention over the lists `blocks`, of k blocks. */
+static void launch_block_attention(lowering *l, MlirValue q, MlirValue blocks, int64_t k, MlirValue out) {
+  MlirValue buffers[] = {q, blocks, input_buffer(l, "tiles"), input_buffer(l, "page_table"), cache_buffer(l), out};
+  launch_cost cost = attention_cost(l, k * l->page);
   attribute_list list = {.count = 0};
   attention_attributes(l, &list);
+  attribute_integer(l, &list, "query_tile", ir_get_integer(l->op, "tile.query"));
   attribute_integer(l, &list, "k", k);
-  launch_cost cost = attention_cost(l, k * l->page);
   launch(l, "block_attention", buffers, COUNT_OF(buffers), &list, &cost);
+}
+
+/* topk_blocks and block_attention in one launch: with few tokens a cluster of workgroups for each token and kv head,
+ * with many one workgroup. */
+static void launch_topk_attention(lowering *l, MlirValue q, MlirValue scores, MlirValue out, MlirValue blocks) {
+  int64_t k = ir_get_integer(l->op, "k");
+  MlirValue buffers[] = {q,
+                         scores,
+                         input_buffer(l, "positions"),
+                         input_buffer(l, "sequence"),
+                         input_buffer(l, "page_table"),
+                         cache_buffer(l),
+                         out,
+                         blocks};
+  launch_cost cost = attention_cost(l, k * l->page);
+  for (int few = 1; few >= 0; few--) {
+    attribute_list list = {.count = 0};
+    attention_attributes(l, &list);
+    attribute_integer(l, &list, "cluster", few ? l->tiles.cluster_size : 1);
+    selection_attributes(l, &list);
+    launch_range(l, &list, SLUICE_SIZE_TOKENS, few ? 0 : l->tiles.cluster_tokens + 1,
+                 few ? l->tiles.cluster_tokens : UINT32_MAX);
+    launch(l, "topk_attention", buffers, COUNT_OF(buffers), &list, &cost);
+  }
+}
+
+static void lower_block_attention(lowering *l) {
+  MlirValue q = operand_buffer(l, 0), blocks = operand_buffer(l, 3);
+  launch_block_attention(l, q, blocks, ir_dimension(operand(l, 3), 2), result_buffer(l, 0));
 }
 
 static void lower_select_attention(lowering *l) {
   int64_t k = ir_get_integer(l->op, "k"), index_dim = ir_get_integer(l->op, "index_dim");
+  if (l->tiles.split_selection) {
+    MlirValue q = operand_buffer(l, 0), iq = operand_buffer(l, 1);
+    MlirValue out = result_buffer(l, 0), blocks = result_buffer(l, 1);
+    int64_t index_heads = ir_get_integer(l->op, "index_heads");
+    MlirValue scores = launch_scores(l, iq, index_heads, index_dim);
+    if (has_matrix_kernels(l)) {
+      launch_topk_attention(l, q, scores, out, blocks);
+    } else {
+      launch_choice(l, scores, blocks, index_heads, l->page);
+      launch_block_attention(l, q, blocks, k, out);
+    }
+    return;
+  }
   MlirValue buffers[] = {
       operand_buffer(l, 0), operand_buffer(l, 1), input_buffer(l, "tiles"), input_buffer(l, "page_table"),
       cache_buffer(l),      result_buffer(l, 0),  result_buffer(l, 1)};
   attribute_list list = {.count = 0};
   attention_attributes(l, &list);
+  attribute_integer(l, &list, "query_tile", ir_get_integer(l->op, "tile.query"));
   selection_attributes(l, &list);
   attribute_integer(l, &list, "index_dim", index_dim);
   attribute_integer(l, &list, "index_offset", cache_layout(l)->index_offset);

@@ -2,9 +2,44 @@
  * over expert tiles; `experts` sorts once for both of its products. */
 #include "passes/lowering.h"
 
+static void launch_topk_experts(lowering *l, MlirValue logits, MlirValue bias, int64_t experts, int64_t k) {
+  MlirValue buffers[] = {logits, weight_rows(l, bias), result_buffer(l, 0), result_buffer(l, 1)};
+  attribute_list list = {.count = 0};
+  attribute_integer(l, &list, "experts", experts);
+  attribute_integer(l, &list, "k", k);
+  launch(l, "topk_experts", buffers, COUNT_OF(buffers), &list,
+         &(launch_cost){.row_bytes = 4 * experts + 8 * k, .row_flops = 4 * experts});
+}
+
+static void lower_topk_experts(lowering *l) {
+  launch_topk_experts(l, operand_buffer(l, 0), operand(l, 1), ir_dimension(operand(l, 0), 1),
+                      ir_get_integer(l->op, "k"));
+}
+
+/* The logits, one for each expert and token, go through scratch value 0: one workgroup for each token would read the
+ * gate's weights alone. */
+static void lower_split_router(lowering *l, int64_t experts, int64_t width) {
+  MlirValue x = operand(l, 0), gate = operand(l, 1);
+  MlirValue logits = scratch_buffer(l, 0, "router_logits", "f32", experts);
+  MlirValue buffers[] = {operand_buffer(l, 0), weight_rows(l, gate), logits};
+  attribute_list list = {.count = 0};
+  attribute_integer(l, &list, "width", width);
+  attribute_integer(l, &list, "experts", experts);
+  attribute_text(l, &list, "dtype", element_name(x));
+  launch(l, "router_logits", buffers, COUNT_OF(buffers), &list,
+         &(launch_cost){.fixed_bytes = 4 * experts * width,
+                        .row_bytes = width * element_size(x),
+                        .row_flops = 2 * width * experts});
+  launch_topk_experts(l, logits, operand(l, 2), experts, ir_get_integer(l->op, "k"));
+}
+
 static void lower_router(lowering *l) {
   MlirValue x = operand(l, 0), gate = operand(l, 1);
   int64_t experts = ir_dimension(gate, 0), width = ir_dimension(gate, 1), panel = ir_get_integer(l->op, "tile.panel");
+  if (l->tiles.split_router) {
+    lower_split_router(l, experts, width);
+    return;
+  }
   MlirValue buffers[] = {operand_buffer(l, 0), weight_panels(l, gate, panel), weight_rows(l, operand(l, 2)),
                          result_buffer(l, 0), result_buffer(l, 1)};
   attribute_list list = {.count = 0};
@@ -14,30 +49,20 @@ static void lower_router(lowering *l) {
   attribute_text(l, &list, "dtype", element_name(x));
   attribute_integer(l, &list, "panel", panel);
   launch(l, "router", buffers, COUNT_OF(buffers), &list,
-         &(launch_cost){.fixed_bytes = weight_batch_bytes(gate, false, panel),
+         &(launch_cost){.fixed_bytes = weight_batch_bytes(l, gate, false, panel),
                         .row_bytes = width * element_size(x),
                         .row_flops = 2 * width * experts});
-}
-
-static void lower_topk_experts(lowering *l) {
-  int64_t experts = ir_dimension(operand(l, 0), 1), k = ir_get_integer(l->op, "k");
-  MlirValue buffers[] = {operand_buffer(l, 0), weight_rows(l, operand(l, 1)), result_buffer(l, 0), result_buffer(l, 1)};
-  attribute_list list = {.count = 0};
-  attribute_integer(l, &list, "experts", experts);
-  attribute_integer(l, &list, "k", k);
-  launch(l, "topk_experts", buffers, COUNT_OF(buffers), &list,
-         &(launch_cost){.row_bytes = 4 * experts + 8 * k, .row_flops = 4 * experts});
 }
 
 /* The slots of the routed experts, sorted. */
 typedef struct sorted_slots {
   MlirValue counts, order, tiles;
-  int64_t experts, k, tile_m;
+  int64_t experts, k;
+  const gemm_range *range; /* of the products that follow */
 } sorted_slots;
 
-static sorted_slots sort_slots(lowering *l, intptr_t routed, int64_t experts) {
-  sorted_slots s = {
-      .experts = experts, .k = ir_dimension(operand(l, routed), 1), .tile_m = ir_get_integer(l->op, "tile.m")};
+static sorted_slots sort_slots(lowering *l, intptr_t routed, int64_t experts, const gemm_range *range) {
+  sorted_slots s = {.experts = experts, .k = ir_dimension(operand(l, routed), 1), .range = range};
   s.counts = scratch_buffer(l, 0, "counts", "i32", experts + 2);
   s.order = scratch_buffer(l, 1, "order", "i32", s.k);
   s.tiles = scratch_buffer(l, 2, "expert_tiles", "i32", 4 * s.k);
@@ -45,7 +70,8 @@ static sorted_slots sort_slots(lowering *l, intptr_t routed, int64_t experts) {
   attribute_list list = {.count = 0};
   attribute_integer(l, &list, "experts", experts);
   attribute_integer(l, &list, "k", s.k);
-  attribute_integer(l, &list, "tile_m", s.tile_m);
+  attribute_integer(l, &list, "tile_m", range->tile_m);
+  launch_range(l, &list, SLUICE_SIZE_TOKENS, range->from, range->to);
   launch(l, "sort_experts", buffers, COUNT_OF(buffers), &list,
          &(launch_cost){.fixed_bytes = 4 * (experts + 2), .row_bytes = 24 * s.k});
   return s;
@@ -61,7 +87,7 @@ typedef struct expert_product {
 static void launch_product(lowering *l, const sorted_slots *s, const expert_product *p) {
   bool swiglu = !mlirValueIsNull(p->second);
   int64_t n = ir_dimension(p->matrix, 1), k = ir_dimension(p->matrix, 2), panel = ir_get_integer(l->op, "tile.panel");
-  int64_t batch_bytes = weight_batch_bytes(p->matrix, swiglu, panel);
+  int64_t batch_bytes = weight_batch_bytes(l, p->matrix, swiglu, panel);
   MlirValue weights = swiglu ? weight_pairs(l, p->matrix, p->second, panel) : weight_panels(l, p->matrix, panel);
   MlirValue buffers[] = {p->x, weights, s->counts, s->order, s->tiles, p->out};
   attribute_list list = {.count = 0};
@@ -75,8 +101,7 @@ static void launch_product(lowering *l, const sorted_slots *s, const expert_prod
   attribute_text(l, &list, "x_dtype", p->x_dtype);
   attribute_text(l, &list, "weight_dtype", element_name(p->matrix));
   attribute_text(l, &list, "out_dtype", p->out_dtype);
-  attribute_integer(l, &list, "tile_m", s->tile_m);
-  attribute_integer(l, &list, "panel", panel);
+  gemm_attributes(l, &list, s->range, SLUICE_SIZE_TOKENS);
   attribute_integer(l, &list, "batch_bytes", batch_bytes);
   int64_t x_bytes = p->x_dtype[0] == 'b' ? 2 : 4, out_bytes = p->out_dtype[0] == 'b' ? 2 : 4;
   launch(l, "expert_gemm", buffers, COUNT_OF(buffers), &list,
@@ -87,14 +112,19 @@ static void launch_product(lowering *l, const sorted_slots *s, const expert_prod
 
 static void lower_expert_linear(lowering *l) {
   MlirValue x = operand(l, 0), w = operand(l, 2), out = ir_result(l->op, 0);
-  sorted_slots s = sort_slots(l, 1, ir_dimension(w, 0));
-  launch_product(l, &s,
-                 &(expert_product){.x = operand_buffer(l, 0),
-                                   .out = result_buffer(l, 0),
-                                   .matrix = w,
-                                   .by_slot = ir_rank(x) == 3,
-                                   .x_dtype = element_name(x),
-                                   .out_dtype = element_name(out)});
+  MlirValue x_buffer = operand_buffer(l, 0), out_buffer = result_buffer(l, 0);
+  gemm_range ranges[4];
+  size_t count = gemm_ranges(l, l->tiles.expert_ranges, ranges);
+  for (size_t i = 0; i < count; i++) {
+    sorted_slots s = sort_slots(l, 1, ir_dimension(w, 0), &ranges[i]);
+    launch_product(l, &s,
+                   &(expert_product){.x = x_buffer,
+                                     .out = out_buffer,
+                                     .matrix = w,
+                                     .by_slot = ir_rank(x) == 3,
+                                     .x_dtype = element_name(x),
+                                     .out_dtype = element_name(out)});
+  }
 }
 
 static void launch_combine(lowering *l, MlirValue y, MlirValue weights, MlirValue residual, MlirValue out,
@@ -119,23 +149,29 @@ static void lower_combine(lowering *l) {
 static void lower_experts(lowering *l) {
   MlirValue x = operand(l, 0), w_gate = operand(l, 3), w_down = operand(l, 5);
   int64_t inner = ir_dimension(w_gate, 1), width = ir_dimension(w_down, 1);
-  sorted_slots s = sort_slots(l, 1, ir_dimension(w_gate, 0));
-  MlirValue hidden = scratch_buffer(l, 3, "hidden", element_name(x), s.k * inner);
-  MlirValue y = scratch_buffer(l, 4, "y", "f32", s.k * width);
-  launch_product(l, &s,
-                 &(expert_product){.x = operand_buffer(l, 0),
-                                   .out = hidden,
-                                   .matrix = w_gate,
-                                   .second = operand(l, 4),
-                                   .x_dtype = element_name(x),
-                                   .out_dtype = element_name(x)});
-  launch_product(
-      l, &s,
-      &(expert_product){
-          .x = hidden, .out = y, .matrix = w_down, .by_slot = true, .x_dtype = element_name(x), .out_dtype = "f32"});
+  const int64_t k = ir_dimension(operand(l, 1), 1);
+  MlirValue x_buffer = operand_buffer(l, 0);
+  MlirValue hidden = scratch_buffer(l, 3, "hidden", element_name(x), k * inner);
+  MlirValue y = scratch_buffer(l, 4, "y", "f32", k * width);
+  gemm_range ranges[4];
+  size_t count = gemm_ranges(l, l->tiles.expert_ranges, ranges);
+  for (size_t i = 0; i < count; i++) {
+    sorted_slots s = sort_slots(l, 1, ir_dimension(w_gate, 0), &ranges[i]);
+    launch_product(l, &s,
+                   &(expert_product){.x = x_buffer,
+                                     .out = hidden,
+                                     .matrix = w_gate,
+                                     .second = operand(l, 4),
+                                     .x_dtype = element_name(x),
+                                     .out_dtype = element_name(x)});
+    launch_product(
+        l, &s,
+        &(expert_product){
+            .x = hidden, .out = y, .matrix = w_down, .by_slot = true, .x_dtype = element_name(x), .out_dtype = "f32"});
+  }
   bool residual = mlirOperationGetNumOperands(l->op) > 6;
   MlirValue weights = operand_buffer(l, 2), added = residual ? operand_buffer(l, 6) : none_buffer(l);
-  launch_combine(l, y, weights, added, result_buffer(l, 0), width, s.k);
+  launch_combine(l, y, weights, added, result_buffer(l, 0), width, k);
 }
 
 bool lower_experts_op(lowering *l) {

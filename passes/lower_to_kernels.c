@@ -246,12 +246,17 @@ static int64_t round_up(int64_t bytes) {
   return (bytes + 63) / 64 * 64;
 }
 
-int64_t weight_batch_bytes(MlirValue weight, bool pairs, int64_t panel) {
+int64_t weight_group(const lowering *l) {
+  return ir_has(l->op, "tile.group") ? ir_get_integer(l->op, "tile.group") : 2;
+}
+
+int64_t weight_batch_bytes(const lowering *l, MlirValue weight, bool pairs, int64_t panel) {
   intptr_t rank = ir_rank(weight);
   int64_t rows = rank == 1 ? 1 : ir_dimension(weight, rank - 2), columns = ir_dimension(weight, rank - 1);
   if (panel == 0) return round_up(rows * columns * element_size(weight));
   int64_t panels = (rows + panel - 1) / panel * (pairs ? 2 : 1);
-  return round_up(panels * ((columns + 1) / 2) * 2 * panel * element_size(weight));
+  int64_t group = weight_group(l);
+  return round_up(panels * ((columns + group - 1) / group * group) * panel * element_size(weight));
 }
 
 /* kernel.weight of `weight`, followed by the rows of `second` unless that is null. */
@@ -279,6 +284,7 @@ static MlirValue weight_op(lowering *l, MlirValue weight, MlirValue second, cons
   attribute_integer(l, &list, "columns", columns);
   attribute_integer(l, &list, "batch", rank == 3 ? ir_dimension(weight, 0) : 1);
   attribute_integer(l, &list, "panel", panel);
+  attribute_integer(l, &list, "group", panel ? weight_group(l) : 1);
   return memory_op(l, "kernel.weight", &list);
 }
 
@@ -303,6 +309,30 @@ static int64_t tile(lowering *l, const char *name) {
   return 16;
 }
 
+size_t gemm_ranges(lowering *l, const gemm_range *of_target, gemm_range ranges[4]) {
+  if (weight_group(l) == 2) {
+    uint32_t panel = (uint32_t)tile(l, "tile.panel");
+    ranges[0] = (gemm_range){.tile_m = (uint32_t)tile(l, "tile.m"), .slice = panel, .to = UINT32_MAX};
+    return 1;
+  }
+  for (uint32_t i = 0; i < l->tiles.range_count; i++) ranges[i] = of_target[i];
+  return l->tiles.range_count;
+}
+
+void gemm_attributes(lowering *l, attribute_list *list, const gemm_range *range, sluice_size size) {
+  attribute_integer(l, list, "tile_m", range->tile_m);
+  attribute_integer(l, list, "panel", tile(l, "tile.panel"));
+  attribute_integer(l, list, "slice", range->slice);
+  attribute_integer(l, list, "group", weight_group(l));
+  launch_range(l, list, size, range->from, range->to);
+}
+
+void launch_range(lowering *l, attribute_list *list, sluice_size size, uint32_t from, uint32_t to) {
+  if (from == 0 && to == UINT32_MAX) return;
+  const int64_t range[] = {size, from, to};
+  attribute_add(list, "launch.range", ir_integers(l->context, range, 3));
+}
+
 /* linear, lm_head, linear_add, linear_swiglu. */
 static void lower_product(lowering *l) {
   bool add = ir_is(l->op, "model.linear_add"), swiglu = ir_is(l->op, "model.linear_swiglu");
@@ -311,22 +341,25 @@ static void lower_product(lowering *l) {
   MlirValue x_buffer = operand_buffer(l, 0), residual = add ? operand_buffer(l, 2) : none_buffer(l);
   MlirValue weights = swiglu ? weight_pairs(l, w, operand(l, 2), panel) : weight_panels(l, w, panel);
   MlirValue buffers[] = {x_buffer, weights, residual, result_buffer(l, 0)};
-  attribute_list list = {.count = 0};
-  attribute_text(l, &list, "size", row_size(l));
-  attribute_integer(l, &list, "n", n);
-  attribute_integer(l, &list, "k", k);
-  attribute_text(l, &list, "epilogue", swiglu ? "swiglu" : add ? "add" : "none");
-  attribute_number(l, &list, "alpha", swiglu ? ir_get_float(l->op, "alpha") : 0);
-  attribute_number(l, &list, "limit", swiglu ? ir_get_float(l->op, "limit") : 0);
-  attribute_text(l, &list, "x_dtype", element_name(x));
-  attribute_text(l, &list, "weight_dtype", element_name(w));
-  attribute_text(l, &list, "out_dtype", element_name(out));
-  attribute_integer(l, &list, "tile_m", tile(l, "tile.m"));
-  attribute_integer(l, &list, "panel", panel);
-  launch(l, "gemm", buffers, COUNT_OF(buffers), &list,
-         &(launch_cost){.fixed_bytes = weight_batch_bytes(w, swiglu, panel),
-                        .row_bytes = k * element_size(x) + n * element_size(out) * (add ? 2 : 1),
-                        .row_flops = 2 * n * k * (swiglu ? 2 : 1)});
+  gemm_range ranges[4];
+  size_t count = gemm_ranges(l, l->tiles.ranges, ranges);
+  for (size_t i = 0; i < count; i++) {
+    attribute_list list = {.count = 0};
+    attribute_text(l, &list, "size", row_size(l));
+    attribute_integer(l, &list, "n", n);
+    attribute_integer(l, &list, "k", k);
+    attribute_text(l, &list, "epilogue", swiglu ? "swiglu" : add ? "add" : "none");
+    attribute_number(l, &list, "alpha", swiglu ? ir_get_float(l->op, "alpha") : 0);
+    attribute_number(l, &list, "limit", swiglu ? ir_get_float(l->op, "limit") : 0);
+    attribute_text(l, &list, "x_dtype", element_name(x));
+    attribute_text(l, &list, "weight_dtype", element_name(w));
+    attribute_text(l, &list, "out_dtype", element_name(out));
+    gemm_attributes(l, &list, &ranges[i], l->rows ? SLUICE_SIZE_ROWS : SLUICE_SIZE_TOKENS);
+    launch(l, "gemm", buffers, COUNT_OF(buffers), &list,
+           &(launch_cost){.fixed_bytes = weight_batch_bytes(l, w, swiglu, panel),
+                          .row_bytes = k * element_size(x) + n * element_size(out) * (add ? 2 : 1),
+                          .row_flops = 2 * n * k * (swiglu ? 2 : 1)});
+  }
 }
 
 static int64_t row_elements(MlirValue value) {
@@ -543,6 +576,8 @@ static bool lower_function(lowering *l, MlirModule module) {
   l->page = ir_get_integer(l->function, "model.page");
   l->max_context = ir_get_integer(l->function, "model.max_context");
   l->layer = -1;
+  l->state->status = target_default_tiles(l->state->target, &l->tiles);
+  if (l->state->status) return false;
   if (!plan_buffers_check(l->state, l->function) || !read_cache_layouts(l, body)) return false;
   MlirOperation function = create_function(l);
   l->builder = (ir_builder){.context = l->context, .block = ir_body(function)};

@@ -2,6 +2,7 @@
 #ifndef PASSES_LOWERING_H
 #define PASSES_LOWERING_H
 
+#include "backends/common/kernel.h"
 #include "passes/passes.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
@@ -22,6 +23,7 @@ typedef struct lowering {
   lowered_value *values;
   size_t value_count, value_capacity;
   MlirValue input[7], none; /* kernel.input by sluice_input, kernel.none; null until used */
+  target_tiles tiles;       /* of the target */
   /* of the model */
   int64_t page, max_context;
   bool f32; /* activations */
@@ -74,7 +76,16 @@ MlirValue weight_rows(lowering *l, MlirValue weight);
 MlirValue weight_panels(lowering *l, MlirValue weight, int64_t panel);
 MlirValue weight_pairs(lowering *l, MlirValue first, MlirValue second, int64_t panel);
 /* Bytes of one matrix of such a weight (for one expert), as it is packed. */
-int64_t weight_batch_bytes(MlirValue weight, bool pairs, int64_t panel);
+int64_t weight_batch_bytes(const lowering *l, MlirValue weight, bool pairs, int64_t panel);
+/* Columns of a panel that lie together, in the weights of the op at hand. */
+int64_t weight_group(const lowering *l);
+
+/* The kernels that a product becomes, from the target's ranges; returns their number. */
+size_t gemm_ranges(lowering *l, const gemm_range *of_target, gemm_range ranges[4]);
+/* The attributes tile_m, panel, slice and group of one of them, and its range of `size`. */
+void gemm_attributes(lowering *l, attribute_list *list, const gemm_range *range, sluice_size size);
+/* The launch runs in steps with from <= `size` <= to only. */
+void launch_range(lowering *l, attribute_list *list, sluice_size size, uint32_t from, uint32_t to);
 
 /* lower_attention.c: false when the op is none of its. */
 bool lower_attention_op(lowering *l);

@@ -4,6 +4,7 @@
  * count, since observers run right after the launch. The arena has a region for each step extent; within a region
  * values are placed in order of definition, each into the smallest gap between the values that live at the same time.
  */
+#include "backends/common/kernel.h"
 #include "passes/passes.h"
 #include "sluice/memory.h"
 
@@ -25,6 +26,8 @@ typedef struct planner {
   intptr_t op_count;
   value *values;
   size_t count, capacity;
+  bool split_selection, split_router; /* of the target */
+  int64_t partials;                   /* bytes of partial results of dense attention */
 } planner;
 
 static int64_t round_up(int64_t bytes) {
@@ -89,6 +92,13 @@ static bool push_op(planner *p, intptr_t i) {
   MlirOperation op = p->ops[i];
   for (intptr_t r = 0; r < mlirOperationGetNumResults(op); r++)
     if (!push_result(p, i, ir_result(op, r))) return false;
+  if (p->split_selection && (ir_is(op, "model.select_attention") || ir_is(op, "model.index_select"))) {
+    int64_t heads = ir_get_integer(op, ir_has(op, "index_heads") ? "index_heads" : "heads");
+    return push_scratch(p, i, "tokens_pages", heads * 4);
+  }
+  if (p->partials > 0 && ir_is(op, "model.attention")) return push_scratch(p, i, "one", p->partials);
+  if (p->split_router && ir_is(op, "model.router"))
+    return push_scratch(p, i, "tokens", ir_dimension(mlirOperationGetOperand(op, 1), 0) * 4);
   bool fused = ir_is(op, "model.experts");
   if (!fused && !ir_is(op, "model.expert_linear")) return true;
   MlirValue w = mlirOperationGetOperand(op, fused ? 3 : 2), routed = mlirOperationGetOperand(op, 1);
@@ -289,7 +299,11 @@ static bool check(planner *p) {
 }
 
 static bool with_planner(pass_state *state, MlirOperation function, bool (*body)(planner *p)) {
-  planner p = {.state = state};
+  target_tiles tiles;
+  state->status = target_default_tiles(state->target, &tiles);
+  if (state->status) return false;
+  planner p = {.state = state, .split_selection = tiles.split_selection, .split_router = tiles.split_router};
+  p.partials = (int64_t)tiles.attention_parts * tiles.matrix_group * (tiles.matrix_head_dim + 2) * 4;
   MlirOperation first = mlirBlockGetFirstOperation(ir_body(function));
   for (MlirOperation op = first; !mlirOperationIsNull(op); op = mlirOperationGetNextInBlock(op)) p.op_count++;
   p.ops = sluice_allocate_array((size_t)p.op_count, sizeof *p.ops);

@@ -2,6 +2,7 @@
 #include "runtime/model.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 sluice_bytes_text sluice_describe_bytes(uint64_t bytes) {
@@ -17,12 +18,25 @@ sluice_bytes_text sluice_describe_bytes(uint64_t bytes) {
   return result;
 }
 
+/* "cuda", "cuda:0", ...: true and the number. */
+static bool parse_cuda(const char *device, unsigned *out_index) {
+  *out_index = 0;
+  if (strcmp(device, "cuda") == 0) return true;
+  if (strncmp(device, "cuda:", 5) != 0 || device[5] < '0' || device[5] > '9') return false;
+  char *end;
+  unsigned long index = strtoul(device + 5, &end, 10);
+  *out_index = index > 65535 ? 65535 : (unsigned)index;
+  return *end == 0;
+}
+
 static sluice_status *open_device(const sluice_model_options *options, sluice_device **out_device) {
   const char *device = options && options->device ? options->device : "host";
-  if (strcmp(device, "host") == 0) return sluice_host_open(options ? options->threads : 0, out_device);
-  if (strncmp(device, "cuda:", 5) == 0 || strncmp(device, "hip:", 4) == 0)
-    return sluice_error(SLUICE_UNSUPPORTED, "device \"%s\": this version runs on the device \"host\" only", device);
-  return sluice_error(SLUICE_USAGE, "unknown device \"%s\": expected \"host\"", device);
+  unsigned threads = options ? options->threads : 0, index;
+  if (strcmp(device, "host") == 0) return sluice_host_open(threads, out_device);
+  if (parse_cuda(device, &index)) return sluice_cuda_open(index, threads, out_device);
+  if (strncmp(device, "hip:", 4) == 0)
+    return sluice_error(SLUICE_UNSUPPORTED, "device \"%s\": this version runs on \"host\" and \"cuda:N\" only", device);
+  return sluice_error(SLUICE_USAGE, "unknown device \"%s\": expected \"host\" or \"cuda:N\"", device);
 }
 
 /* The section of the best plan for the device. */
@@ -45,7 +59,7 @@ static sluice_status *choose_target(const sluice_bundle *bundle, const sluice_de
   if (!best)
     return sluice_error(SLUICE_UNSUPPORTED,
                         "%s was built for %s; this machine is %s: compile it again with --target=%s", path,
-                        used ? built_for : "no target at all", device->name, device->name);
+                        used ? built_for : "no target at all", device->name, device->target);
   return NULL;
 }
 
@@ -54,8 +68,9 @@ static sluice_status *open_plan(sluice_model *model, const char *path) {
   SLUICE_TRY(choose_target(model->bundle, model->device, path, &section));
   const sluice_bundle_section *entry = &sluice_bundle_contents(model->bundle)->sections[section];
   memcpy(model->target, entry->target, sizeof entry->target);
-  int code = sluice_bundle_find(model->bundle, SLUICE_SECTION_CODE, model->target);
-  if (code < 0)
+  int binary = sluice_bundle_find(model->bundle, SLUICE_SECTION_CODE, model->target);
+  int assembly = sluice_bundle_find(model->bundle, SLUICE_SECTION_ASSEMBLY, model->target);
+  if (binary < 0 && assembly < 0)
     return sluice_error(SLUICE_INVALID, "%s: the bundle has a plan but no code for %s", path, model->target);
   SLUICE_TRY(sluice_annotate(
       sluice_plan_open(sluice_bundle_data(model->bundle, section), (size_t)entry->length, &model->plan), "%s", path));
@@ -67,11 +82,17 @@ static sluice_status *open_plan(sluice_model *model, const char *path) {
     model->offsets[i] = model->weight_bytes;
     model->weight_bytes += model->plan.weights[i].bytes;
   }
-  const sluice_bundle_section *code_entry = &sluice_bundle_contents(model->bundle)->sections[code];
-  return sluice_annotate(model->device->driver->load_code(model->device,
-                                                          sluice_bundle_data(model->bundle, (uint32_t)code),
-                                                          (size_t)code_entry->length, &model->plan, &model->code),
-                         "%s", path);
+  const sluice_bundle_section *sections = sluice_bundle_contents(model->bundle)->sections;
+  sluice_code_sections code = {0};
+  if (binary >= 0) {
+    code.binary = sluice_bundle_data(model->bundle, (uint32_t)binary);
+    code.binary_length = (size_t)sections[binary].length;
+  }
+  if (assembly >= 0) {
+    code.assembly = sluice_bundle_data(model->bundle, (uint32_t)assembly);
+    code.assembly_length = (size_t)sections[assembly].length;
+  }
+  return sluice_annotate(model->device->driver->load_code(model->device, &code, &model->plan, &model->code), "%s", path);
 }
 
 static sluice_status *open_all(sluice_model *model, const char *path, const sluice_model_options *options) {

@@ -17,7 +17,7 @@ _Static_assert(sizeof(sluice_plan_weight) == 56, "plan format");
 _Static_assert(sizeof(sluice_plan_source) == 16, "plan format");
 _Static_assert(sizeof(sluice_plan_layer) == 16, "plan format");
 _Static_assert(sizeof(sluice_plan_kernel) == 40, "plan format");
-_Static_assert(sizeof(sluice_plan_launch) == 16 + 2 * 16 + 80, "plan format");
+_Static_assert(sizeof(sluice_plan_launch) == 16 + 2 * 16 + 16 + 80, "plan format");
 _Static_assert(sizeof(sluice_plan_observable) == 16, "plan format");
 _Static_assert(sizeof(sluice_plan_header) == 48 + 10 * 16, "plan format");
 
@@ -95,7 +95,7 @@ static sluice_status *check_weight(const sluice_plan *plan, uint64_t index) {
   if (!string_is_valid(plan, weight->name)) return bad("a weight's name lies outside the strings", index);
   if (weight->dtype != SLUICE_F32 && weight->dtype != SLUICE_BF16) return bad("a weight has an unknown type", index);
   if (weight->batch == 0 || weight->batch > MAX_DIMENSION || weight->rows == 0 || weight->rows > MAX_DIMENSION ||
-      weight->columns == 0 || weight->columns > MAX_DIMENSION || weight->reserved)
+      weight->columns == 0 || weight->columns > MAX_DIMENSION || weight->group == 0 || weight->group > 8)
     return bad("a weight's extents are out of range", index);
   if (weight->source_count == 0 || weight->first_source > plan->header->sources.count ||
       weight->source_count > plan->header->sources.count - weight->first_source)
@@ -109,11 +109,14 @@ static sluice_status *check_weight(const sluice_plan *plan, uint64_t index) {
   if (rows != weight->rows) return bad("a weight's sources do not add up to its rows", index);
 
   uint64_t element = sluice_dtype_size((sluice_dtype)weight->dtype), elements;
-  uint64_t padded_columns = ((uint64_t)weight->columns + 1) / 2 * 2;
+  uint64_t padded_columns = ((uint64_t)weight->columns + weight->group - 1) / weight->group * weight->group;
   if (weight->layout == SLUICE_LAYOUT_ROWS) {
-    if (weight->panel != 0) return bad("a row-major weight has panels", index);
+    if (weight->panel != 0 || weight->group != 1) return bad("a row-major weight has panels", index);
     elements = (uint64_t)weight->rows * weight->columns;
   } else {
+    uint64_t group_bytes = weight->group * element;
+    if (group_bytes != 4 && group_bytes != 8 && group_bytes != 16)
+      return bad("a weight's groups of columns are neither 4, 8 nor 16 bytes", index);
     if (weight->panel == 0 || weight->panel > MAX_PANEL) return bad("a weight's panel is out of range", index);
     uint64_t halves = 1;
     if (weight->layout == SLUICE_LAYOUT_PANEL_PAIRS) {
@@ -198,6 +201,8 @@ static sluice_status *check_launches(const sluice_plan *plan) {
     if (launch->first_argument > header->arguments.count ||
         arguments > header->arguments.count - launch->first_argument)
       return bad("a launch's arguments lie outside their table", i);
+    if (launch->range_size >= SLUICE_SIZE_COUNT || launch->range_from > launch->range_to || launch->reserved)
+      return bad("a launch's range of steps is empty", i);
     if (!string_is_valid(plan, launch->label) || (launch->layer != UINT32_MAX && launch->layer >= header->layers))
       return bad("a launch's label or layer is out of range", i);
     for (int d = 0; d < 2; d++) {

@@ -43,7 +43,7 @@ sluice_step_layout sluice_step_layout_of(const sluice_plan *plan, const uint64_t
       [SLUICE_OUTPUT_LOGITS] = rows * plan->header->vocabulary * sizeof(float),
       [SLUICE_OUTPUT_SAMPLED] = rows * sizeof(int32_t),
   };
-  sluice_step_layout layout = {0};
+  sluice_step_layout layout = {.input_bytes = SLUICE_SIZE_COUNT * sizeof(int32_t)};
   for (int i = 0; i < SLUICE_INPUT_COUNT; i++) {
     layout.inputs[i] = layout.input_bytes;
     layout.input_bytes += round_up(input_bytes[i], 64);
@@ -152,6 +152,11 @@ static sluice_status *fill(sluice_session *session, uint32_t pages, const sluice
   session->layer_offsets = sluice_allocate_array(plan->header->layers, sizeof *session->layer_offsets);
   session->arguments = sluice_allocate_array((size_t)plan->header->arguments.count, sizeof *session->arguments);
   if (!session->layer_offsets || !session->arguments) return sluice_out_of_memory();
+  for (uint64_t i = 0; i < plan->header->launches.count; i++) {
+    const sluice_plan_launch *launch = &plan->launches[i];
+    session->in_launches[launch->grid[0].size] = session->in_launches[launch->grid[1].size] = true;
+    session->in_launches[launch->range_size] = true;
+  }
   uint64_t offset = 0;
   for (uint32_t i = 0; i < plan->header->layers; i++) {
     session->layer_offsets[i] = offset;
@@ -204,6 +209,7 @@ sluice_status *sluice_session_create(sluice_model *model, const sluice_session_o
 void sluice_session_close(sluice_session *session) {
   if (!session) return;
   sluice_device *device = session->model->device;
+  sluice_graphs_clear(&session->graphs, device);
   for (uint32_t i = 0; i < session->sequence_capacity; i++)
     sluice_pages_free(&session->pool, &session->sequences[i].pages);
   sluice_release(session->sequences);
@@ -213,8 +219,11 @@ void sluice_session_close(sluice_session *session) {
   device->driver->release(device, session->arena.memory);
   device->driver->release(device, session->inputs.memory);
   device->driver->release(device, session->outputs.memory);
-  sluice_release(session->host_inputs.memory);
-  sluice_release(session->host_outputs.memory);
+  if (!device->host_memory) {
+    device->driver->release_locked(device, session->locked_inputs.memory);
+    device->driver->release_locked(device, session->locked_sampled.memory);
+  }
+  sluice_release(session->host_logits.memory);
   sluice_release(session->layer_offsets);
   sluice_release(session->arguments);
   sluice_release(session);

@@ -2,6 +2,7 @@
 #ifndef SLUICE_RUNTIME_SESSION_H
 #define SLUICE_RUNTIME_SESSION_H
 
+#include "runtime/graphs.h"
 #include "runtime/model.h"
 #include "runtime/pages.h"
 
@@ -11,15 +12,11 @@ typedef struct sluice_sequence {
   sluice_page_list pages;
 } sluice_sequence;
 
-typedef struct sluice_block { /* device memory that grows; its contents do not survive growing */
+typedef struct sluice_block { /* memory that grows; its contents do not survive growing */
   char *memory;
   uint64_t capacity;
 } sluice_block;
 
-typedef struct sluice_host_block { /* host memory that grows */
-  char *memory;
-  uint64_t capacity;
-} sluice_host_block;
 
 struct sluice_session {
   sluice_model *model;
@@ -32,10 +29,19 @@ struct sluice_session {
   sluice_sequence *sequences;
   uint32_t sequence_capacity;
 
-  sluice_block arena, inputs, outputs;
-  sluice_host_block host_inputs, host_outputs; /* unused on devices with host memory */
-  void **arguments;                            /* as in the plan's table, resolved for the step at hand */
-  int32_t *chunk_of_sequence;                  /* scratch of `sequence_capacity` entries, all -1 between steps */
+  sluice_block arena, inputs, outputs; /* device memory */
+  /* Host memory of devices with memory of their own: page-locked copies of the inputs and the sampled tokens, and the
+   * logits when someone asked for them. */
+  sluice_block locked_inputs, locked_sampled, host_logits;
+  sluice_graphs graphs;
+  bool in_launches[SLUICE_SIZE_COUNT]; /* the sizes that the plan's grids and ranges depend on */
+  void **arguments;                    /* as in the plan's table, resolved for the step at hand */
+  int32_t *chunk_of_sequence;          /* scratch of `sequence_capacity` entries, all -1 between steps */
+
+  uint64_t steps;       /* begun so far */
+  uint32_t last_rows;   /* of the last step, for its logits; 0 after a step that failed */
+  uint64_t last_logits; /* their offset in `outputs` */
+  bool logits_copied;   /* to host_logits */
 
   sluice_observer *observer;
   void *observer_user;
@@ -54,7 +60,8 @@ SLUICE_MUST_USE sluice_status *sluice_block_grow(sluice_device *device, sluice_b
 SLUICE_MUST_USE sluice_status *sluice_arena_bytes(const sluice_plan *plan, const uint64_t extents[SLUICE_SIZE_COUNT],
                                                   uint64_t *out_bytes);
 
-/* Where the inputs and outputs of a step lie, each at a multiple of 64 bytes. */
+/* Where the inputs and outputs of a step lie, each at a multiple of 64 bytes. The input block starts with the step's
+ * sizes, i32[SLUICE_SIZE_COUNT], so that one copy brings everything. */
 typedef struct sluice_step_layout {
   uint64_t inputs[SLUICE_INPUT_COUNT];
   uint64_t input_bytes;

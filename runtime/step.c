@@ -8,7 +8,8 @@ typedef struct step {
   sluice_session *session;
   const sluice_chunk *chunks;
   uint32_t chunk_count;
-  uint64_t extents[SLUICE_SIZE_COUNT]; /* exact, for memory */
+  bool decode;                         /* runs as one graph */
+  uint64_t extents[SLUICE_SIZE_COUNT]; /* of memory */
   int32_t sizes[SLUICE_SIZE_COUNT];    /* what kernels get */
   sluice_step_layout layout;
   char *arena_regions[SLUICE_SIZE_COUNT];
@@ -74,15 +75,37 @@ static int32_t saturate(uint64_t value) {
   return value > INT32_MAX ? INT32_MAX : (int32_t)value;
 }
 
-static void measure(step *s) {
+/* Pages that the memory of a decode step is laid out for: a power of two, so that addresses and grids, which a graph
+ * keeps, change rarely while sequences grow. Never more than a sequence can have. */
+static uint64_t rounded_pages(const step *s, uint64_t pages) {
   const sluice_plan *plan = &s->session->model->plan;
-  uint64_t tokens = 0, rows = 0, tiles = 0, pages = 0;
+  uint64_t most = pages_for(plan, plan->header->max_context), rounded = 1;
+  if (most > s->session->pool.page_count) most = s->session->pool.page_count;
+  while (rounded < pages) rounded *= 2;
+  return rounded < most ? rounded : most;
+}
+
+static void set_context(const sluice_plan *plan, uint64_t tokens, uint64_t pages, uint64_t extents[SLUICE_SIZE_COUNT]) {
+  extents[SLUICE_SIZE_CONTEXT] = pages * plan->header->page_tokens;
+  extents[SLUICE_SIZE_PAGES] = pages;
+  extents[SLUICE_SIZE_TOKENS_CONTEXT] = tokens * extents[SLUICE_SIZE_CONTEXT];
+  extents[SLUICE_SIZE_TOKENS_PAGES] = tokens * pages;
+}
+
+static void measure(step *s) {
+  const sluice_session *session = s->session;
+  const sluice_plan *plan = &session->model->plan;
+  uint64_t tokens = 0, rows = 0, tiles = 0, pages = 0, longest = 0;
+  s->decode = session->model->device->driver->graph_begin && !session->observer && !session->hook;
   for (uint32_t i = 0; i < s->chunk_count; i++) {
     const sluice_chunk *chunk = &s->chunks[i];
-    uint64_t context = (uint64_t)s->session->sequences[chunk->sequence].length + chunk->count;
+    uint64_t context = (uint64_t)session->sequences[chunk->sequence].length + chunk->count;
+    s->decode = s->decode && chunk->count == 1;
     tokens += chunk->count;
     rows += chunk->logit_rows;
     tiles += ((uint64_t)chunk->count + plan->header->query_tile - 1) / plan->header->query_tile;
+    uint64_t tile = chunk->count < plan->header->query_tile ? chunk->count : plan->header->query_tile;
+    if (tile > longest) longest = tile;
     if (pages_for(plan, context) > pages) pages = pages_for(plan, context);
   }
   uint64_t *extents = s->extents;
@@ -91,24 +114,32 @@ static void measure(step *s) {
   extents[SLUICE_SIZE_ROWS] = rows;
   extents[SLUICE_SIZE_SEQUENCES] = s->chunk_count;
   extents[SLUICE_SIZE_TILES] = tiles;
-  extents[SLUICE_SIZE_PAGE_STRIDE] = pages;
-  extents[SLUICE_SIZE_CONTEXT] = pages * plan->header->page_tokens;
-  extents[SLUICE_SIZE_PAGES] = pages;
-  extents[SLUICE_SIZE_CACHE_PAGES] = s->session->pool.page_count;
-  extents[SLUICE_SIZE_TOKENS_CONTEXT] = tokens * extents[SLUICE_SIZE_CONTEXT];
-  extents[SLUICE_SIZE_TOKENS_PAGES] = tokens * pages;
-  for (int i = 0; i < SLUICE_SIZE_COUNT; i++) s->sizes[i] = saturate(extents[i]);
+  extents[SLUICE_SIZE_CACHE_PAGES] = session->pool.page_count;
+  extents[SLUICE_SIZE_LONGEST] = longest;
+  uint64_t memory_pages = s->decode ? rounded_pages(s, pages) : pages;
+  extents[SLUICE_SIZE_PAGE_STRIDE] = memory_pages;
+  set_context(plan, tokens, memory_pages, extents);
+  /* Kernels get the true context, except where launches, which must be the graph's, depend on it. */
+  uint64_t exact[SLUICE_SIZE_COUNT];
+  memcpy(exact, extents, sizeof exact);
+  set_context(plan, tokens, pages, exact);
+  for (int i = 0; i < SLUICE_SIZE_COUNT; i++) s->sizes[i] = saturate(session->in_launches[i] ? extents[i] : exact[i]);
   s->layout = sluice_step_layout_of(plan, extents);
 }
 
-static sluice_status *grow_host(sluice_host_block *block, uint64_t bytes) {
+static sluice_status *grow_locked(sluice_device *device, sluice_block *block, uint64_t bytes) {
   if (bytes <= block->capacity) return NULL;
-  sluice_release(block->memory);
-  *block = (sluice_host_block){0};
-  block->memory = sluice_allocate_aligned(64, (size_t)bytes);
-  if (!block->memory) return sluice_out_of_memory();
+  device->driver->release_locked(device, block->memory);
+  *block = (sluice_block){0};
+  void *memory = NULL;
+  SLUICE_TRY(device->driver->allocate_locked(device, bytes, &memory));
+  block->memory = memory;
   block->capacity = bytes;
   return NULL;
+}
+
+static uint64_t sampled_bytes(const step *s) {
+  return s->extents[SLUICE_SIZE_ROWS] * sizeof(int32_t);
 }
 
 static sluice_status *grow_memory(step *s) {
@@ -116,12 +147,16 @@ static sluice_status *grow_memory(step *s) {
   sluice_device *device = session->model->device;
   uint64_t arena;
   SLUICE_TRY(sluice_arena_bytes(&session->model->plan, s->extents, &arena));
+  if (arena > session->arena.capacity || s->layout.input_bytes > session->inputs.capacity ||
+      s->layout.output_bytes > session->outputs.capacity || s->layout.input_bytes > session->locked_inputs.capacity ||
+      sampled_bytes(s) > session->locked_sampled.capacity)
+    sluice_graphs_clear(&session->graphs, device); /* they hold the old addresses */
   SLUICE_TRY(sluice_block_grow(device, &session->arena, arena));
   SLUICE_TRY(sluice_block_grow(device, &session->inputs, s->layout.input_bytes));
   SLUICE_TRY(sluice_block_grow(device, &session->outputs, s->layout.output_bytes));
   if (device->host_memory) return NULL;
-  SLUICE_TRY(grow_host(&session->host_inputs, s->layout.input_bytes));
-  return grow_host(&session->host_outputs, s->layout.output_bytes);
+  SLUICE_TRY(grow_locked(device, &session->locked_inputs, session->inputs.capacity));
+  return grow_locked(device, &session->locked_sampled, sampled_bytes(s) > 4096 ? sampled_bytes(s) : 4096);
 }
 
 /* Gives back the pages beyond the sequences' lengths, which a step took that did not happen. */
@@ -156,10 +191,9 @@ static sluice_sampling_row sampling_row(const sluice_sampling *sampling, uint64_
   };
 }
 
-static sluice_status *write_inputs(step *s) {
+static void write_inputs(step *s) {
   sluice_session *session = s->session;
-  sluice_device *device = session->model->device;
-  char *base = device->host_memory ? session->inputs.memory : session->host_inputs.memory;
+  char *base = session->model->device->host_memory ? session->inputs.memory : session->locked_inputs.memory;
   int32_t *tokens = (int32_t *)(void *)(base + s->layout.inputs[SLUICE_INPUT_TOKENS]);
   int32_t *positions = (int32_t *)(void *)(base + s->layout.inputs[SLUICE_INPUT_POSITIONS]);
   int32_t *rows_of_table = (int32_t *)(void *)(base + s->layout.inputs[SLUICE_INPUT_SEQUENCE]);
@@ -170,6 +204,7 @@ static sluice_status *write_inputs(step *s) {
   uint32_t query_tile = session->model->plan.header->query_tile;
   uint64_t stride = s->extents[SLUICE_SIZE_PAGE_STRIDE];
 
+  memcpy(base, s->sizes, sizeof s->sizes);
   uint32_t token = 0;
   for (uint32_t i = 0; i < s->chunk_count; i++) {
     const sluice_chunk *chunk = &s->chunks[i];
@@ -193,8 +228,6 @@ static sluice_status *write_inputs(step *s) {
     for (uint64_t j = sequence->pages.count; j < stride; j++) row[j] = -1;
     token += chunk->count;
   }
-  if (device->host_memory) return NULL;
-  return device->driver->copy_in(device, session->inputs.memory, base, s->layout.input_bytes);
 }
 
 /* ---- Running ---- */
@@ -250,16 +283,26 @@ static double now(void) {
   return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
+/* The grid of a launch in this step; false when there is nothing to launch. */
+static bool launch_grid(const step *s, uint64_t index, uint64_t grid[2]) {
+  const sluice_plan_launch *launch = &s->session->model->plan.launches[index];
+  uint32_t size = (uint32_t)s->sizes[launch->range_size];
+  grid[0] = grid_extent(s, &launch->grid[0]);
+  grid[1] = grid_extent(s, &launch->grid[1]);
+  return size >= launch->range_from && size <= launch->range_to && grid[0] && grid[1];
+}
+
 static sluice_status *run_launch(step *s, uint32_t index) {
   sluice_session *session = s->session;
   sluice_model *model = session->model;
   sluice_device *device = model->device;
   const sluice_plan_launch *launch = &model->plan.launches[index];
-  const uint64_t grid[2] = {grid_extent(s, &launch->grid[0]), grid_extent(s, &launch->grid[1])};
+  uint64_t grid[2];
   double start = session->hook ? now() : 0;
-  if (grid[0] && grid[1])
+  if (launch_grid(s, index, grid))
     SLUICE_TRY(device->driver->launch(device, model->code, launch->kernel, session->arguments + launch->first_argument,
-                                      model->plan.kernels[launch->kernel].argument_count, s->sizes, grid));
+                                      model->plan.kernels[launch->kernel].argument_count,
+                                      (const int32_t *)(const void *)session->inputs.memory, grid));
   if (session->hook) {
     SLUICE_TRY(device->driver->synchronize(device));
     session->hook(session->hook_user, index, now() - start);
@@ -294,25 +337,128 @@ static sluice_status *observe(step *s, const sluice_plan_observable *observable,
   return status;
 }
 
-/* Runs all launches. `*out_device_failed` tells a failed device from an error of the observer. */
+static sluice_status *annotate_launch(const step *s, sluice_status *status, uint64_t index) {
+  const sluice_plan *plan = &s->session->model->plan;
+  const sluice_plan_launch *launch = &plan->launches[index];
+  const char *label = sluice_plan_string(plan, launch->label);
+  const char *kernel = sluice_plan_string(plan, plan->kernels[launch->kernel].name);
+  return sluice_annotate(status, "launch %llu (%s%s%s)", (unsigned long long)index, label, label[0] ? ", kernel " : "",
+                         kernel);
+}
+
+/* The step's copies, on devices with memory of their own. */
+static sluice_status *enqueue_inputs(step *s) {
+  const sluice_session *session = s->session;
+  sluice_device *device = session->model->device;
+  if (device->host_memory) return NULL;
+  return device->driver->enqueue_in(device, session->inputs.memory, session->locked_inputs.memory,
+                                    s->layout.input_bytes);
+}
+
+static sluice_status *enqueue_sampled(step *s) {
+  const sluice_session *session = s->session;
+  sluice_device *device = session->model->device;
+  if (device->host_memory || !sampled_bytes(s)) return NULL;
+  return device->driver->enqueue_out(device, session->locked_sampled.memory,
+                                     session->outputs.memory + s->layout.outputs[SLUICE_OUTPUT_SAMPLED],
+                                     sampled_bytes(s));
+}
+
+/* ---- A decode step: one graph ---- */
+
+static sluice_status *enqueue_decode(step *s) {
+  const sluice_plan *plan = &s->session->model->plan;
+  SLUICE_TRY(enqueue_inputs(s));
+  for (uint32_t i = 0; i < plan->header->launches.count; i++) {
+    sluice_status *status = run_launch(s, i);
+    if (status) return annotate_launch(s, status, i);
+  }
+  return enqueue_sampled(s);
+}
+
+static sluice_status *record_decode(step *s, sluice_device_graph **out_graph) {
+  sluice_device *device = s->session->model->device;
+  resolve_arguments(s);
+  SLUICE_TRY(device->driver->graph_begin(device));
+  sluice_status *status = enqueue_decode(s);
+  if (!status) return device->driver->graph_end(device, out_graph);
+  sluice_status_free(device->driver->graph_end(device, NULL));
+  return status;
+}
+
+static sluice_status *run_decode(step *s, bool *out_device_failed) {
+  sluice_session *session = s->session;
+  sluice_device *device = session->model->device;
+  sluice_device_graph *graph = sluice_graphs_find(&session->graphs, s->extents);
+  sluice_status *status = NULL;
+  if (!graph) {
+    status = record_decode(s, &graph);
+    if (!status) sluice_graphs_keep(&session->graphs, device, s->extents, graph);
+  }
+  /* Nothing has run yet: unless the device itself is at fault, the session can go on. */
+  *out_device_failed = status && sluice_status_code(status) == SLUICE_DEVICE;
+  if (!status) {
+    *out_device_failed = true;
+    status = device->driver->graph_launch(device, graph);
+    if (!status) status = device->driver->synchronize(device);
+  }
+  if (status) {
+    uint32_t launches = 0;
+    uint64_t grid[2];
+    for (uint64_t i = 0; i < session->model->plan.header->launches.count; i++) launches += launch_grid(s, i, grid);
+    return sluice_annotate(status, "decode graph of %u launches", launches);
+  }
+  *out_device_failed = false;
+  return NULL;
+}
+
+/* ---- Any other step: launch by launch ---- */
+
+/* Names the launch behind a failure that showed when all had been put into the queue. */
+static sluice_status *annotate_marks(const step *s, sluice_status *status, uint32_t marks_before) {
+  const sluice_device *device = s->session->model->device;
+  if (!status || !device->driver->last_mark) return status;
+  uint32_t done = device->driver->last_mark(device) - marks_before;
+  uint64_t count = s->session->model->plan.header->launches.count;
+  if (done > count) done = 0; /* the last mark is one of an earlier step */
+  return done < count ? annotate_launch(s, status, done) : status;
+}
+
+static sluice_status *enqueue_launch(step *s, uint32_t index) {
+  const sluice_plan *plan = &s->session->model->plan;
+  sluice_device *device = s->session->model->device;
+  if (device->driver->range_push) {
+    const char *label = sluice_plan_string(plan, plan->launches[index].label);
+    device->driver->range_push(
+        device, label[0] ? label : sluice_plan_string(plan, plan->kernels[plan->launches[index].kernel].name));
+  }
+  sluice_status *status = run_launch(s, index);
+  sluice_range_pop(device);
+  if (!status && device->driver->mark) status = device->driver->mark(device);
+  return status ? annotate_launch(s, status, index) : NULL;
+}
+
+/* `*out_device_failed` tells a failed device from an error of the observer. */
 static sluice_status *run_launches(step *s, bool *out_device_failed) {
   const sluice_plan *plan = &s->session->model->plan;
   sluice_device *device = s->session->model->device;
+  uint32_t marks_before = device->marks;
   uint64_t observable = 0;
+  resolve_arguments(s);
+  *out_device_failed = true;
+  SLUICE_TRY(enqueue_inputs(s));
   for (uint32_t i = 0; i < plan->header->launches.count; i++) {
     *out_device_failed = true;
-    SLUICE_TRY(
-        sluice_annotate(run_launch(s, i), "launch %u (%s)", i, sluice_plan_string(plan, plan->launches[i].label)));
+    SLUICE_TRY(enqueue_launch(s, i));
     while (observable < plan->header->observables.count && plan->observables[observable].launch == i) {
       if (s->session->observer) SLUICE_TRY(observe(s, &plan->observables[observable], out_device_failed));
       observable++;
     }
   }
   *out_device_failed = true;
-  SLUICE_TRY(device->driver->synchronize(device));
-  if (!device->host_memory)
-    SLUICE_TRY(device->driver->copy_out(device, s->session->host_outputs.memory, s->session->outputs.memory,
-                                        s->layout.output_bytes));
+  sluice_status *status = enqueue_sampled(s);
+  if (!status) status = device->driver->synchronize(device);
+  if (status) return annotate_marks(s, status, marks_before);
   *out_device_failed = false;
   return NULL;
 }
@@ -322,29 +468,58 @@ static sluice_status *prepare_and_run(step *s, bool *out_device_failed) {
   measure(s);
   SLUICE_TRY(take_pages(s));
   SLUICE_TRY(grow_memory(s));
-  SLUICE_TRY(write_inputs(s));
-  resolve_arguments(s);
-  return run_launches(s, out_device_failed);
+  write_inputs(s);
+  return s->decode ? run_decode(s, out_device_failed) : run_launches(s, out_device_failed);
 }
 
 sluice_status *sluice_step(sluice_session *session, const sluice_chunk *chunks, uint32_t chunk_count,
                            sluice_step_result *out_result) {
   step s = {.session = session, .chunks = chunks, .chunk_count = chunk_count};
+  sluice_device *device = session->model->device;
   *out_result = (sluice_step_result){0};
+  session->last_rows = 0;
   SLUICE_TRY(check_batch(&s));
   bool device_failed;
+  session->steps++;
+  sluice_range_push(device, "step");
   sluice_status *status = prepare_and_run(&s, &device_failed);
+  sluice_range_pop(device);
   if (status) {
     session->failed = device_failed;
     return_pages(&s);
-    return status;
+    return device_failed ? sluice_annotate(status, "step %llu", (unsigned long long)session->steps) : status;
   }
   for (uint32_t i = 0; i < chunk_count; i++) session->sequences[chunks[i].sequence].length += chunks[i].count;
-  const char *outputs = session->model->device->host_memory ? session->outputs.memory : session->host_outputs.memory;
-  out_result->rows = (uint32_t)s.extents[SLUICE_SIZE_ROWS];
+  session->last_rows = (uint32_t)s.extents[SLUICE_SIZE_ROWS];
+  session->last_logits = s.layout.outputs[SLUICE_OUTPUT_LOGITS];
+  session->logits_copied = false;
+  out_result->rows = session->last_rows;
   if (out_result->rows) {
-    out_result->logits = (const float *)(const void *)(outputs + s.layout.outputs[SLUICE_OUTPUT_LOGITS]);
-    out_result->sampled = (const int32_t *)(const void *)(outputs + s.layout.outputs[SLUICE_OUTPUT_SAMPLED]);
+    const char *sampled = device->host_memory ? session->outputs.memory + s.layout.outputs[SLUICE_OUTPUT_SAMPLED]
+                                              : session->locked_sampled.memory;
+    out_result->sampled = (const int32_t *)(const void *)sampled;
   }
+  return NULL;
+}
+
+sluice_status *sluice_step_logits(sluice_session *session, const float **out_logits) {
+  sluice_device *device = session->model->device;
+  *out_logits = NULL;
+  if (!session->last_rows) return NULL;
+  const char *logits = session->outputs.memory + session->last_logits;
+  if (!device->host_memory) {
+    uint64_t bytes = (uint64_t)session->last_rows * session->model->plan.header->vocabulary * sizeof(float);
+    if (bytes > session->host_logits.capacity) {
+      sluice_release(session->host_logits.memory);
+      session->host_logits = (sluice_block){.memory = sluice_allocate_aligned(64, (size_t)bytes)};
+      if (!session->host_logits.memory) return sluice_out_of_memory();
+      session->host_logits.capacity = bytes;
+    }
+    if (!session->logits_copied)
+      SLUICE_TRY(device->driver->copy_out(device, session->host_logits.memory, logits, bytes));
+    session->logits_copied = true;
+    logits = session->host_logits.memory;
+  }
+  *out_logits = (const float *)(const void *)logits;
   return NULL;
 }

@@ -119,6 +119,11 @@ typedef struct loader {
   char *memory;          /* of the weights */
   uint64_t *first_block; /* of each weight; one more entry: the total */
   char **staging;        /* of each thread */
+  /* Devices with memory of their own: two page-locked buffers of each thread, so that one is filled while the other is on
+   * its way. Host memory is bounded by three buffers a thread, each of BLOCK_ELEMENTS elements or one panel of a weight,
+   * whichever is larger. */
+  sluice_staging **locked;
+  bool *next_locked; /* of each thread: which of its two comes next */
   uint64_t rows_bytes;   /* of a thread's staging: the rows come first, then the packed block */
 
   pthread_mutex_t lock; /* the fields below */
@@ -147,7 +152,7 @@ static matrix_blocks cut(const sluice_plan_weight *weight) {
   result.halves = weight->layout == SLUICE_LAYOUT_PANEL_PAIRS ? 2 : 1;
   result.unit_rows = rows ? 1 : weight->panel;
   result.units = (weight->rows / result.halves + result.unit_rows - 1) / result.unit_rows;
-  uint64_t columns = rows ? weight->columns : ((uint64_t)weight->columns + 1) / 2 * 2;
+  uint64_t columns = ((uint64_t)weight->columns + weight->group - 1) / weight->group * weight->group;
   uint64_t unit_elements = columns * result.unit_rows * result.halves;
   result.unit_bytes = unit_elements * element;
   result.block_units = BLOCK_ELEMENTS / unit_elements;
@@ -184,44 +189,36 @@ static sluice_status *read_rows(const loader *load, const sluice_plan_weight *we
   return NULL;
 }
 
-/* One panel: `rows` <= `panel` rows of `columns` elements of 2 bytes, transposed in pairs of columns. Runs of 16 pairs
- * keep one cache line of each row and 16 lines of the result at hand. */
-static void pack_panel_16(const uint16_t *from, uint64_t rows, uint64_t columns, uint64_t panel, uint32_t *to) {
-  uint64_t whole = columns / 2;
-  for (uint64_t start = 0; start < whole; start += 16) {
-    uint64_t end = start + 16 < whole ? start + 16 : whole;
-    for (uint64_t r = 0; r < rows; r++) {
-      const uint16_t *row = from + r * columns;
-      for (uint64_t pair = start; pair < end; pair++) memcpy(&to[pair * panel + r], row + 2 * pair, sizeof *to);
-    }
-    for (uint64_t pair = start; pair < end; pair++)
-      for (uint64_t r = rows; r < panel; r++) to[pair * panel + r] = 0;
-  }
-  if (columns % 2)
-    for (uint64_t r = 0; r < panel; r++) {
-      uint16_t last[2] = {r < rows ? from[r * columns + columns - 1] : (uint16_t)0, 0};
-      memcpy(&to[whole * panel + r], last, sizeof last);
-    }
-}
+/* Copies `count` groups of `bytes` (a constant where it matters: 4, 8 or 16) of a row to their places in a panel. */
+#define COPY_GROUPS(bytes)                                                                                             \
+  for (uint64_t g = start; g < end; g++) memcpy(to + (g * panel + r) * (bytes), row + g * (bytes), (bytes))
 
-/* The same for elements of 4 bytes. */
-static void pack_panel_32(const uint32_t *from, uint64_t rows, uint64_t columns, uint64_t panel, uint64_t *to) {
-  uint64_t whole = columns / 2;
-  for (uint64_t start = 0; start < whole; start += 8) {
-    uint64_t end = start + 8 < whole ? start + 8 : whole;
+/* One panel: `rows` <= `panel` rows of `row_bytes`, in groups of `group_bytes` columns. Runs of 64 bytes keep one cache
+ * line of each row and the matching lines of the result at hand. */
+static void pack_panel(const char *from, uint64_t rows, uint64_t row_bytes, uint64_t panel, uint64_t group_bytes,
+                       char *to) {
+  uint64_t whole = row_bytes / group_bytes, run = 64 / group_bytes, rest = row_bytes % group_bytes;
+  for (uint64_t start = 0; start < whole; start += run) {
+    uint64_t end = start + run < whole ? start + run : whole;
     for (uint64_t r = 0; r < rows; r++) {
-      const uint32_t *row = from + r * columns;
-      for (uint64_t pair = start; pair < end; pair++) memcpy(&to[pair * panel + r], row + 2 * pair, sizeof *to);
+      const char *row = from + r * row_bytes;
+      if (group_bytes == 4)
+        COPY_GROUPS(4);
+      else if (group_bytes == 8)
+        COPY_GROUPS(8);
+      else
+        COPY_GROUPS(16);
     }
-    for (uint64_t pair = start; pair < end; pair++)
-      for (uint64_t r = rows; r < panel; r++) to[pair * panel + r] = 0;
+    if (rows < panel)
+      for (uint64_t g = start; g < end; g++)
+        memset(to + (g * panel + rows) * group_bytes, 0, (size_t)((panel - rows) * group_bytes));
   }
-  if (columns % 2)
-    for (uint64_t r = 0; r < panel; r++) {
-      uint32_t last[2] = {r < rows ? from[r * columns + columns - 1] : 0, 0};
-      memcpy(&to[whole * panel + r], last, sizeof last);
-    }
+  if (!rest) return;
+  memset(to + whole * panel * group_bytes, 0, (size_t)(panel * group_bytes));
+  for (uint64_t r = 0; r < rows; r++)
+    memcpy(to + (whole * panel + r) * group_bytes, from + r * row_bytes + whole * group_bytes, (size_t)rest);
 }
+#undef COPY_GROUPS
 
 /* Reads and packs units [first, last) of one matrix to `to`. */
 static sluice_status *pack_units(const loader *load, const sluice_plan_weight *weight, const matrix_blocks *blocks,
@@ -239,10 +236,8 @@ static sluice_status *pack_units(const loader *load, const sluice_plan_weight *w
       uint64_t count = last_row - row < weight->panel ? last_row - row : weight->panel;
       const void *from = rows + (row - first_row) * row_bytes;
       void *panel = to + (unit - first) * blocks->unit_bytes + half * panel_bytes;
-      if (weight->dtype == SLUICE_BF16)
-        pack_panel_16(from, count, weight->columns, weight->panel, panel);
-      else
-        pack_panel_32(from, count, weight->columns, weight->panel, panel);
+      pack_panel(from, count, row_bytes, weight->panel,
+                 weight->group * sluice_dtype_size((sluice_dtype)weight->dtype), panel);
     }
   }
   return NULL;
@@ -274,15 +269,19 @@ static sluice_status *load_block(loader *load, unsigned thread, uint64_t block, 
   uint64_t bytes = (last - first) * blocks.unit_bytes;
   uint64_t padding = last == blocks.units ? weight->batch_bytes - blocks.units * blocks.unit_bytes : 0;
   char *rows = load->staging[thread];
-  char *to = model->device->host_memory ? place : rows + load->rows_bytes;
+  const sluice_device_driver *driver = model->device->driver;
+  sluice_staging *locked = NULL;
+  char *to = place;
+  if (!model->device->host_memory) {
+    locked = load->locked[2 * thread + load->next_locked[thread]];
+    load->next_locked[thread] = !load->next_locked[thread];
+    SLUICE_TRY(driver->staging_wait(model->device, locked)); /* what it held has arrived */
+    to = locked->memory;
+  }
   SLUICE_TRY(pack_units(load, weight, &blocks, expert, first, last, rows, to));
   memset(to + bytes, 0, (size_t)padding);
   *out_bytes = bytes + padding;
-  if (model->device->host_memory) return NULL;
-  pthread_mutex_lock(&load->lock); /* devices are called from one thread at a time */
-  sluice_status *status = model->device->driver->copy_in(model->device, place, to, bytes + padding);
-  pthread_mutex_unlock(&load->lock);
-  return status;
+  return locked ? driver->staging_send(model->device, locked, 0, place, bytes + padding) : NULL;
 }
 
 static void load_blocks(void *user, unsigned thread, int64_t first, int64_t last) {
@@ -331,9 +330,15 @@ static sluice_status *prepare(loader *load) {
   load->first_block[count] = total;
   load->rows_bytes = (block_bytes + 63) / 64 * 64;
   for (unsigned i = 0; i < threads; i++) {
-    load->staging[i] = sluice_allocate_aligned(64, (size_t)load->rows_bytes * (model->device->host_memory ? 1 : 2));
+    load->staging[i] = sluice_allocate_aligned(64, (size_t)load->rows_bytes);
     if (!load->staging[i]) return sluice_out_of_memory();
   }
+  if (model->device->host_memory) return NULL;
+  load->locked = sluice_allocate_array(2 * (size_t)threads, sizeof *load->locked);
+  load->next_locked = sluice_allocate_array(threads, sizeof *load->next_locked);
+  if (!load->locked || !load->next_locked) return sluice_out_of_memory();
+  for (unsigned i = 0; i < 2 * threads; i++)
+    SLUICE_TRY(model->device->driver->staging_create(model->device, load->rows_bytes, &load->locked[i]));
   return NULL;
 }
 
@@ -362,6 +367,14 @@ sluice_status *sluice_model_load(sluice_model *model, const sluice_checkpoint *c
     sluice_threads_run(device->threads, (int64_t)blocks, 1, load_blocks, &load);
     status = load.status;
   }
+  unsigned threads = sluice_threads_count(device->threads);
+  for (unsigned i = 0; load.locked && i < 2 * threads; i++) {
+    sluice_status *unsent = load.locked[i] && !status ? device->driver->staging_wait(device, load.locked[i]) : NULL;
+    if (unsent) status = unsent;
+    device->driver->staging_release(device, load.locked[i]);
+  }
+  sluice_release(load.locked);
+  sluice_release(load.next_locked);
   if (load.staging)
     for (unsigned i = 0; i < sluice_threads_count(device->threads); i++) sluice_release(load.staging[i]);
   sluice_release(load.staging);

@@ -35,7 +35,8 @@ typedef struct attention_sizes {
   double query_scale;   /* scale * log2(e), where queries are scaled; */
   double score_scale;   /* or here, where they must stay as they are: the other is 1 */
   sluice_dtype dtype;
-  bool pairs; /* products go over pairs of bf16 */
+  bool pairs;           /* products go over pairs of bf16 */
+  bool transposed_keys; /* [dim][page], and values [page][dim]; or keys [page][dim] and values [dim][page] */
 } attention_sizes;
 
 /* Workgroup memory of a chunk. */
@@ -45,7 +46,7 @@ typedef struct chunk_memory {
   V outputs; /* f32 [rows][padded head_dim] */
   V maxima;  /* f32 [rows] */
   V sums;    /* f32 [rows] */
-  V cursors; /* i32 [tokens]: place in the token's list of blocks */
+  V cursors; /* i32 [tokens]: place in the token's list of blocks, of this lane */
   /* Where products go over pairs of bf16, else NULL: the page's keys and values in pairs, and rows rounded to bf16. */
   V key_panel, value_panel, rounded;
 } chunk_memory;
@@ -61,6 +62,7 @@ static bool attention_read(emitter *e, const kernel_spec *spec, attention_sizes 
   s->query_scale = kernel_float(spec, "scale", &e->status) * 1.4426950408889634;
   s->score_scale = 1;
   s->dtype = kernel_dtype(spec, "dtype", &e->status);
+  s->transposed_keys = attribute_is(e, "transposed", "keys");
   if (e->status) return false;
   if (s->heads < 1 || s->kv_heads < 1 || s->heads % s->kv_heads || s->head_dim < 1 || s->page < 1 ||
       s->query_tile < 1) {
@@ -90,7 +92,9 @@ static chunk_memory take_memory(emitter *e, const attention_sizes *s) {
   m.outputs = workgroup_take(e, rows * (uint64_t)padded_row(s->head_dim) * sizeof(float));
   m.maxima = workgroup_take(e, rows * sizeof(float));
   m.sums = workgroup_take(e, rows * sizeof(float));
-  m.cursors = workgroup_take(e, (uint64_t)s->chunk_tokens * sizeof(int32_t));
+  /* Every lane keeps cursors of its own. */
+  m.cursors = workgroup_take(e, (uint64_t)s->chunk_tokens * sizeof(int32_t) * e->lanes);
+  m.cursors = element(e, e->i32, m.cursors, mul(e, e->atoms->lane(e), int64(e, s->chunk_tokens)));
   if (s->pairs) {
     uint64_t widest = (uint64_t)padded_row(s->page > s->head_dim ? s->page : s->head_dim);
     m.key_panel = workgroup_take(e, (uint64_t)(s->page * s->head_dim) * 2);
@@ -136,7 +140,7 @@ static V masked(emitter *e, const softmax_row *row, V column, unsigned width) {
 
 /* Turns a row of scores into weights and brings its maximum, sum and output up to date. */
 static void softmax_update(emitter *e, const attention_sizes *s, const chunk_memory *m, V row, V visible) {
-  unsigned width = e->atoms->vector;
+  unsigned width = e->vector;
   T vector = vector_type(e->f32, width);
   V stride = int64(e, padded_row(s->page)), end = int64(e, (s->page + width - 1) / width * width);
   softmax_row r = {
@@ -176,6 +180,7 @@ static void attend_page(emitter *e, const attention_sizes *s, const chunk_memory
   V plane = mul(e, kv_head, int64(e, s->head_dim * s->page));
   V before =
       sub(e, position, mul(e, page_index, int64(e, s->page))); /* keys of the page before the first token's own */
+  e->atoms->barrier(e);
   rows_multiply(e,
                 &(rows_product){.from = element(e, e->f32, m->queries, mul(e, first_row, int64(e, s->head_dim))),
                                 .from_stride = s->head_dim,
@@ -185,17 +190,16 @@ static void attend_page(emitter *e, const attention_sizes *s, const chunk_memory
                                 .max_depth = s->head_dim,
                                 .matrix = element_of(e, s->dtype, page_pointer, plane),
                                 .dtype = s->dtype,
+                                .transposed = !s->transposed_keys,
                                 .columns = s->page,
                                 .panel = m->key_panel,
                                 .rounded = m->rounded});
-  loop token = loop_begin(e, int64(e, 0), count, int64(e, 1));
-  V visible = add(e, before, add(e, token.index, int64(e, 1)));
-  V token_row = add(e, first_row, mul(e, token.index, int64(e, s->group)));
-  loop head = loop_begin(e, int64(e, 0), int64(e, s->group), int64(e, 1));
-  V row = add(e, token_row, head.index);
-  softmax_update(e, s, m, row, imax(e, imin(e, visible, int64(e, s->page)), int64(e, 0)));
-  loop_end(e, &head);
-  loop_end(e, &token);
+  e->atoms->barrier(e);
+  loop row = lane_loop(e, int64(e, 0), rows);
+  V visible = add(e, before, add(e, udiv(e, row.index, int64(e, s->group)), int64(e, 1)));
+  softmax_update(e, s, m, add(e, first_row, row.index), imax(e, imin(e, visible, int64(e, s->page)), int64(e, 0)));
+  loop_end(e, &row);
+  e->atoms->barrier(e);
   V values = byte_offset(e, page_pointer, int64(e, s->value_offset));
   rows_multiply(
       e, &(rows_product){.from = element(e, e->f32, m->scores, mul(e, first_row, int64(e, padded_row(s->page)))),
@@ -206,6 +210,7 @@ static void attend_page(emitter *e, const attention_sizes *s, const chunk_memory
                          .max_depth = s->page,
                          .matrix = element_of(e, s->dtype, values, plane),
                          .dtype = s->dtype,
+                         .transposed = !s->transposed_keys,
                          .columns = s->head_dim,
                          .accumulate = true,
                          .panel = m->value_panel,
@@ -221,6 +226,7 @@ typedef struct chunk {
 } chunk;
 
 static void chunk_open(emitter *e, const attention_sizes *s, const chunk_memory *m, const chunk *c, V kv_head, V q) {
+  e->atoms->barrier(e); /* the chunk before is stored */
   loop token = loop_begin(e, int64(e, 0), c->count, int64(e, 1));
   V head = add(e, mul(e, add(e, c->token, token.index), int64(e, s->heads)), mul(e, kv_head, int64(e, s->group)));
   rows_copy copy = {.from = element_of(e, s->dtype, q, mul(e, head, int64(e, s->head_dim))),
@@ -233,12 +239,12 @@ static void chunk_open(emitter *e, const attention_sizes *s, const chunk_memory 
   rows_to_f32(e, &copy, int64(e, s->group));
   store_i32(e, int64(e, 0), m->cursors, token.index);
   loop_end(e, &token);
-  loop row = loop_begin(e, int64(e, 0), mul(e, c->count, int64(e, s->group)), int64(e, 1));
+  loop row = lane_loop(e, int64(e, 0), mul(e, c->count, int64(e, s->group)));
   store_f32(e, SLUICE_F32, float32(e, NO_SCORE), m->maxima, row.index);
   store_f32(e, SLUICE_F32, float32(e, 0.0), m->sums, row.index);
   V output = element(e, e->f32, m->outputs, mul(e, row.index, int64(e, padded_row(s->head_dim))));
-  loop clear = loop_begin(e, int64(e, 0), int64(e, padded_row(s->head_dim)), int64(e, e->atoms->vector));
-  store_f32(e, SLUICE_F32, splat(e, float32(e, 0.0), e->atoms->vector), output, clear.index);
+  loop clear = loop_begin(e, int64(e, 0), int64(e, padded_row(s->head_dim)), int64(e, e->vector));
+  store_f32(e, SLUICE_F32, splat(e, float32(e, 0.0), e->vector), output, clear.index);
   loop_end(e, &clear);
   loop_end(e, &row);
 }
@@ -255,6 +261,7 @@ static void output_body(emitter *e, V offset, unsigned vector, void *user) {
 }
 
 static void chunk_close(emitter *e, const attention_sizes *s, const chunk_memory *m, const chunk *c, V kv_head, V out) {
+  e->atoms->barrier(e);
   loop token = loop_begin(e, int64(e, 0), c->count, int64(e, 1));
   V first_head = add(e, mul(e, add(e, c->token, token.index), int64(e, s->heads)), mul(e, kv_head, int64(e, s->group)));
   loop head = loop_begin(e, int64(e, 0), int64(e, s->group), int64(e, 1));
@@ -356,7 +363,7 @@ static void attend_tile(emitter *e, const attention_sizes *s, const query_tile *
 void family_attention(emitter *e, const kernel_spec *spec) {
   attention_sizes s = {0};
   if (!attention_read(e, spec, &s)) return;
-  kernel_begin(e, spec, SLUICE_SIZE_TILES, 1, 1);
+  kernel_begin(e, spec, each_of(SLUICE_SIZE_TILES, s.kv_heads));
   V *argument = e->argument; /* q, tiles, page_table, cache, out */
   query_tile tile = query_tile_load(e, argument[1], argument[2]);
   attend_tile(e, &s, &tile, argument[0], argument[3], argument[4], NULL);
@@ -374,7 +381,7 @@ static bool list_read(emitter *e, const kernel_spec *spec, attention_sizes *s) {
 void family_block_attention(emitter *e, const kernel_spec *spec) {
   attention_sizes s = {0};
   if (!list_read(e, spec, &s)) return;
-  kernel_begin(e, spec, SLUICE_SIZE_TILES, 1, 1);
+  kernel_begin(e, spec, each_of(SLUICE_SIZE_TILES, s.kv_heads));
   V *argument = e->argument; /* q, blocks, tiles, page_table, cache, out */
   query_tile tile = query_tile_load(e, argument[2], argument[3]);
   attend_tile(e, &s, &tile, argument[0], argument[4], argument[5], argument[1]);
@@ -386,7 +393,7 @@ void family_select_attention(emitter *e, const kernel_spec *spec) {
   if (!list_read(e, spec, &s)) return;
   index_selection selection = {.heads = s.kv_heads, .dim = kernel_integer(spec, "index_dim", &e->status)};
   if (!index_selection_read(e, spec, &selection)) return;
-  kernel_begin(e, spec, SLUICE_SIZE_TILES, 1, 1);
+  kernel_begin(e, spec, each_of(SLUICE_SIZE_TILES, s.kv_heads));
   V *argument = e->argument; /* q, iq, tiles, page_table, cache, out, blocks */
   query_tile tile = query_tile_load(e, argument[2], argument[3]);
   index_selection_emit(e, &selection, &tile, e->y, argument[1], argument[4], argument[6]);

@@ -54,6 +54,7 @@ typedef struct rows_product {
   V matrix;
   sluice_dtype dtype;
   int64_t columns;
+  bool transposed; /* several lanes: the matrix lies as columns of `max_depth` elements */
   bool accumulate;
   /* The matrix as rows_pack made it, or NULL. With it `from` is rounded to bf16 into `rounded` (bf16 [max_rows]
    * [padded_row(max_depth)]) and pairs are multiplied, which is twice as fast. */
@@ -70,12 +71,20 @@ typedef struct index_selection {
   int64_t heads, dim, k, init, local;
   int64_t page, page_bytes, index_offset;
   int64_t query_tile, max_pages;
+  bool transposed; /* index keys lie as [dim][page], not [page][dim] */
   sluice_dtype dtype;
 } index_selection;
 
 /* Reads all but heads and dim, whose names differ between families, and checks them. False with e->status set when they
  * make no sense. */
 bool index_selection_read(emitter *e, const kernel_spec *spec, index_selection *selection);
+
+/* Blocks that a token at `position` sees: its own one is the last. */
+V visible_blocks(emitter *e, V position, int64_t block);
+
+/* Writes the list of one token, with all lanes of a workgroup: ascending ids, -1 behind them. `scores` (f32, by block)
+ * is read only where there is a choice. `out` may be memory of any kind; a barrier behind it is the caller's. */
+void choose_blocks(emitter *e, V scores, V visible, int64_t k, int64_t init, int64_t local_blocks, V out);
 
 /* Selects blocks for all tokens of `tile` and index head `head` (i64), from the queries `iq` ([T][heads][dim]), and
  * writes their lists to `blocks` (i32 [T][heads][k]): m3.md 2.7 and 2.8. Takes workgroup memory. */

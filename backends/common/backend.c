@@ -1,5 +1,5 @@
+#include "backends/common/backend.h"
 #include "backends/common/families.h"
-#include "backends/host/host.h"
 #include "sluice/memory.h"
 
 #include <errno.h>
@@ -15,34 +15,45 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+static const backend *const backends[] = {&host_backend, &nvptx_backend};
+enum { BACKENDS = sizeof backends / sizeof *backends, MOST_CHILDREN = 4 };
+
+static const backend *find(const char *target) {
+  char canonical[32];
+  for (size_t i = 0; i < BACKENDS; i++)
+    if (backends[i]->canonicalise(target, canonical)) return backends[i];
+  return NULL;
+}
+
 sluice_status *target_canonicalise(const char *name, char canonical[32]) {
-  memset(canonical, 0, 32);
-  if (strcmp(name, "host") == 0) {
-    snprintf(canonical, 32, "host:%s", host_level_native()->name);
-    return NULL;
+  for (size_t i = 0; i < BACKENDS; i++) {
+    memset(canonical, 0, 32);
+    if (backends[i]->canonicalise(name, canonical)) return NULL;
   }
-  if (host_level_find(name)) {
-    snprintf(canonical, 32, "%s", name);
-    return NULL;
-  }
-  return sluice_error(SLUICE_UNSUPPORTED,
-                      "unknown target '%s'; known are host (the best level of this machine), host:x86-64, "
-                      "host:x86-64-v2, host:x86-64-v3, host:x86-64-v4, host:x86-64-v4-bf16",
-                      name);
+  return sluice_error(SLUICE_UNSUPPORTED, "unknown target '%s'; known are %s; %s", name, host_backend.known,
+                      nvptx_backend.known);
 }
 
 sluice_status *target_default_tiles(const char *target, target_tiles *out_tiles) {
-  const host_level *level = host_level_find(target);
-  if (!level) return sluice_error(SLUICE_UNSUPPORTED, "no tiles are known for target '%s'", target);
-  *out_tiles = (target_tiles){
-      .gemm_tile_m = 48, .gemm_panel = 4 * level->vector, .expert_tile_m = 48, .query_tile = 16, .cache_lines = 1};
-  if (level->registers == 16) out_tiles->gemm_panel = 2 * level->vector;
+  const backend *b = find(target);
+  if (!b) return sluice_error(SLUICE_UNSUPPORTED, "no tiles are known for target '%s'", target);
+  *out_tiles = b->tiles(target);
   return NULL;
 }
 
 /* ---- one child: emits, optimises and compiles its share of the kernels ---- */
 
-/* What a child sends: this, then the bytes of its result, then workgroup sizes. `failed`: the bytes are a message. */
+/* The job at hand. */
+typedef struct job {
+  const backend *backend;
+  const char *target;
+  const kernel_spec *specs;
+  size_t count, children;
+  code_form form;
+} job;
+
+/* What a child sends: this, then the bytes of its result, then what it knows of its kernels. `failed`: the bytes are a
+ * message. */
 typedef struct child_header {
   uint32_t failed;
   uint32_t kernels;
@@ -67,8 +78,9 @@ static void child_fails(int file, const char *message) {
   _exit(1);
 }
 
-static void emitter_open(emitter *e, const host_level *level, LLVMTargetMachineRef machine) {
-  *e = (emitter){.context = LLVMContextCreate(), .atoms = host_atoms(level), .machine = machine};
+static void emitter_open(emitter *e, const job *work, LLVMTargetMachineRef machine) {
+  *e = (emitter){.context = LLVMContextCreate(), .atoms = work->backend->atoms(work->target), .machine = machine};
+  e->vector = e->atoms->vector;
   e->module = LLVMModuleCreateWithNameInContext("kernels", e->context);
   char *triple = LLVMGetTargetMachineTriple(machine);
   LLVMSetTarget(e->module, triple);
@@ -86,26 +98,33 @@ static void emitter_open(emitter *e, const host_level *level, LLVMTargetMachineR
   e->nothing = LLVMVoidTypeInContext(e->context);
 }
 
+static void emit_kernel(emitter *e, const kernel_spec *spec) {
+  e->vector = e->atoms->vector;
+  e->spec = spec;
+  for (const target_skeleton *s = e->atoms->skeletons; s && s->family; s++)
+    if (strcmp(s->family, spec->family) == 0 && s->emit(e, spec)) return;
+  kernel_family *family = kernel_family_find(spec->family);
+  if (family)
+    family(e, spec);
+  else
+    e->status = sluice_error(SLUICE_INTERNAL, "no kernel family '%s'", spec->family);
+}
+
 /* Runs in the child and never returns. Kernels share, share + children, ... are this child's. */
-static void child_run(int file, const host_level *level, const kernel_spec *specs, size_t count, size_t share,
-                      size_t children, code_form form) {
-  char *error = NULL, text[512];
-  LLVMTargetMachineRef machine = host_machine(level, &error);
-  if (!machine) child_fails(file, error ? error : "LLVM has no x86-64 target");
+static void child_run(int file, const job *work, size_t share) {
+  char *error = NULL;
+  LLVMTargetMachineRef machine = work->backend->machine(work->target, &error);
+  if (!machine) child_fails(file, error ? error : "LLVM lacks the target");
   emitter e;
-  emitter_open(&e, level, machine);
-  uint32_t *sizes = calloc(count, sizeof *sizes);
+  emitter_open(&e, work, machine);
+  kernel_info *infos = calloc(work->count, sizeof *infos);
   uint32_t kernels = 0;
-  if (!sizes) child_fails(file, "out of memory");
-  for (size_t i = share; i < count; i += children) {
-    kernel_family *family = kernel_family_find(specs[i].family);
-    if (!family) {
-      snprintf(text, sizeof text, "no kernel family '%s'", specs[i].family);
-      child_fails(file, text);
-    }
-    family(&e, &specs[i]);
+  if (!infos) child_fails(file, "out of memory");
+  for (size_t i = share; i < work->count; i += work->children) {
+    emit_kernel(&e, &work->specs[i]);
     if (e.status) child_fails(file, sluice_status_message(e.status));
-    sizes[kernels++] = e.workgroup_bytes;
+    infos[kernels++] =
+        (kernel_info){.workgroup_bytes = e.workgroup_bytes, .lanes = e.lanes, .grid = {e.grid[0], e.grid[1]}};
   }
   if (LLVMVerifyModule(e.module, LLVMReturnStatusAction, &error)) child_fails(file, error);
   LLVMPassBuilderOptionsRef options = LLVMCreatePassBuilderOptions();
@@ -116,22 +135,21 @@ static void child_run(int file, const host_level *level, const kernel_spec *spec
   if (failed) child_fails(file, LLVMGetErrorMessage(failed));
   const void *data;
   size_t length;
-  if (form == CODE_LLVM_IR) {
+  if (work->form == CODE_LLVM_IR) {
     char *ir = LLVMPrintModuleToString(e.module);
     data = ir;
     length = strlen(ir);
   } else {
     LLVMMemoryBufferRef buffer;
-    if (LLVMTargetMachineEmitToMemoryBuffer(machine, e.module,
-                                            form == CODE_ASSEMBLY ? LLVMAssemblyFile : LLVMObjectFile, &error, &buffer))
-      child_fails(file, error);
+    LLVMCodeGenFileType type = work->form == CODE_ASSEMBLY ? LLVMAssemblyFile : work->backend->file_type;
+    if (LLVMTargetMachineEmitToMemoryBuffer(machine, e.module, type, &error, &buffer)) child_fails(file, error);
     data = LLVMGetBufferStart(buffer);
     length = LLVMGetBufferSize(buffer);
   }
   child_header header = {.kernels = kernels, .length = length};
   send_all(file, &header, sizeof header);
   send_all(file, data, length);
-  send_all(file, sizes, kernels * sizeof *sizes);
+  send_all(file, infos, kernels * sizeof *infos);
   _exit(0);
 }
 
@@ -165,7 +183,7 @@ static sluice_status *read_more(generator *c) {
 /* Reads from all children until they are done. */
 static sluice_status *collect(generator *children, size_t count) {
   for (;;) {
-    struct pollfd polls[16];
+    struct pollfd polls[MOST_CHILDREN];
     size_t open = 0;
     for (size_t i = 0; i < count; i++)
       if (children[i].file >= 0) polls[open++] = (struct pollfd){.fd = children[i].file, .events = POLLIN};
@@ -188,7 +206,7 @@ static sluice_status *check_child(const generator *c, int wait_status, const cha
   if (c->length >= sizeof header) memcpy(&header, c->data, sizeof header);
   bool complete = c->length >= sizeof header && !header.failed && WIFEXITED(wait_status) &&
                   WEXITSTATUS(wait_status) == 0 &&
-                  c->length == sizeof header + header.length + header.kernels * sizeof(uint32_t);
+                  c->length == sizeof header + header.length + header.kernels * sizeof(kernel_info);
   if (complete) return NULL;
   if (header.failed)
     return sluice_error(SLUICE_INTERNAL, "code generation failed: %.*s", (int)(c->length - sizeof header),
@@ -199,37 +217,34 @@ static sluice_status *check_child(const generator *c, int wait_status, const cha
 }
 
 /* Puts what the children made into one code object, in the order of the specs. */
-static sluice_status *merge(const generator *children, size_t child_count, size_t count, code_form form,
-                            code_object *out) {
-  out->kernels = sluice_allocate_array(count, sizeof *out->kernels);
+static sluice_status *merge(const job *work, const generator *children, code_object *out) {
+  out->kernels = sluice_allocate_array(work->count, sizeof *out->kernels);
   if (!out->kernels) return sluice_out_of_memory();
-  out->kernel_count = count;
-  void *objects[16];
-  size_t lengths[16], total = 0;
-  for (size_t c = 0; c < child_count; c++) {
+  out->kernel_count = work->count;
+  void *files[MOST_CHILDREN];
+  size_t lengths[MOST_CHILDREN], total = 0;
+  for (size_t c = 0; c < work->children; c++) {
     child_header header;
     memcpy(&header, children[c].data, sizeof header);
-    objects[c] = children[c].data + sizeof header;
+    files[c] = children[c].data + sizeof header;
     lengths[c] = header.length;
     total += header.length;
-    for (uint32_t k = 0; k < header.kernels; k++) {
-      kernel_info *info = &out->kernels[c + k * child_count];
-      memcpy(&info->workgroup_bytes, children[c].data + sizeof header + header.length + k * sizeof(uint32_t),
-             sizeof(uint32_t));
-      info->lanes = 1;
-    }
+    for (uint32_t k = 0; k < header.kernels; k++)
+      memcpy(&out->kernels[c + k * work->children],
+             children[c].data + sizeof header + header.length + k * sizeof(kernel_info), sizeof(kernel_info));
   }
-  if (form == CODE_LINKED) return host_link(objects, lengths, child_count, &out->data, &out->length);
+  bool assembled = work->form == CODE_OBJECT && work->backend->file_type == LLVMAssemblyFile;
+  if (work->form == CODE_LINKED || assembled)
+    return work->backend->link(work->target, work->specs, work->count, files, lengths, work->children, out);
   char *data = sluice_allocate(total + 1);
   if (!data) return sluice_out_of_memory();
-  for (size_t c = 0, at = 0; c < child_count; at += lengths[c++]) memcpy(data + at, objects[c], lengths[c]);
+  for (size_t c = 0, at = 0; c < work->children; at += lengths[c++]) memcpy(data + at, files[c], lengths[c]);
   out->data = data;
   out->length = total;
   return NULL;
 }
 
-static sluice_status *start(generator *c, const host_level *level, const kernel_spec *specs, size_t count, size_t share,
-                            size_t children, code_form form) {
+static sluice_status *start(generator *c, const job *work, size_t share) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC)) return sluice_error(SLUICE_IO, "no pipe: %s", strerror(errno));
   fflush(NULL);
@@ -242,25 +257,26 @@ static sluice_status *start(generator *c, const host_level *level, const kernel_
   if (c->process == 0) {
     close(ends[0]);
     sluice_set_allocation_hook(NULL, NULL);
-    child_run(ends[1], level, specs, count, share, children, form);
+    child_run(ends[1], work, share);
   }
   close(ends[1]);
   c->file = ends[0];
   return NULL;
 }
 
-/* Compiles the kernels to one form. */
-static sluice_status *compile_to(const host_level *level, const kernel_spec *specs, size_t count, code_form form,
-                                 code_object *out_code) {
+/* Compiles the kernels to `form`. */
+static sluice_status *compile_to(const job *given, code_form form, code_object *out_code) {
+  job work = *given;
+  work.form = form;
   /* The number of children is fixed, since it shapes the code object; what is not linked comes from one, as one module.
    */
-  size_t children = form != CODE_LINKED || count < 4 ? 1 : 4;
-  generator child[4];
-  for (size_t i = 0; i < children; i++) child[i] = (generator){.file = -1};
+  work.children = form != CODE_LINKED || work.count < MOST_CHILDREN ? 1 : work.backend->children;
+  generator child[MOST_CHILDREN];
+  for (size_t i = 0; i < work.children; i++) child[i] = (generator){.file = -1};
   sluice_status *status = NULL;
   size_t started = 0;
-  while (started < children && !status) {
-    status = start(&child[started], level, specs, count, started, children, form);
+  while (started < work.children && !status) {
+    status = start(&child[started], &work, started);
     if (!status) started++;
   }
   if (!status) status = collect(child, started);
@@ -268,24 +284,22 @@ static sluice_status *compile_to(const host_level *level, const kernel_spec *spe
     if (child[i].file >= 0) close(child[i].file); /* given up: the child ends on its closed pipe */
     int wait_status = 0;
     while (waitpid(child[i].process, &wait_status, 0) < 0 && errno == EINTR) continue;
-    if (!status) status = check_child(&child[i], wait_status, specs[i].symbol);
+    if (!status) status = check_child(&child[i], wait_status, work.specs[i].symbol);
   }
-  if (!status) status = merge(child, children, count, form, out_code);
-  if (!status && form == CODE_LINKED)
-    host_symbol_sizes(out_code->data, out_code->length, specs, count, out_code->kernels);
-  for (size_t i = 0; i < children; i++) sluice_release(child[i].data);
+  if (!status) status = merge(&work, child, out_code);
+  for (size_t i = 0; i < work.children; i++) sluice_release(child[i].data);
   if (status) code_object_free(out_code);
   return status;
 }
 
-/* Compiles to `form` and writes the result to DIRECTORY/NAME. */
-static sluice_status *save_form(const host_level *level, const kernel_spec *specs, size_t count, code_form form,
-                                const char *directory, const char *name) {
+/* Compiles to `form` and writes the result to DIRECTORY/NAME; nothing when there is no such result. */
+static sluice_status *save_form(const job *work, code_form form, const char *directory, const char *name) {
   code_object code = {0};
   char *path = sluice_format_string("%s/%s", directory, name);
-  sluice_status *status = path ? compile_to(level, specs, count, form, &code) : sluice_out_of_memory();
-  FILE *file = status ? NULL : fopen(path, "wb");
-  if (!status && !file) status = sluice_error(SLUICE_IO, "%s: cannot be created: %s", path, strerror(errno));
+  sluice_status *status = path ? compile_to(work, form, &code) : sluice_out_of_memory();
+  FILE *file = status || !code.data ? NULL : fopen(path, "wb");
+  if (!status && code.data && !file)
+    status = sluice_error(SLUICE_IO, "%s: cannot be created: %s", path, strerror(errno));
   if (file) {
     bool written = fwrite(code.data, 1, code.length, file) == code.length;
     written &= fclose(file) == 0;
@@ -299,13 +313,21 @@ static sluice_status *save_form(const host_level *level, const kernel_spec *spec
 sluice_status *backend_compile(const char *target, const kernel_spec *specs, size_t count,
                                const backend_options *options, code_object *out_code) {
   *out_code = (code_object){0};
-  const host_level *level = host_level_find(target);
-  if (!level) return sluice_error(SLUICE_UNSUPPORTED, "no backend for target '%s'", target);
+  job work = {.backend = find(target), .target = target, .specs = specs, .count = count};
+  if (!work.backend) return sluice_error(SLUICE_UNSUPPORTED, "no backend for target '%s'", target);
   if (count == 0) return sluice_error(SLUICE_INTERNAL, "no kernels to compile");
   if (options->save_directory) {
-    SLUICE_TRY(save_form(level, specs, count, CODE_LLVM_IR, options->save_directory, "kernels.ll"));
-    SLUICE_TRY(save_form(level, specs, count, CODE_ASSEMBLY, options->save_directory, "kernels.s"));
-    SLUICE_TRY(save_form(level, specs, count, CODE_LINKED, options->save_directory, "kernels.so"));
+    SLUICE_TRY(save_form(&work, CODE_LLVM_IR, options->save_directory, "kernels.ll"));
+    SLUICE_TRY(save_form(&work, CODE_ASSEMBLY, options->save_directory, "kernels.s"));
+    SLUICE_TRY(save_form(&work, CODE_LINKED, options->save_directory, work.backend->linked_name));
   }
-  return compile_to(level, specs, count, options->form, out_code);
+  SLUICE_TRY(compile_to(&work, options->form, out_code));
+  if (options->form == CODE_OBJECT && !out_code->data) {
+    code_object_free(out_code);
+    return sluice_error(
+        SLUICE_NOT_FOUND,
+        "no ptxas was found, in PATH or /usr/local/cuda/bin, that could make an object for %s; --emit=asm gives PTX",
+        target);
+  }
+  return NULL;
 }

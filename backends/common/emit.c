@@ -213,22 +213,26 @@ V byte_offset(emitter *e, V pointer, V bytes) {
   return element(e, e->i8, pointer, bytes);
 }
 
-static void set_alignment(V access, T type) {
+static void set_alignment(const emitter *e, V access, T type) {
   T scalar = LLVMGetTypeKind(type) == LLVMVectorTypeKind ? LLVMGetElementType(type) : type;
   unsigned bytes = 8;
   if (LLVMGetTypeKind(scalar) == LLVMIntegerTypeKind) bytes = (LLVMGetIntTypeWidth(scalar) + 7) / 8;
   if (LLVMGetTypeKind(scalar) == LLVMFloatTypeKind) bytes = 4;
+  if (scalar != type && e->atoms->aligned_vectors) {
+    bytes *= LLVMGetVectorSize(type);
+    if (bytes > 16) bytes = 16;
+  }
   LLVMSetAlignment(access, bytes);
 }
 
 V load(emitter *e, T type, V pointer) {
   V value = LLVMBuildLoad2(e->builder, type, pointer, "");
-  set_alignment(value, type);
+  set_alignment(e, value, type);
   return value;
 }
 
 void store(emitter *e, V value, V pointer) {
-  set_alignment(LLVMBuildStore(e->builder, value, pointer), LLVMTypeOf(value));
+  set_alignment(e, LLVMBuildStore(e->builder, value, pointer), LLVMTypeOf(value));
 }
 
 V load_f32(emitter *e, sluice_dtype dtype, V pointer, V index, unsigned width) {
@@ -303,6 +307,10 @@ loop loop_begin(emitter *e, V from, V to, V step) {
   return l;
 }
 
+loop lane_loop(emitter *e, V from, V to) {
+  return loop_begin(e, add(e, from, e->atoms->lane(e)), to, int64(e, e->lanes));
+}
+
 /* Forbids LLVM to vectorise the loop that `back_edge` closes. Kernels choose their vectors themselves, and LLVM 22's
  * loop vectoriser, which runs even when the pass builder is told otherwise, miscompiles a maximum by llvm.maxnum over 7
  * elements: it drops those beyond the first vector. */
@@ -351,24 +359,41 @@ void if_end(emitter *e, branch *b) {
 
 void row_loop(emitter *e, int64_t width, row_body *body, void *user) {
   V lane = e->atoms->lane(e);
-  unsigned vector = e->atoms->vector;
-  int64_t step = (int64_t)vector * e->atoms->lanes, full = width / vector * vector;
+  unsigned vector = e->vector;
+  int64_t step = (int64_t)vector * e->lanes, full = width / vector * vector;
   if (full) {
     loop l = loop_begin(e, mul(e, lane, int64(e, vector)), int64(e, full), int64(e, step));
     body(e, l.index, vector, user);
     loop_end(e, &l);
   }
   if (full < width) {
-    loop l = loop_begin(e, add(e, lane, int64(e, full)), int64(e, width), int64(e, e->atoms->lanes));
+    loop l = loop_begin(e, add(e, lane, int64(e, full)), int64(e, width), int64(e, e->lanes));
     body(e, l.index, 1, user);
     loop_end(e, &l);
   }
 }
 
 /* ---- kernels ---- */
-void kernel_begin(emitter *e, const kernel_spec *spec, sluice_size size, uint32_t divisor, uint32_t factor) {
-  e->grid_x = (sluice_plan_extent){.size = size, .divisor = divisor, .factor = factor};
+static sluice_plan_extent one_unless_set(sluice_plan_extent extent) {
+  return extent.divisor ? extent : (sluice_plan_extent){.size = SLUICE_SIZE_ONE, .divisor = 1, .factor = 1};
+}
+
+kernel_shape each(sluice_size size) {
+  return (kernel_shape){.x = {.size = size, .divisor = 1, .factor = 1}};
+}
+
+kernel_shape each_of(sluice_size size, int64_t count) {
+  kernel_shape shape = each(size);
+  shape.y = (sluice_plan_extent){.size = SLUICE_SIZE_ONE, .divisor = 1, .factor = (uint32_t)count};
+  return shape;
+}
+
+void kernel_begin(emitter *e, const kernel_spec *spec, kernel_shape shape) {
+  e->grid[0] = one_unless_set(shape.x);
+  e->grid[1] = one_unless_set(shape.y);
+  e->lanes = e->atoms->lanes == 1 || shape.lanes == 0 ? e->atoms->lanes : shape.lanes;
   e->workgroup_bytes = 0;
+  e->reduce_memory = NULL;
   e->atoms->begin(e, spec);
 }
 

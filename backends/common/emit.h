@@ -29,22 +29,39 @@ typedef enum reduction { REDUCE_ADD, REDUCE_MAX, REDUCE_MIN } reduction;
 /* What a target provides; one table for each (backends/host/atoms.c, ...). */
 typedef struct atoms {
   const char *name;
-  unsigned lanes;  /* lanes of a workgroup for elementwise and row kernels; 1 on the host */
+  unsigned lanes;  /* lanes of a workgroup unless a family asks for another number; 1 on the host */
   unsigned vector; /* f32 elements of a lane's widest useful vector: 16, 8, 4 */
   unsigned vector_registers;
-  /* Opens the kernel function `spec->symbol` and, on the host, the loop over its workgroups; sets e->x and e->y. */
+  bool aligned_vectors; /* vectors lie at multiples of their size, see emitter.vector */
+  /* Opens the kernel function `spec->symbol` and, on the host, the loop over its workgroups; sets e->x and e->y, and
+   * may lower e->vector. */
   void (*begin)(emitter *e, const kernel_spec *spec);
   void (*end)(emitter *e);
   V (*lane)(emitter *e);                                 /* i64, 0 .. lanes-1 */
   void (*barrier)(emitter *e);                           /* all lanes of the workgroup */
-  V (*reduce)(emitter *e, V value, reduction operation); /* a scalar over all lanes; every lane gets the result */
+  V (*reduce)(emitter *e, V value, reduction operation); /* an f32, f64 or i64 over all lanes; every lane gets it */
   V (*exp2)(emitter *e, V x);                            /* f32 scalar or vector; at most 2 ulp; exp2(-inf) = 0 */
-  V (*log2)(emitter *e, V x);                            /* likewise, x > 0 */
   V (*rsqrt)(emitter *e, V x);                           /* f32, at most 2 ulp */
   /* accumulator (f32 vector) + the two products of each lane's pair of bf16 (i32 vectors, first of the pair in the low
    * half); NULL when the target has no such instruction. */
   V (*dot_bf16)(emitter *e, V accumulator, V a, V b);
+  /* Own skeletons of hot kernels. Each looks at the kernel at hand and emits it whole, or returns false, and then the
+   * family's common skeleton is taken. A family without an entry in this list has the common one on every target. */
+  /* Products with matrix instructions (backends/common/gemm.h); NULL: the target has none. */
+  const struct gemm_engine *gemm;
+  const struct target_skeleton *skeletons; /* ends with a NULL family; NULL: none */
 } atoms;
+
+typedef struct target_skeleton {
+  const char *family;
+  bool (*emit)(emitter *e, const kernel_spec *spec);
+} target_skeleton;
+
+/* How many workgroups a kernel has, and how many lanes each. */
+typedef struct kernel_shape {
+  sluice_plan_extent x, y; /* all zero: one */
+  unsigned lanes;          /* lanes that the family can use, a power of two; 0: the target's usual number */
+} kernel_shape;
 
 struct emitter {
   LLVMContextRef context;
@@ -56,14 +73,18 @@ struct emitter {
   /* the kernel at hand */
   const kernel_spec *spec;
   V function;
-  LLVMBasicBlockRef entry;   /* allocas go to its start */
-  V argument[24];            /* pointers, as in docs/ir.md */
-  V x, y;                    /* workgroup coordinates, i64 */
-  V sizes;                   /* i32[SLUICE_SIZE_COUNT] */
-  V workgroup;               /* workgroup memory, see workgroup_take */
-  uint32_t workgroup_bytes;  /* taken so far */
-  sluice_plan_extent grid_x; /* set by the family before kernel_begin */
-  V first, last, index;      /* host: the range of workgroups and the loop variable */
+  LLVMBasicBlockRef entry;  /* allocas go to its start */
+  V argument[24];           /* pointers, as in docs/ir.md */
+  V x, y;                   /* workgroup coordinates, i64 */
+  V sizes;                  /* i32[SLUICE_SIZE_COUNT] */
+  V workgroup;              /* workgroup memory, see workgroup_take */
+  uint32_t workgroup_bytes; /* taken so far */
+  V reduce_memory;          /* of atoms.reduce, NULL until used */
+  sluice_plan_extent grid[2];
+  unsigned lanes;  /* of the workgroup */
+  unsigned vector; /* f32 elements of a vector in this kernel. Every row and every part of one that the kernel reads in
+                      vectors starts at a multiple of this many elements where atoms.aligned_vectors is set. */
+  V first, last, index; /* host: the range of workgroups and the loop variable */
   LLVMBasicBlockRef loop_head, loop_exit;
   sluice_status *status; /* first error; families check attributes through it */
 };
@@ -82,9 +103,11 @@ sluice_dtype attribute_dtype(emitter *e, const char *name);
 /* The sluice_size that a `size` attribute names. */
 sluice_size attribute_size(emitter *e, const char *name);
 
-/* Opens the kernel. `grid_x` tells how the linear workgroup index splits into e->x (fastest) and e->y; it must be the
- * launch's grid[0]. */
-void kernel_begin(emitter *e, const kernel_spec *spec, sluice_size size, uint32_t divisor, uint32_t factor);
+/* Opens the kernel: e->x and e->y are the workgroup's place in the grid of `shape`, which becomes the launch's grid. */
+void kernel_begin(emitter *e, const kernel_spec *spec, kernel_shape shape);
+/* A workgroup for each unit of `size`; one for each row and, in y, each of `count`. */
+kernel_shape each(sluice_size size);
+kernel_shape each_of(sluice_size size, int64_t count);
 void kernel_end(emitter *e);
 
 /* `bytes` of workgroup memory (64-byte aligned, undefined contents), shared by the lanes of a workgroup. */
@@ -161,6 +184,7 @@ typedef struct loop {
   LLVMBasicBlockRef head, exit;
 } loop;
 loop loop_begin(emitter *e, V from, V to, V step); /* for (index = from; index < to; index += step) */
+loop lane_loop(emitter *e, V from, V to);          /* every index of [from, to) in one of the lanes */
 void loop_end(emitter *e, loop *l);
 
 typedef struct branch {

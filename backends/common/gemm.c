@@ -4,13 +4,17 @@
  * up matrix) into f32 in workgroup memory, then runs the epilogue on it and rounds once. With one row this reads the
  * panel from front to back; with many rows the panel stays in cache for all of them.
  */
+#include "backends/common/gemm.h"
 #include "backends/common/families.h"
 #include "backends/common/tile.h"
 
 typedef enum epilogue { EPILOGUE_NONE, EPILOGUE_ADD, EPILOGUE_SWIGLU } epilogue;
 
 typedef struct gemm {
-  int64_t n, k, tile_m, panel;
+  int64_t n, k, tile_m;
+  int64_t panel; /* rows of w in a panel of the weight */
+  int64_t slice; /* columns of out of one workgroup: the panel, or a part of it */
+  int64_t group; /* columns of w that lie together in a panel */
   epilogue epilogue;
   sluice_dtype x_dtype, weight_dtype, out_dtype;
   double alpha, limit;
@@ -27,6 +31,8 @@ static void read_attributes(emitter *e, gemm *g) {
   g->k = attribute(e, "k");
   g->tile_m = attribute(e, "tile_m");
   g->panel = attribute(e, "panel");
+  g->slice = attribute(e, "slice");
+  g->group = attribute(e, "group");
   g->epilogue = attribute_is(e, "epilogue", "swiglu") ? EPILOGUE_SWIGLU
                 : attribute_is(e, "epilogue", "add")  ? EPILOGUE_ADD
                                                       : EPILOGUE_NONE;
@@ -35,10 +41,20 @@ static void read_attributes(emitter *e, gemm *g) {
   g->out_dtype = attribute_dtype(e, "out_dtype");
   g->alpha = attribute_float(e, "alpha");
   g->limit = attribute_float(e, "limit");
-  unsigned vector = e->atoms->vector;
-  if (!e->status && (g->panel <= 0 || g->panel % vector || g->panel > 4 * vector || g->tile_m <= 0 || g->n <= 0))
+  unsigned vector = e->vector;
+  bool fits = e->atoms->lanes > 1 || g->panel <= 4 * (int64_t)vector; /* in registers */
+  if (!e->status && (g->panel <= 0 || g->panel % vector || !fits || g->tile_m <= 0 || g->n <= 0))
     e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: a panel of %lld rows does not fit vectors of %u",
                              e->spec->symbol, (long long)g->panel, vector);
+  if (!e->status &&
+      (g->slice <= 0 || g->panel % g->slice || g->slice % vector || (g->group == 2 && g->slice != g->panel)))
+    e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: slices of %lld columns of a panel of %lld", e->spec->symbol,
+                             (long long)g->slice, (long long)g->panel);
+  bool engine = e->atoms->gemm && g->x_dtype == SLUICE_BF16 && g->weight_dtype == SLUICE_BF16 && g->k % 32 == 0 &&
+                g->tile_m % 8 == 0 && g->slice % 16 == 0;
+  if (!e->status && g->group != 2 && !(g->group == 8 && engine))
+    e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: no product takes groups of %lld columns here",
+                             e->spec->symbol, (long long)g->group);
 }
 
 /* The row of out that row `row` of the workgroup goes to: itself, or its slot. */
@@ -54,12 +70,11 @@ static V x_row(emitter *e, V row, void *user) {
   return element_of(e, g->x_dtype, g->x, mul(e, source, int64(e, g->k)));
 }
 
-static void multiply(emitter *e, gemm *g, V weights, V panel, V c) {
-  V pairs = int64(e, (g->k + 1) / 2 * 2 * g->panel);
+static void multiply(emitter *e, gemm *g, V panel, V c) {
   tile_multiply(e, &(tile_product){.a_row = x_row,
                                    .user = g,
                                    .a_dtype = g->x_dtype,
-                                   .b = element_of(e, g->weight_dtype, weights, mul(e, panel, pairs)),
+                                   .b = panel,
                                    .b_dtype = g->weight_dtype,
                                    .c = c,
                                    .c_stride = g->panel,
@@ -71,7 +86,7 @@ static void multiply(emitter *e, gemm *g, V weights, V panel, V c) {
 
 /* Columns [column, column + width) of row `row` of the tile: from c (and up) to memory. */
 static void finish_columns(emitter *e, const gemm *g, V c, V up, V row, V out_base, V column, unsigned width) {
-  V index = add(e, mul(e, row, int64(e, g->panel)), column);
+  V index = add(e, mul(e, row, int64(e, g->slice)), column);
   V value = load_f32(e, SLUICE_F32, c, index, width);
   V at = add(e, out_base, column);
   if (g->epilogue == EPILOGUE_SWIGLU)
@@ -81,35 +96,66 @@ static void finish_columns(emitter *e, const gemm *g, V c, V up, V row, V out_ba
 }
 
 static void finish(emitter *e, const gemm *g, V panel, V c, V up) {
-  unsigned vector = e->atoms->vector;
-  V first_column = mul(e, panel, int64(e, g->panel));
-  V columns = imin(e, sub(e, int64(e, g->n), first_column), int64(e, g->panel));
-  V full = mul(e, udiv(e, columns, int64(e, vector)), int64(e, vector));
-  loop rows = loop_begin(e, int64(e, 0), g->rows, int64(e, 1));
-  V out_base = add(e, mul(e, out_row(e, g, rows.index), int64(e, g->n)), first_column);
-  loop vectors = loop_begin(e, int64(e, 0), full, int64(e, vector));
-  finish_columns(e, g, c, up, rows.index, out_base, vectors.index, vector);
-  loop_end(e, &vectors);
+  unsigned vector = e->vector;
+  V first_column = mul(e, panel, int64(e, g->slice));
+  V columns = imin(e, sub(e, int64(e, g->n), first_column), int64(e, g->slice));
+  int64_t vectors = g->slice / vector;
+  loop places = lane_loop(e, int64(e, 0), mul(e, g->rows, int64(e, vectors)));
+  V row = udiv(e, places.index, int64(e, vectors));
+  V column = mul(e, urem(e, places.index, int64(e, vectors)), int64(e, vector));
+  V out_base = add(e, mul(e, out_row(e, g, row), int64(e, g->n)), first_column);
+  V end = add(e, column, int64(e, vector));
+  branch whole = if_begin(e, icmp(e, LLVMIntSLE, end, columns));
+  finish_columns(e, g, c, up, row, out_base, column, vector);
   if (g->n % vector) {
-    loop singles = loop_begin(e, full, columns, int64(e, 1));
-    finish_columns(e, g, c, up, rows.index, out_base, singles.index, 1);
+    if_else(e, &whole);
+    loop singles = loop_begin(e, column, columns, int64(e, 1));
+    finish_columns(e, g, c, up, row, out_base, singles.index, 1);
     loop_end(e, &singles);
   }
-  loop_end(e, &rows);
+  if_end(e, &whole);
+  loop_end(e, &places);
 }
 
-/* The tile's product and epilogue for panel e->x of the matrix at `weights`. */
-static void compute_tile(emitter *e, gemm *g, V weights) {
-  V c = workgroup_take(e, (uint64_t)(g->tile_m * g->panel) * sizeof(float)), up = NULL;
-  if (g->epilogue == EPILOGUE_SWIGLU) {
-    up = workgroup_take(e, (uint64_t)(g->tile_m * g->panel) * sizeof(float));
-    V gate_panel = mul(e, e->x, int64(e, 2));
-    multiply(e, g, weights, gate_panel, c);
-    multiply(e, g, weights, add(e, gate_panel, int64(e, 1)), up);
-  } else {
-    multiply(e, g, weights, e->x, c);
+/* What the target's engine gets; without weights and memory while only the number of lanes is wanted. */
+static gemm_product engine_product(gemm *g) {
+  return (gemm_product){.x_row = x_row,
+                        .user = g,
+                        .rows = g->rows,
+                        .k = g->k,
+                        .tile_m = g->tile_m,
+                        .panel = g->panel,
+                        .slice = g->slice,
+                        .matrices = g->epilogue == EPILOGUE_SWIGLU ? 2 : 1};
+}
+
+static kernel_shape shape_of(const emitter *e, gemm *g, sluice_plan_extent y) {
+  kernel_shape shape = {.x = {SLUICE_SIZE_ONE, 1, (uint32_t)((g->n + g->slice - 1) / g->slice), 0}, .y = y};
+  if (g->group == 8) {
+    gemm_product product = engine_product(g);
+    shape.lanes = e->atoms->gemm->lanes(&product);
   }
-  finish(e, g, e->x, c, up);
+  return shape;
+}
+
+/* The tile's product and epilogue for slice e->x of the matrix at `weights`. */
+static void compute_tile(emitter *e, gemm *g, V weights) {
+  gemm_product product = engine_product(g);
+  int64_t slices = g->panel / g->slice;
+  int64_t panel_elements = (g->k + g->group - 1) / g->group * g->group * g->panel;
+  V panel = udiv(e, e->x, int64(e, slices));
+  for (unsigned i = 0; i < product.matrices; i++) {
+    product.c[i] = workgroup_take(e, (uint64_t)(g->tile_m * g->slice) * sizeof(float));
+    V number = add(e, mul(e, panel, int64(e, product.matrices)), int64(e, i));
+    product.weights[i] = element_of(e, g->weight_dtype, weights, mul(e, number, int64(e, panel_elements)));
+  }
+  product.column = mul(e, urem(e, e->x, int64(e, slices)), int64(e, g->slice));
+  if (g->group == 8)
+    e->atoms->gemm->multiply(e, &product);
+  else
+    for (unsigned i = 0; i < product.matrices; i++) multiply(e, g, product.weights[i], product.c[i]);
+  e->atoms->barrier(e);
+  finish(e, g, e->x, product.c[0], product.c[1]);
 }
 
 /* Operands: x, w, residual or none, out. */
@@ -119,7 +165,7 @@ void family_gemm(emitter *e, const kernel_spec *spec) {
   read_attributes(e, &g);
   sluice_size size = attribute_size(e, "size");
   if (e->status) return;
-  kernel_begin(e, spec, SLUICE_SIZE_ONE, 1, (uint32_t)((g.n + g.panel - 1) / g.panel));
+  kernel_begin(e, spec, shape_of(e, &g, (sluice_plan_extent){size, (uint32_t)g.tile_m, 1, 0}));
   g.x = e->argument[0];
   g.residual = e->argument[2];
   g.out = e->argument[3];
@@ -137,7 +183,7 @@ void family_expert_gemm(emitter *e, const kernel_spec *spec) {
   int64_t top_k = attribute(e, "top_k"), batch_bytes = attribute(e, "batch_bytes");
   g.slots_per_row = attribute_is(e, "gather", "token") ? top_k : 1;
   if (e->status) return;
-  kernel_begin(e, spec, SLUICE_SIZE_ONE, 1, (uint32_t)((g.n + g.panel - 1) / g.panel));
+  kernel_begin(e, spec, shape_of(e, &g, (sluice_plan_extent){SLUICE_SIZE_TOKENS, 1, (uint32_t)top_k, 0}));
   g.x = e->argument[0];
   g.order = e->argument[3];
   g.out = e->argument[5];

@@ -27,7 +27,7 @@ V cache_page(emitter *e, const query_tile *tile, V cache, V index, int64_t page_
 }
 
 void span_loop(emitter *e, V from, V to, row_body *body, void *user) {
-  unsigned width = e->atoms->vector;
+  unsigned width = e->atoms->aligned_vectors ? 1 : e->vector; /* `from` may be anything */
   V middle = from;
   if (width > 1) {
     V length = imax(e, sub(e, to, from), int64(e, 0));
@@ -69,7 +69,7 @@ static V product_row(emitter *e, V row, void *user) {
 /* ---- products of pairs of bf16 ---- */
 
 bool rows_pair_up(const emitter *e, sluice_dtype dtype, int64_t rows, int64_t columns) {
-  return e->atoms->dot_bf16 && dtype == SLUICE_BF16 && rows % 2 == 0 && columns % e->atoms->vector == 0;
+  return e->atoms->dot_bf16 && dtype == SLUICE_BF16 && rows % 2 == 0 && columns % e->vector == 0;
 }
 
 static V pair_row(emitter *e, V row, void *user) {
@@ -87,7 +87,7 @@ static void round_body(emitter *e, V offset, unsigned vector, void *user) {
 }
 
 void rows_pack(emitter *e, V matrix, V depth, int64_t columns, V panel) {
-  unsigned width = e->atoms->vector;
+  unsigned width = e->vector;
   T halves = vector_type(e->i16, width), words = vector_type(e->i32, width);
   loop pair = loop_begin(e, int64(e, 0), ceil_div(e, depth, 2), int64(e, 1));
   V first = mul(e, pair.index, int64(e, 2 * columns));
@@ -137,7 +137,8 @@ void rows_multiply(emitter *e, const rows_product *product) {
                        .a_dtype = SLUICE_F32,
                        .b = product->matrix,
                        .b_dtype = product->dtype,
-                       .b_stride = int64(e, product->columns),
+                       .b_stride = int64(e, product->transposed ? product->max_depth : product->columns),
+                       .b_transposed = product->transposed,
                        .c = product->to,
                        .c_stride = padded_row(product->columns),
                        .accumulate = product->accumulate,
@@ -145,7 +146,7 @@ void rows_multiply(emitter *e, const rows_product *product) {
                        .depth = product->depth,
                        .columns = int64(e, product->columns),
                        .max_columns = product->columns};
-  if (product->columns % e->atoms->vector != 0) {
+  if (e->lanes == 1 && product->columns % e->vector != 0) {
     /* The product reads whole vectors, which could lead out of the last page: it gets a copy with padded rows. */
     int64_t stride = padded_row(product->columns);
     rows_copy copy = {.from = product->matrix,
@@ -179,7 +180,7 @@ static void maximum_body(emitter *e, V offset, unsigned vector, void *user) {
 
 /* The maximum of `count` scores at `from`, -inf for none; NaN loses. */
 static V span_maximum(emitter *e, V from, V count) {
-  unsigned width = e->atoms->vector;
+  unsigned width = e->vector;
   T vector = vector_type(e->f32, width);
   V lowest = float32(e, -INFINITY);
   maximum m = {.from = from};
@@ -228,17 +229,24 @@ static void search_body(emitter *e, V offset, unsigned vector, void *user) {
 
 /* The id of the best block in [from, to) whose key is below *limit (a local i64 variable), which becomes its key. */
 static V next_best(emitter *e, V scores, V from, V to, V limit) {
-  unsigned width = e->atoms->vector;
+  unsigned width = e->vector;
   T wide = vector_type(e->i64, width);
   search s = {.scores = scores, .limit = get(e, e->i64, limit)};
   s.vector_slot = local_set(e, wide, splat(e, int64(e, INT64_MIN), width));
   s.scalar_slot = local_set(e, e->i64, int64(e, INT64_MIN));
-  span_loop(e, from, to, search_body, &s);
+  if (e->lanes == 1) {
+    span_loop(e, from, to, search_body, &s);
+  } else {
+    loop ids = lane_loop(e, from, to);
+    search_body(e, ids.index, 1, &s);
+    loop_end(e, &ids);
+  }
   V best = get(e, e->i64, s.scalar_slot);
   if (width > 1) {
     V vector = get(e, wide, s.vector_slot);
     best = imax(e, best, intrinsic(e, "llvm.vector.reduce.smax", &wide, 1, &vector, 1));
   }
+  best = e->atoms->reduce(e, best, REDUCE_MAX);
   set(e, limit, best);
   return sub(e, int64(e, UINT32_MAX), and_(e, best, int64(e, UINT32_MAX)));
 }
@@ -293,8 +301,7 @@ static void write_ids(emitter *e, V out, V at, V id, V count) {
   loop_end(e, &each);
 }
 
-/* Writes the list of one token: ascending ids, -1 behind them. `scores` is read only where there is a choice. */
-static void choose_blocks(emitter *e, V scores, V visible, int64_t k, int64_t init, int64_t local_blocks, V out) {
+void choose_blocks(emitter *e, V scores, V visible, int64_t k, int64_t init, int64_t local_blocks, V out) {
   choice c = choose_forced(e, visible, k, init, local_blocks);
   write_ids(e, out, int64(e, 0), int64(e, 0), c.initial);
   V chosen = add(e, c.initial, c.free);
@@ -304,7 +311,9 @@ static void choose_blocks(emitter *e, V scores, V visible, int64_t k, int64_t in
   V limit = local_set(e, e->i64, int64(e, INT64_MAX));
   loop each = loop_begin(e, c.initial, chosen, int64(e, 1));
   V id = next_best(e, scores, c.initial, c.candidates, limit);
+  branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
   insert_ascending(e, out, c.initial, each.index, id);
+  if_end(e, &first);
   loop_end(e, &each);
   if_end(e, &all);
   write_ids(e, out, chosen, c.candidates, c.recent);
@@ -313,8 +322,7 @@ static void choose_blocks(emitter *e, V scores, V visible, int64_t k, int64_t in
   loop_end(e, &tail);
 }
 
-/* Blocks that a token at `position` sees: its own one is the last. */
-static V visible_blocks(emitter *e, V position, int64_t block) {
+V visible_blocks(emitter *e, V position, int64_t block) {
   return udiv(e, add(e, position, int64(e, block)), int64(e, block));
 }
 
@@ -356,8 +364,9 @@ void family_index_score(emitter *e, const kernel_spec *spec) {
   int64_t page_bytes = kernel_integer(spec, "page_bytes", &e->status);
   int64_t index_offset = kernel_integer(spec, "index_offset", &e->status);
   sluice_dtype dtype = kernel_dtype(spec, "dtype", &e->status);
+  bool transposed = attribute_is(e, "transposed", "keys");
   if (!sizes_positive(e, spec, heads, dim, page)) return;
-  kernel_begin(e, spec, SLUICE_SIZE_TILES, 1, 1);
+  kernel_begin(e, spec, each_of(SLUICE_SIZE_TILES, heads));
   V queries = workgroup_take(e, (uint64_t)(SCORE_ROWS * dim) * sizeof(float));
   V products = workgroup_take(e, (uint64_t)(SCORE_ROWS * padded_row(page)) * sizeof(float));
   query_tile tile = query_tile_load(e, e->argument[1], e->argument[2]);
@@ -374,6 +383,7 @@ void family_index_score(emitter *e, const kernel_spec *spec) {
                     .to_stride = dim,
                     .width = dim,
                     .scale = 1.0};
+  e->atoms->barrier(e);
   rows_to_f32(e, &copy, rows);
   V out = element(e, e->f32, e->argument[4], mul(e, add(e, mul(e, token, int64(e, heads)), e->y), context));
   V out_stride = mul(e, context, int64(e, heads));
@@ -382,6 +392,7 @@ void family_index_score(emitter *e, const kernel_spec *spec) {
   V start = mul(e, pages.index, int64(e, page));
   branch visible = if_begin(e, icmp(e, LLVMIntSLT, pages.index, seen));
   V keys = byte_offset(e, cache_page(e, &tile, e->argument[3], pages.index, page_bytes), int64(e, index_offset));
+  e->atoms->barrier(e);
   rows_multiply(e, &(rows_product){.from = queries,
                                    .from_stride = dim,
                                    .to = products,
@@ -390,7 +401,9 @@ void family_index_score(emitter *e, const kernel_spec *spec) {
                                    .max_depth = dim,
                                    .matrix = keys,
                                    .dtype = dtype,
+                                   .transposed = !transposed,
                                    .columns = page});
+  e->atoms->barrier(e);
   loop row = loop_begin(e, int64(e, 0), rows, int64(e, 1));
   mask_row mask = {.from = element(e, e->f32, products, mul(e, row.index, int64(e, padded_row(page)))),
                    .to = element(e, e->f32, out, add(e, mul(e, row.index, out_stride), start)),
@@ -412,13 +425,13 @@ void family_block_max(emitter *e, const kernel_spec *spec) {
   int64_t heads = kernel_integer(spec, "heads", &e->status);
   int64_t block = kernel_integer(spec, "block", &e->status);
   if (!sizes_positive(e, spec, heads, block, 1)) return;
-  kernel_begin(e, spec, SLUICE_SIZE_TOKENS, 1, 1);
+  kernel_begin(e, spec, each_of(SLUICE_SIZE_TOKENS, heads));
   V row = add(e, mul(e, e->x, int64(e, heads)), e->y);
   V pages = size_of(e, SLUICE_SIZE_PAGES);
   V from = element(e, e->f32, e->argument[0], mul(e, row, size_of(e, SLUICE_SIZE_CONTEXT)));
   V to = element(e, e->f32, e->argument[2], mul(e, row, pages));
   V keys = add(e, load_i32(e, e->argument[1], e->x), int64(e, 1));
-  loop each = loop_begin(e, int64(e, 0), pages, int64(e, 1));
+  loop each = lane_loop(e, int64(e, 0), pages);
   V start = mul(e, each.index, int64(e, block));
   V count = imin(e, sub(e, keys, start), int64(e, block));
   store_f32(e, SLUICE_F32, span_maximum(e, element(e, e->f32, from, start), imax(e, count, int64(e, 0))), to,
@@ -434,7 +447,7 @@ void family_topk_blocks(emitter *e, const kernel_spec *spec) {
   int64_t local_blocks = kernel_integer(spec, "local", &e->status);
   int64_t block = kernel_integer(spec, "block", &e->status);
   if (!sizes_positive(e, spec, heads, k, block)) return;
-  kernel_begin(e, spec, SLUICE_SIZE_TOKENS, 1, 1);
+  kernel_begin(e, spec, each_of(SLUICE_SIZE_TOKENS, heads));
   V row = add(e, mul(e, e->x, int64(e, heads)), e->y);
   V scores = element(e, e->f32, e->argument[0], mul(e, row, size_of(e, SLUICE_SIZE_PAGES)));
   V out = element(e, e->i32, e->argument[2], mul(e, row, int64(e, k)));
@@ -452,24 +465,20 @@ bool index_selection_read(emitter *e, const kernel_spec *spec, index_selection *
   selection->index_offset = kernel_integer(spec, "index_offset", &e->status);
   selection->query_tile = kernel_integer(spec, "query_tile", &e->status);
   selection->max_pages = kernel_integer(spec, "max_pages", &e->status);
+  selection->transposed = attribute_is(e, "transposed", "keys");
   selection->dtype = kernel_dtype(spec, "dtype", &e->status);
   return sizes_positive(e, spec, selection->heads, selection->dim, selection->k) &&
          sizes_positive(e, spec, selection->page, selection->query_tile, selection->max_pages);
 }
 
-void index_selection_emit(emitter *e, const index_selection *selection, const query_tile *tile, V head, V iq, V cache,
-                          V blocks) {
-  int64_t heads = selection->heads, dim = selection->dim, k = selection->k, page = selection->page;
-  int64_t score_stride = padded_row(selection->max_pages);
+/* The largest score of each page for the tokens of `tile` and index head `head`: scores[token * stride + page], for
+ * pages below `seen`. Takes workgroup memory. */
+static void score_pages(emitter *e, const index_selection *selection, const query_tile *tile, V head, V iq, V cache,
+                        V seen, V scores, V stride) {
+  int64_t heads = selection->heads, dim = selection->dim, page = selection->page;
   V queries = workgroup_take(e, (uint64_t)(selection->query_tile * dim) * sizeof(float));
   V products = workgroup_take(e, (uint64_t)(selection->query_tile * padded_row(page)) * sizeof(float));
-  V scores = workgroup_take(e, (uint64_t)(selection->query_tile * score_stride) * sizeof(float));
-  V end = add(e, tile->position, tile->count);
-  V seen = visible_blocks(e, sub(e, end, int64(e, 1)), page);
   V first_row = add(e, mul(e, tile->first, int64(e, heads)), head);
-
-  /* While every visible block fits into the list, scores decide nothing. */
-  branch scored = if_begin(e, icmp(e, LLVMIntSGT, seen, int64(e, k)));
   rows_copy copy = {.from = element_of(e, selection->dtype, iq, mul(e, first_row, int64(e, dim))),
                     .to = queries,
                     .dtype = selection->dtype,
@@ -481,6 +490,7 @@ void index_selection_emit(emitter *e, const index_selection *selection, const qu
   loop pages = loop_begin(e, int64(e, 0), seen, int64(e, 1));
   V keys =
       byte_offset(e, cache_page(e, tile, cache, pages.index, selection->page_bytes), int64(e, selection->index_offset));
+  e->atoms->barrier(e);
   rows_multiply(e, &(rows_product){.from = queries,
                                    .from_stride = dim,
                                    .to = products,
@@ -489,14 +499,55 @@ void index_selection_emit(emitter *e, const index_selection *selection, const qu
                                    .max_depth = dim,
                                    .matrix = keys,
                                    .dtype = selection->dtype,
+                                   .transposed = !selection->transposed,
                                    .columns = page});
+  e->atoms->barrier(e);
   V before = sub(e, add(e, tile->position, int64(e, 1)), mul(e, pages.index, int64(e, page)));
-  loop row = loop_begin(e, int64(e, 0), tile->count, int64(e, 1));
+  loop row = lane_loop(e, int64(e, 0), tile->count);
   V visible = imax(e, imin(e, add(e, before, row.index), int64(e, page)), int64(e, 0));
   V best = span_maximum(e, element(e, e->f32, products, mul(e, row.index, int64(e, padded_row(page)))), visible);
-  store_f32(e, SLUICE_F32, best, scores, add(e, mul(e, row.index, int64(e, score_stride)), pages.index));
+  store_f32(e, SLUICE_F32, best, scores, add(e, mul(e, row.index, stride), pages.index));
   loop_end(e, &row);
   loop_end(e, &pages);
+}
+
+/* Operands: iq, tiles, page_table, cache, maxima f32 [T][heads][PAGES]. While a tile's blocks all fit into a list of k,
+ * nothing is chosen and no scores are written. */
+void family_block_score(emitter *e, const kernel_spec *spec) {
+  index_selection s = {.heads = kernel_integer(spec, "heads", &e->status),
+                       .dim = kernel_integer(spec, "dim", &e->status),
+                       .k = kernel_integer(spec, "k", &e->status),
+                       .page = kernel_integer(spec, "page", &e->status),
+                       .page_bytes = kernel_integer(spec, "page_bytes", &e->status),
+                       .index_offset = kernel_integer(spec, "index_offset", &e->status),
+                       .query_tile = kernel_integer(spec, "query_tile", &e->status),
+                       .transposed = attribute_is(e, "transposed", "keys"),
+                       .dtype = kernel_dtype(spec, "dtype", &e->status)};
+  if (!sizes_positive(e, spec, s.heads, s.dim, s.page) || !sizes_positive(e, spec, s.k, s.query_tile, 1)) return;
+  kernel_begin(e, spec, each_of(SLUICE_SIZE_TILES, s.heads));
+  query_tile tile = query_tile_load(e, e->argument[1], e->argument[2]);
+  V end = add(e, tile.position, tile.count), pages = size_of(e, SLUICE_SIZE_PAGES);
+  V seen = visible_blocks(e, sub(e, end, int64(e, 1)), s.page);
+  V row = add(e, mul(e, tile.first, int64(e, s.heads)), e->y);
+  branch scored = if_begin(e, icmp(e, LLVMIntSGT, seen, int64(e, s.k)));
+  score_pages(e, &s, &tile, e->y, e->argument[0], e->argument[3], seen,
+              element(e, e->f32, e->argument[4], mul(e, row, pages)), mul(e, pages, int64(e, s.heads)));
+  if_end(e, &scored);
+  kernel_end(e);
+}
+
+void index_selection_emit(emitter *e, const index_selection *selection, const query_tile *tile, V head, V iq, V cache,
+                          V blocks) {
+  int64_t heads = selection->heads, k = selection->k, page = selection->page;
+  int64_t score_stride = padded_row(selection->max_pages);
+  V scores = workgroup_take(e, (uint64_t)(selection->query_tile * score_stride) * sizeof(float));
+  V end = add(e, tile->position, tile->count);
+  V seen = visible_blocks(e, sub(e, end, int64(e, 1)), page);
+  V first_row = add(e, mul(e, tile->first, int64(e, heads)), head);
+
+  /* While every visible block fits into the list, scores decide nothing. */
+  branch scored = if_begin(e, icmp(e, LLVMIntSGT, seen, int64(e, k)));
+  score_pages(e, selection, tile, head, iq, cache, seen, scores, int64(e, score_stride));
   if_end(e, &scored);
 
   loop token = loop_begin(e, int64(e, 0), tile->count, int64(e, 1));
@@ -511,7 +562,7 @@ void family_index_select(emitter *e, const kernel_spec *spec) {
   index_selection selection = {.heads = kernel_integer(spec, "heads", &e->status),
                                .dim = kernel_integer(spec, "dim", &e->status)};
   if (!index_selection_read(e, spec, &selection)) return;
-  kernel_begin(e, spec, SLUICE_SIZE_TILES, 1, 1);
+  kernel_begin(e, spec, each_of(SLUICE_SIZE_TILES, selection.heads));
   query_tile tile = query_tile_load(e, e->argument[1], e->argument[2]);
   index_selection_emit(e, &selection, &tile, e->y, e->argument[0], e->argument[3], e->argument[4]);
   kernel_end(e);

@@ -40,6 +40,7 @@ sluice_dtype kernel_dtype(const kernel_spec *spec, const char *name, sluice_stat
 
 void code_object_free(code_object *code) {
   sluice_release(code->data);
+  sluice_release(code->assembly);
   sluice_release(code->kernels);
   *code = (code_object){0};
 }

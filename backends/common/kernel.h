@@ -5,6 +5,7 @@
 #define BACKENDS_COMMON_KERNEL_H
 
 #include "sluice/dtype.h"
+#include "sluice/plan.h"
 #include "sluice/status.h"
 
 #include <stdbool.h>
@@ -34,6 +35,7 @@ typedef struct kernel_info { /* per kernel, in the order of the specs */
   uint32_t registers;
   uint32_t spill_bytes;
   uint64_t code_bytes;
+  sluice_plan_extent grid[2]; /* of its launches */
 } kernel_info;
 
 /* How far code generation goes: LLVM IR after optimisation (text), assembly (text), a relocatable object, or what the
@@ -47,7 +49,9 @@ typedef struct backend_options {
 
 typedef struct code_object { /* free with code_object_free */
   void *data;
-  size_t length;
+  size_t length;  /* 0: what the runtime loads could not be made here, but `assembly` can be loaded instead */
+  char *assembly; /* PTX, for targets whose driver can translate it; NULL for the others */
+  size_t assembly_length;
   kernel_info *kernels;
   size_t kernel_count;
 } code_object;
@@ -64,13 +68,32 @@ SLUICE_MUST_USE sluice_status *target_canonicalise(const char *name, char canoni
 SLUICE_MUST_USE sluice_status *backend_compile(const char *target, const kernel_spec *specs, size_t count,
                                                const backend_options *options, code_object *out_code);
 
-/* What choose-tiles needs to know of a target. */
+/* A kernel for products with a number of rows in [from, to]. */
+typedef struct gemm_range {
+  uint32_t tile_m, slice; /* rows of x and columns of out of one workgroup */
+  uint32_t from, to;
+} gemm_range;
+
+/* What choose-tiles and lowering need to know of a target. */
 typedef struct target_tiles {
   uint32_t gemm_tile_m; /* rows of x of one workgroup */
   uint32_t gemm_panel;  /* rows of w in a panel = columns of out of one workgroup */
   uint32_t expert_tile_m;
+  /* Products of bf16 with matrix instructions, when the depth is a multiple of 32: weights lie in panels of
+   * matrix_panel rows and groups of 8 columns; 0: the target has none. Ranges ascend and cover everything; for experts
+   * they are of the step's tokens. */
+  uint32_t matrix_panel, range_count;
+  gemm_range ranges[4], expert_ranges[4];
   uint32_t query_tile;  /* tokens of a query tile */
-  uint32_t cache_lines; /* 1: keys transposed in cache pages */
+  bool split_selection; /* block scores go through memory: scoring, choosing and attention are launches of their own */
+  bool split_router;    /* the router's logits and its choice are launches of their own */
+  /* Attention in bf16 has kernels with matrix instructions, where heads have matrix_head_dim dimensions, groups at most
+   * matrix_group heads, and pages 16, 32, 64 or 128 tokens; 0: no such kernels. Dense attention shares its keys among at
+   * most attention_parts workgroups, each with a partial result of f32 [matrix_group][matrix_head_dim + 2] (outputs, then
+   * maximum and sum). Sparse attention shares the blocks of a token among cluster_size workgroups in steps of at most
+   * cluster_tokens tokens. */
+  uint32_t matrix_head_dim, matrix_group, attention_parts, cluster_size, cluster_tokens;
+  bool transposed_values; /* pages hold values transposed and keys as rows, not the other way round */
 } target_tiles;
 SLUICE_MUST_USE sluice_status *target_default_tiles(const char *target, target_tiles *out_tiles);
 

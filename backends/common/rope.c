@@ -1,5 +1,5 @@
 /* Norm and rotary position embedding of attention heads, and appending to the paged cache: the families head_norm,
- * rope_table, rope, cache_append and norm_rope_append (docs/ir.md). One workgroup is one token. */
+ * rope_table, rope, cache_append and norm_rope_append (docs/ir.md). One workgroup is one token, or one head of it. */
 #include "backends/common/families.h"
 
 #include <math.h>
@@ -96,7 +96,7 @@ void family_rope_table(emitter *e, const kernel_spec *spec) {
                              spec->symbol, (long long)rotary_dim, theta);
     return;
   }
-  kernel_begin(e, spec, SLUICE_SIZE_TOKENS, 1, 1);
+  kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS));
   table_row row = {.half = rotary_dim / 2};
   row.frequencies = inverse_frequencies(e, theta, rotary_dim);
   row.position = to_f32(e, load_i32(e, e->argument[0], e->x));
@@ -169,12 +169,12 @@ static void copy_body(emitter *e, V offset, unsigned vector, void *user) {
 
 static void head_move(emitter *e, head *h) {
   if (h->norm) {
-    T vector = vector_type(e->f32, e->atoms->vector);
+    T vector = vector_type(e->f32, e->vector);
     h->vector_sum = local_set(e, vector, LLVMConstNull(vector));
     h->scalar_sum = local_set(e, e->f32, float32(e, 0.0));
     row_loop(e, h->dim, square_body, h);
     V sum = get(e, e->f32, h->scalar_sum);
-    if (e->atoms->vector > 1) sum = fadd_(e, vector_reduce(e, get(e, vector, h->vector_sum), REDUCE_ADD), sum);
+    if (e->vector > 1) sum = fadd_(e, vector_reduce(e, get(e, vector, h->vector_sum), REDUCE_ADD), sum);
     sum = e->atoms->reduce(e, sum, REDUCE_ADD);
     V mean = fdiv_(e, sum, float32(e, (double)h->dim));
     h->scale = e->atoms->rsqrt(e, fadd_(e, mean, float32(e, h->epsilon)));
@@ -184,13 +184,35 @@ static void head_move(emitter *e, head *h) {
   if (h->offset < h->dim) row_loop(e, h->dim - h->offset, copy_body, h);
 }
 
-/* `count` heads that lie one after another: the sources `dim` elements apart, the destinations `to_step`. */
-static void heads_move(emitter *e, head h, int64_t count, int64_t to_step) {
-  loop each = loop_begin(e, int64(e, 0), int64(e, count), int64(e, 1));
-  h.from = element_of(e, h.dtype, h.from, mul(e, each.index, int64(e, h.dim)));
-  h.to = element_of(e, h.dtype, h.to, mul(e, each.index, int64(e, to_step)));
+/* A kernel over tokens, and over `heads` heads in y where a workgroup has lanes: a head is then a workgroup of one wave
+ * of lanes. */
+static kernel_shape heads_shape(const emitter *e, int64_t heads) {
+  if (e->atoms->lanes == 1) return each(SLUICE_SIZE_TOKENS);
+  kernel_shape shape = each_of(SLUICE_SIZE_TOKENS, heads);
+  shape.lanes = 32;
+  return shape;
+}
+
+/* `count` heads that lie one after another, heads_shape's heads `first` and on: the sources `dim` elements apart, the
+ * destinations `to_step`. */
+static void heads_move(emitter *e, head h, int64_t first, int64_t count, int64_t to_step) {
+  V from = h.from, to = h.to, index;
+  loop all = {0};
+  branch mine = {0};
+  if (e->lanes == 1) {
+    all = loop_begin(e, int64(e, 0), int64(e, count), int64(e, 1));
+    index = all.index;
+  } else {
+    index = sub(e, e->y, int64(e, first));
+    mine = if_begin(e, icmp(e, LLVMIntULT, index, int64(e, count)));
+  }
+  h.from = element_of(e, h.dtype, from, mul(e, index, int64(e, h.dim)));
+  h.to = element_of(e, h.dtype, to, mul(e, index, int64(e, to_step)));
   head_move(e, &h);
-  loop_end(e, &each);
+  if (e->lanes == 1)
+    loop_end(e, &all);
+  else
+    if_end(e, &mine);
 }
 
 static bool head_sizes_ok(emitter *e, const kernel_spec *spec, int64_t heads, int64_t dim, int64_t rotary_dim) {
@@ -211,12 +233,12 @@ void family_head_norm(emitter *e, const kernel_spec *spec) {
             .dim = kernel_integer(spec, "head_dim", &e->status),
             .epsilon = kernel_float(spec, "eps", &e->status)};
   if (!head_sizes_ok(e, spec, heads, h.dim, 0)) return;
-  kernel_begin(e, spec, SLUICE_SIZE_TOKENS, 1, 1);
+  kernel_begin(e, spec, heads_shape(e, heads));
   V row = mul(e, e->x, int64(e, heads * h.dim));
   h.from = element_of(e, h.dtype, e->argument[0], row);
   h.norm = e->argument[1];
   h.to = element_of(e, h.dtype, e->argument[2], row);
-  heads_move(e, h, heads, h.dim);
+  heads_move(e, h, 0, heads, h.dim);
   kernel_end(e);
 }
 
@@ -227,12 +249,12 @@ void family_rope(emitter *e, const kernel_spec *spec) {
             .dim = kernel_integer(spec, "head_dim", &e->status),
             .rotary_dim = kernel_integer(spec, "rotary_dim", &e->status)};
   if (!head_sizes_ok(e, spec, heads, h.dim, h.rotary_dim)) return;
-  kernel_begin(e, spec, SLUICE_SIZE_TOKENS, 1, 1);
+  kernel_begin(e, spec, heads_shape(e, heads));
   V row = mul(e, e->x, int64(e, heads * h.dim));
   h.from = element_of(e, h.dtype, e->argument[0], row);
   h.table = element(e, e->f32, e->argument[1], mul(e, e->x, int64(e, h.rotary_dim)));
   h.to = element_of(e, h.dtype, e->argument[2], row);
-  heads_move(e, h, heads, h.dim);
+  heads_move(e, h, 0, heads, h.dim);
   kernel_end(e);
 }
 
@@ -254,12 +276,12 @@ static cache_slot find_slot(emitter *e, V positions, V sequence, V page_table, V
 }
 
 /* Appends `count` heads: transposed ([dim][page] for each head) or as rows ([page][dim]). */
-static void heads_append(emitter *e, head h, int64_t count, cache_slot at, int64_t page, int64_t part_offset,
-                         bool transposed) {
+static void heads_append(emitter *e, head h, int64_t first, int64_t count, cache_slot at, int64_t page,
+                         int64_t part_offset, bool transposed) {
   V part = byte_offset(e, at.page, int64(e, part_offset));
   h.stride = transposed ? page : 1;
   h.to = element_of(e, h.dtype, part, transposed ? at.slot : mul(e, at.slot, int64(e, h.dim)));
-  heads_move(e, h, count, h.dim * page);
+  heads_move(e, h, first, count, h.dim * page);
 }
 
 void family_cache_append(emitter *e, const kernel_spec *spec) {
@@ -268,12 +290,13 @@ void family_cache_append(emitter *e, const kernel_spec *spec) {
   int64_t page_bytes = kernel_integer(spec, "page_bytes", &e->status);
   int64_t part_offset = kernel_integer(spec, "part_offset", &e->status);
   const char *part = kernel_string(spec, "part", &e->status);
+  const bool transposed_keys = strcmp(kernel_string(spec, "transposed", &e->status), "keys") == 0;
   head h = {.dtype = kernel_dtype(spec, "dtype", &e->status), .dim = kernel_integer(spec, "head_dim", &e->status)};
   if (!head_sizes_ok(e, spec, heads, h.dim, 0)) return;
-  kernel_begin(e, spec, SLUICE_SIZE_TOKENS, 1, 1);
+  kernel_begin(e, spec, heads_shape(e, heads));
   cache_slot at = find_slot(e, e->argument[1], e->argument[2], e->argument[3], e->argument[4], page, page_bytes);
   h.from = element_of(e, h.dtype, e->argument[0], mul(e, e->x, int64(e, heads * h.dim)));
-  heads_append(e, h, heads, at, page, part_offset, strcmp(part, "value") != 0);
+  heads_append(e, h, 0, heads, at, page, part_offset, (strcmp(part, "value") != 0) == transposed_keys);
   kernel_end(e);
 }
 
@@ -302,6 +325,7 @@ void family_norm_rope_append(emitter *e, const kernel_spec *spec) {
   int64_t page_bytes = kernel_integer(spec, "page_bytes", &e->status);
   int64_t value_offset = kernel_integer(spec, "value_offset", &e->status);
   int64_t index_offset = kernel_integer(spec, "index_offset", &e->status);
+  const bool transposed_keys = strcmp(kernel_string(spec, "transposed", &e->status), "keys") == 0;
   head normed = {.dtype = dtype,
                  .stride = 1,
                  .weight_dtype = kernel_dtype(spec, "weight_dtype", &e->status),
@@ -310,7 +334,7 @@ void family_norm_rope_append(emitter *e, const kernel_spec *spec) {
   if (!head_sizes_ok(e, spec, heads, head_dim, normed.rotary_dim) ||
       (index_heads > 0 && !head_sizes_ok(e, spec, index_heads, index_dim, normed.rotary_dim)))
     return;
-  kernel_begin(e, spec, SLUICE_SIZE_TOKENS, 1, 1);
+  kernel_begin(e, spec, heads_shape(e, heads + 2 * kv_heads + (index_heads > 0 ? index_heads + 1 : 0)));
   V *argument = e->argument;
   int64_t width = (heads + 2 * kv_heads) * head_dim + (index_heads > 0 ? (index_heads + 1) * index_dim : 0);
   V from = element_of(e, dtype, argument[PROJECTION], mul(e, e->x, int64(e, width)));
@@ -323,22 +347,22 @@ void family_norm_rope_append(emitter *e, const kernel_spec *spec) {
   h.from = from;
   h.norm = argument[Q_NORM];
   h.to = element_of(e, dtype, argument[Q], mul(e, e->x, int64(e, heads * head_dim)));
-  heads_move(e, h, heads, head_dim);
+  heads_move(e, h, 0, heads, head_dim);
   h.from = element_of(e, dtype, from, int64(e, heads * head_dim));
   h.norm = argument[K_NORM];
-  heads_append(e, h, kv_heads, at, page, 0, true);
+  heads_append(e, h, heads, kv_heads, at, page, 0, transposed_keys);
   head value = {.dtype = dtype, .dim = head_dim};
   value.from = element_of(e, dtype, from, int64(e, (heads + kv_heads) * head_dim));
-  heads_append(e, value, kv_heads, at, page, value_offset, false);
+  heads_append(e, value, heads + kv_heads, kv_heads, at, page, value_offset, !transposed_keys);
   if (index_heads > 0) {
     h.dim = index_dim;
     h.from = element_of(e, dtype, from, int64(e, (heads + 2 * kv_heads) * head_dim));
     h.norm = argument[INDEX_Q_NORM];
     h.to = element_of(e, dtype, argument[INDEX_Q], mul(e, e->x, int64(e, index_heads * index_dim)));
-    heads_move(e, h, index_heads, index_dim);
+    heads_move(e, h, heads + 2 * kv_heads, index_heads, index_dim);
     h.from = element_of(e, dtype, h.from, int64(e, index_heads * index_dim));
     h.norm = argument[INDEX_K_NORM];
-    heads_append(e, h, 1, at, page, index_offset, true);
+    heads_append(e, h, heads + 2 * kv_heads + index_heads, 1, at, page, index_offset, transposed_keys);
   }
   kernel_end(e);
 }

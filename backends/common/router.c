@@ -39,35 +39,39 @@ static void key_body(emitter *e, V offset, unsigned vector, void *user) {
   store(e, or_(e, upper, lower), element(e, e->i64, c->keys, offset));
 }
 
-/* The largest key below `bound`. */
+/* The largest key below `bound`, found by all lanes. */
 static V largest_below(emitter *e, const choice *c, V bound) {
-  const unsigned vector = e->atoms->vector;
+  const unsigned vector = e->lanes > 1 ? 1 : e->vector;
   T wide = vector_type(e->i64, vector);
   V least = splat(e, int64(e, INT64_MIN), vector);
   V best = local_set(e, wide, least);
-  loop each = loop_begin(e, int64(e, 0), int64(e, c->experts), int64(e, vector));
+  loop each = loop_begin(e, mul(e, e->atoms->lane(e), int64(e, vector)), int64(e, c->experts),
+                         int64(e, (int64_t)vector * e->lanes));
   V keys = load(e, wide, element(e, e->i64, c->keys, each.index));
   V eligible = select_(e, icmp(e, LLVMIntSLT, keys, bound), keys, least);
   set(e, best, imax(e, get(e, wide, best), eligible));
   loop_end(e, &each);
   V result = get(e, wide, best);
-  return vector == 1 ? result : intrinsic(e, "llvm.vector.reduce.smax", &wide, 1, &result, 1);
+  if (vector > 1) result = intrinsic(e, "llvm.vector.reduce.smax", &wide, 1, &result, 1);
+  return e->atoms->reduce(e, result, REDUCE_MAX);
 }
 
 /* Takes `c`'s k experts with the largest sigmoid + bias and writes them in ascending order, with their share of the sum
  * of the unbiased scores. */
 static void choose(emitter *e, choice *c, V out_experts, V out_weights) {
-  const unsigned vector = e->atoms->vector;
+  const int64_t vector = e->vector;
   row_loop(e, c->experts, key_body, c);
-  e->atoms->barrier(e);
   V first_lane = icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0));
-  branch serial = if_begin(e, first_lane);
+  branch padding = if_begin(e, first_lane);
   for (int64_t i = c->experts; i % vector; i++) store(e, int64(e, INT64_MIN), element(e, e->i64, c->keys, int64(e, i)));
+  if_end(e, &padding);
+  e->atoms->barrier(e);
   V least = local_set(e, e->i64, int64(e, INT64_MAX)); /* becomes the k-th key */
   loop passes = loop_begin(e, int64(e, 0), int64(e, c->k), int64(e, 1));
   set(e, least, largest_below(e, c, get(e, e->i64, least)));
   loop_end(e, &passes);
 
+  branch serial = if_begin(e, first_lane);
   V place = local_set(e, e->i64, int64(e, 0));
   V sum = local_set(e, e->f32, float32(e, 0));
   loop each = loop_begin(e, int64(e, 0), int64(e, c->experts), int64(e, 1));
@@ -90,7 +94,7 @@ static void choose(emitter *e, choice *c, V out_experts, V out_weights) {
 }
 
 static V take_keys(emitter *e, int64_t experts) {
-  const int64_t vector = e->atoms->vector;
+  const int64_t vector = e->vector;
   return workgroup_take(e, (uint64_t)((experts + vector - 1) / vector * vector) * sizeof(int64_t));
 }
 
@@ -104,7 +108,7 @@ static bool counts_are_valid(emitter *e, const kernel_spec *spec, int64_t expert
 void family_topk_experts(emitter *e, const kernel_spec *spec) {
   choice c = {.experts = kernel_integer(spec, "experts", &e->status), .k = kernel_integer(spec, "k", &e->status)};
   if (!counts_are_valid(e, spec, c.experts, c.k)) return;
-  kernel_begin(e, spec, SLUICE_SIZE_TOKENS, 1, 1);
+  kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS));
   V slot = mul(e, e->x, int64(e, c.k));
   c.logits = element(e, e->f32, e->argument[0], mul(e, e->x, int64(e, c.experts)));
   c.bias = e->argument[1];
@@ -115,6 +119,54 @@ void family_topk_experts(emitter *e, const kernel_spec *spec) {
 }
 
 /* ---- router ---- */
+
+/* ---- logits ---- */
+
+/* Tokens for which a workgroup reads its expert's weights once. */
+enum { LOGIT_TOKENS = 8 };
+
+typedef struct logits_row {
+  sluice_dtype dtype;
+  V gate;            /* the expert's weights */
+  V x[LOGIT_TOKENS]; /* the tokens' rows */
+  V vector_sum[LOGIT_TOKENS], scalar_sum[LOGIT_TOKENS];
+} logits_row;
+
+static void logits_body(emitter *e, V offset, unsigned vector, void *user) {
+  const logits_row *row = user;
+  V w = load_f32(e, SLUICE_F32, row->gate, offset, vector);
+  for (unsigned i = 0; i < LOGIT_TOKENS; i++) {
+    V slot = vector > 1 ? row->vector_sum[i] : row->scalar_sum[i];
+    set(e, slot, fma_(e, load_f32(e, row->dtype, row->x[i], offset, vector), w, get(e, LLVMTypeOf(w), slot)));
+  }
+}
+
+/* Operands: x, gate (rows f32), logits f32 [T][experts]. A workgroup is an expert and LOGIT_TOKENS tokens; the last
+ * ones of a step are computed again where there are fewer. */
+void family_router_logits(emitter *e, const kernel_spec *spec) {
+  const int64_t experts = kernel_integer(spec, "experts", &e->status);
+  const int64_t width = kernel_integer(spec, "width", &e->status);
+  logits_row row = {.dtype = kernel_dtype(spec, "dtype", &e->status)};
+  if (!counts_are_valid(e, spec, experts, 1)) return;
+  kernel_shape shape = {.x = {SLUICE_SIZE_ONE, 1, (uint32_t)experts, 0}, .y = {SLUICE_SIZE_TOKENS, LOGIT_TOKENS, 1, 0}};
+  kernel_begin(e, spec, shape);
+  T vector = vector_type(e->f32, e->vector);
+  row.gate = element(e, e->f32, e->argument[1], mul(e, e->x, int64(e, width)));
+  V token[LOGIT_TOKENS], last = sub(e, size_of(e, SLUICE_SIZE_TOKENS), int64(e, 1));
+  for (unsigned i = 0; i < LOGIT_TOKENS; i++) {
+    token[i] = imin(e, add(e, mul(e, e->y, int64(e, LOGIT_TOKENS)), int64(e, i)), last);
+    row.x[i] = element_of(e, row.dtype, e->argument[0], mul(e, token[i], int64(e, width)));
+    row.vector_sum[i] = local_set(e, vector, LLVMConstNull(vector));
+    row.scalar_sum[i] = local_set(e, e->f32, float32(e, 0));
+  }
+  row_loop(e, width, logits_body, &row);
+  for (unsigned i = 0; i < LOGIT_TOKENS; i++) {
+    V sum = vector_reduce(e, get(e, vector, row.vector_sum[i]), REDUCE_ADD);
+    sum = e->atoms->reduce(e, fadd_(e, sum, get(e, e->f32, row.scalar_sum[i])), REDUCE_ADD);
+    store_f32(e, SLUICE_F32, sum, e->argument[2], add(e, mul(e, token[i], int64(e, experts)), e->x));
+  }
+  kernel_end(e);
+}
 
 static V token_row(emitter *e, V row, void *user) {
   (void)e, (void)row;
@@ -127,13 +179,13 @@ void family_router(emitter *e, const kernel_spec *spec) {
   const int64_t panel = kernel_integer(spec, "panel", &e->status);
   const sluice_dtype dtype = kernel_dtype(spec, "dtype", &e->status);
   if (!counts_are_valid(e, spec, c.experts, c.k)) return;
-  if (width < 1 || panel < 1 || panel % e->atoms->vector) {
+  if (width < 1 || panel < 1 || panel % e->vector) {
     e->status = sluice_error(SLUICE_INTERNAL, "%s: rows of %lld, panels of %lld: expected whole vectors of %u",
-                             spec->symbol, (long long)width, (long long)panel, e->atoms->vector);
+                             spec->symbol, (long long)width, (long long)panel, e->vector);
     return;
   }
   const int64_t panels = (c.experts + panel - 1) / panel, panel_elements = (width + 1) / 2 * 2 * panel;
-  kernel_begin(e, spec, SLUICE_SIZE_TOKENS, 1, 1);
+  kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS));
   c.logits = workgroup_take(e, (uint64_t)(panels * panel) * sizeof(float));
   c.scores = c.logits;
   c.keys = take_keys(e, c.experts);
@@ -164,6 +216,118 @@ void family_router(emitter *e, const kernel_spec *spec) {
 
 /* A stable counting sort of the slots by expert. One lane does it: a slot costs a few nanoseconds, and the order must
  * not depend on anything but the slots. */
+/* A counting sort of the slots by expert. */
+typedef struct sorting {
+  int64_t experts, tile_m;
+  V expert_of, counts, order, tiles; /* operands */
+  V next;                            /* workgroup memory, i32[experts]: slots of an expert, then its next place */
+  V slots;
+} sorting;
+
+static void count_in_one_pass(emitter *e, const sorting *o) {
+  V zero = int64(e, 0), one = int64(e, 1);
+  loop clear = loop_begin(e, zero, int64(e, o->experts), one);
+  store_i32(e, zero, o->next, clear.index);
+  loop_end(e, &clear);
+  loop count = loop_begin(e, zero, o->slots, one);
+  V counted = load_i32(e, o->expert_of, count.index);
+  store_i32(e, add(e, load_i32(e, o->next, counted), one), o->next, counted);
+  loop_end(e, &count);
+}
+
+static void place_in_one_pass(emitter *e, const sorting *o) {
+  V one = int64(e, 1);
+  loop place = loop_begin(e, int64(e, 0), o->slots, one);
+  V expert = load_i32(e, o->expert_of, place.index), to = load_i32(e, o->next, expert);
+  store_i32(e, place.index, o->order, to);
+  store_i32(e, add(e, to, one), o->next, expert);
+  loop_end(e, &place);
+}
+
+/* Several lanes: each goes over all slots for its experts, and counts them, or, with `order`, places them. */
+static void scan_by_expert(emitter *e, const sorting *o, V order) {
+  enum { AT_ONCE = 4 }; /* independent reads */
+  V last = sub(e, o->slots, int64(e, 1));
+  loop experts = lane_loop(e, int64(e, 0), int64(e, o->experts));
+  V place = local_set(e, e->i64, order ? load_i32(e, o->next, experts.index) : int64(e, 0));
+  loop slots = loop_begin(e, int64(e, 0), o->slots, int64(e, AT_ONCE));
+  V expert[AT_ONCE];
+  for (unsigned i = 0; i < AT_ONCE; i++)
+    expert[i] = load_i32(e, o->expert_of, imin(e, add(e, slots.index, int64(e, i)), last));
+  for (unsigned i = 0; i < AT_ONCE; i++) {
+    V slot = add(e, slots.index, int64(e, i));
+    V wanted = and_(e, icmp(e, LLVMIntEQ, expert[i], experts.index), icmp(e, LLVMIntSLE, slot, last));
+    branch mine = if_begin(e, wanted);
+    if (order) store_i32(e, slot, order, get(e, e->i64, place));
+    set(e, place, add(e, get(e, e->i64, place), int64(e, 1)));
+    if_end(e, &mine);
+  }
+  loop_end(e, &slots);
+  if (!order) store_i32(e, get(e, e->i64, place), o->next, experts.index);
+  loop_end(e, &experts);
+}
+
+/* Several lanes: list_tiles for each expert at once, from the sums over the experts before it. */
+static void list_tiles_by_expert(emitter *e, const sorting *o) {
+  enum { AT_ONCE = 8 };
+  V one = int64(e, 1), all = int64(e, o->experts);
+  V first_of = workgroup_take(e, (uint64_t)o->experts * sizeof(int32_t));
+  loop experts = lane_loop(e, int64(e, 0), add(e, all, one)); /* the one past the last writes the sums */
+  V first = local_set(e, e->i64, int64(e, 0)), tiles = local_set(e, e->i64, int64(e, 0));
+  loop before = loop_begin(e, int64(e, 0), experts.index, int64(e, AT_ONCE));
+  for (unsigned i = 0; i < AT_ONCE; i++) {
+    V other = add(e, before.index, int64(e, i));
+    V count = load_i32(e, o->next, imin(e, other, sub(e, all, one)));
+    count = select_(e, icmp(e, LLVMIntSLT, other, experts.index), count, int64(e, 0));
+    set(e, first, add(e, get(e, e->i64, first), count));
+    set(e, tiles, add(e, get(e, e->i64, tiles), ceil_div(e, count, o->tile_m)));
+  }
+  loop_end(e, &before);
+  V start = get(e, e->i64, first);
+  store_i32(e, start, o->counts, add(e, experts.index, one));
+  branch real = if_begin(e, icmp(e, LLVMIntSLT, experts.index, all));
+  store_i32(e, start, first_of, experts.index);
+  V end = add(e, start, load_i32(e, o->next, experts.index));
+  loop tile = loop_begin(e, start, end, int64(e, o->tile_m));
+  V entry = mul(e, get(e, e->i64, tiles), int64(e, 4));
+  store_i32(e, experts.index, o->tiles, entry);
+  store_i32(e, tile.index, o->tiles, add(e, entry, one));
+  store_i32(e, imin(e, sub(e, end, tile.index), int64(e, o->tile_m)), o->tiles, add(e, entry, int64(e, 2)));
+  store_i32(e, int64(e, 0), o->tiles, add(e, entry, int64(e, 3)));
+  set(e, tiles, add(e, get(e, e->i64, tiles), one));
+  loop_end(e, &tile);
+  if_else(e, &real);
+  store_i32(e, get(e, e->i64, tiles), o->counts, int64(e, 0));
+  if_end(e, &real);
+  loop_end(e, &experts);
+  e->atoms->barrier(e);
+  loop copy = lane_loop(e, int64(e, 0), all);
+  store_i32(e, load_i32(e, first_of, copy.index), o->next, copy.index);
+  loop_end(e, &copy);
+}
+
+/* From the counts in `next`: the experts' first places, which stay in `next`, and the expert tiles. */
+static void list_tiles(emitter *e, const sorting *o) {
+  V zero = int64(e, 0), one = int64(e, 1);
+  V start = local_set(e, e->i64, zero), tile_count = local_set(e, e->i64, zero);
+  loop each = loop_begin(e, zero, int64(e, o->experts), one);
+  V first = get(e, e->i64, start), end = add(e, first, load_i32(e, o->next, each.index));
+  store_i32(e, first, o->counts, add(e, each.index, one));
+  store_i32(e, first, o->next, each.index);
+  set(e, start, end);
+  loop tile = loop_begin(e, first, end, int64(e, o->tile_m));
+  V number = get(e, e->i64, tile_count), entry = mul(e, number, int64(e, 4));
+  store_i32(e, each.index, o->tiles, entry);
+  store_i32(e, tile.index, o->tiles, add(e, entry, one));
+  store_i32(e, imin(e, sub(e, end, tile.index), int64(e, o->tile_m)), o->tiles, add(e, entry, int64(e, 2)));
+  store_i32(e, zero, o->tiles, add(e, entry, int64(e, 3)));
+  set(e, tile_count, add(e, number, one));
+  loop_end(e, &tile);
+  loop_end(e, &each);
+  store_i32(e, get(e, e->i64, tile_count), o->counts, zero);
+  store_i32(e, o->slots, o->counts, int64(e, o->experts + 1));
+}
+
 void family_sort_experts(emitter *e, const kernel_spec *spec) {
   const int64_t experts = kernel_integer(spec, "experts", &e->status);
   const int64_t k = kernel_integer(spec, "k", &e->status);
@@ -173,44 +337,28 @@ void family_sort_experts(emitter *e, const kernel_spec *spec) {
     e->status = sluice_error(SLUICE_INTERNAL, "%s: tiles of %lld slots", spec->symbol, (long long)tile_m);
     return;
   }
-  kernel_begin(e, spec, SLUICE_SIZE_ONE, 1, 1);
-  branch serial = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
-  V zero = int64(e, 0), one = int64(e, 1);
-  V expert_of = e->argument[0], counts = e->argument[1], order = e->argument[2], tiles = e->argument[3];
-  V next = workgroup_take(e, (uint64_t)experts * sizeof(int32_t)); /* slots of an expert, then its next place */
-  V slots = mul(e, size_of(e, SLUICE_SIZE_TOKENS), int64(e, k));
-
-  loop clear = loop_begin(e, zero, int64(e, experts), one);
-  store_i32(e, zero, next, clear.index);
-  loop_end(e, &clear);
-  loop count = loop_begin(e, zero, slots, one);
-  V counted = load_i32(e, expert_of, count.index);
-  store_i32(e, add(e, load_i32(e, next, counted), one), next, counted);
-  loop_end(e, &count);
-
-  V start = local_set(e, e->i64, zero), tile_count = local_set(e, e->i64, zero);
-  loop each = loop_begin(e, zero, int64(e, experts), one);
-  V first = get(e, e->i64, start), end = add(e, first, load_i32(e, next, each.index));
-  store_i32(e, first, counts, add(e, each.index, one));
-  store_i32(e, first, next, each.index);
-  set(e, start, end);
-  loop tile = loop_begin(e, first, end, int64(e, tile_m));
-  V number = get(e, e->i64, tile_count), entry = mul(e, number, int64(e, 4));
-  store_i32(e, each.index, tiles, entry);
-  store_i32(e, tile.index, tiles, add(e, entry, one));
-  store_i32(e, imin(e, sub(e, end, tile.index), int64(e, tile_m)), tiles, add(e, entry, int64(e, 2)));
-  store_i32(e, zero, tiles, add(e, entry, int64(e, 3)));
-  set(e, tile_count, add(e, number, one));
-  loop_end(e, &tile);
-  loop_end(e, &each);
-  store_i32(e, get(e, e->i64, tile_count), counts, zero);
-  store_i32(e, slots, counts, int64(e, experts + 1));
-
-  loop place = loop_begin(e, zero, slots, one);
-  V expert = load_i32(e, expert_of, place.index), to = load_i32(e, next, expert);
-  store_i32(e, place.index, order, to);
-  store_i32(e, add(e, to, one), next, expert);
-  loop_end(e, &place);
-  if_end(e, &serial);
+  kernel_begin(e, spec, each(SLUICE_SIZE_ONE));
+  sorting o = {.experts = experts,
+               .tile_m = tile_m,
+               .expert_of = e->argument[0],
+               .counts = e->argument[1],
+               .order = e->argument[2],
+               .tiles = e->argument[3],
+               .next = workgroup_take(e, (uint64_t)experts * sizeof(int32_t)),
+               .slots = mul(e, size_of(e, SLUICE_SIZE_TOKENS), int64(e, k))};
+  if (e->lanes == 1)
+    count_in_one_pass(e, &o);
+  else
+    scan_by_expert(e, &o, NULL);
+  e->atoms->barrier(e);
+  if (e->lanes == 1)
+    list_tiles(e, &o);
+  else
+    list_tiles_by_expert(e, &o);
+  e->atoms->barrier(e);
+  if (e->lanes == 1)
+    place_in_one_pass(e, &o);
+  else
+    scan_by_expert(e, &o, o.order);
   kernel_end(e);
 }

@@ -32,7 +32,7 @@ void family_embed(emitter *e, const kernel_spec *spec) {
   row_copy row = {.from_dtype = kernel_dtype(spec, "weight_dtype", &e->status),
                   .to_dtype = kernel_dtype(spec, "dtype", &e->status)};
   if (!width_is_valid(e, spec, width)) return;
-  kernel_begin(e, spec, SLUICE_SIZE_TOKENS, 1, 1);
+  kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS));
   V token = load_i32(e, e->argument[0], e->x);
   row.from = row_at(e, row.from_dtype, e->argument[1], token, width);
   row.to = row_at(e, row.to_dtype, e->argument[2], e->x, width);
@@ -45,7 +45,7 @@ void family_select_rows(emitter *e, const kernel_spec *spec) {
   const sluice_dtype dtype = kernel_dtype(spec, "dtype", &e->status);
   row_copy row = {.from_dtype = dtype, .to_dtype = dtype};
   if (!width_is_valid(e, spec, width)) return;
-  kernel_begin(e, spec, SLUICE_SIZE_ROWS, 1, 1);
+  kernel_begin(e, spec, each(SLUICE_SIZE_ROWS));
   V token = load_i32(e, e->argument[1], e->x);
   row.from = row_at(e, dtype, e->argument[0], token, width);
   row.to = row_at(e, dtype, e->argument[2], e->x, width);
@@ -67,7 +67,7 @@ void family_slice(emitter *e, const kernel_spec *spec) {
                              (long long)(offset + width), (long long)x_width);
     return;
   }
-  kernel_begin(e, spec, size, 1, 1);
+  kernel_begin(e, spec, each(size));
   row.from = element_of(e, dtype, row_at(e, dtype, e->argument[0], e->x, x_width), int64(e, offset));
   row.to = row_at(e, dtype, e->argument[1], e->x, width);
   row_loop(e, width, copy_body, &row);
@@ -105,8 +105,8 @@ void family_rms_norm(emitter *e, const kernel_spec *spec) {
   e->spec = spec;
   const sluice_size size = attribute_size(e, "size");
   if (!width_is_valid(e, spec, width)) return;
-  kernel_begin(e, spec, size, 1, 1);
-  T vector = vector_type(e->f32, e->atoms->vector);
+  kernel_begin(e, spec, each(size));
+  T vector = vector_type(e->f32, e->vector);
   row.x = row_at(e, row.dtype, e->argument[0], e->x, width);
   row.weight = e->argument[1];
   row.out = row_at(e, row.dtype, e->argument[2], e->x, width);
@@ -145,7 +145,7 @@ static void pair_kernel(emitter *e, const kernel_spec *spec, pair_row *row, int6
   e->spec = spec;
   const sluice_size size = attribute_size(e, "size");
   if (!width_is_valid(e, spec, width)) return;
-  kernel_begin(e, spec, size, 1, 1);
+  kernel_begin(e, spec, each(size));
   row->a = row_at(e, row->dtype, e->argument[0], e->x, width);
   row->b = row_at(e, row->dtype, e->argument[1], e->x, width);
   row->out = row_at(e, row->dtype, e->argument[2], e->x, width);
@@ -204,7 +204,7 @@ void family_combine(emitter *e, const kernel_spec *spec) {
     e->status = sluice_error(SLUICE_INTERNAL, "%s: %lld experts of a token", spec->symbol, (long long)row.k);
     return;
   }
-  kernel_begin(e, spec, SLUICE_SIZE_TOKENS, 1, 1);
+  kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS));
   row.y = row_at(e, SLUICE_F32, e->argument[0], mul(e, e->x, int64(e, row.k)), row.width);
   row.weights = row_at(e, SLUICE_F32, e->argument[1], e->x, row.k);
   row.out = row_at(e, row.dtype, e->argument[3], e->x, row.width);

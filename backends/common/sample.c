@@ -60,7 +60,7 @@ static void accumulate(emitter *e, const sampler *s, V value) {
 
 /* The sum of what `body` accumulates, in elements of `type`, over `width` logits. */
 static V row_sum(emitter *e, sampler *s, T type, int64_t width, row_body *body) {
-  T vector = vector_type(type, e->atoms->vector);
+  T vector = vector_type(type, e->vector);
   s->vector_sum = local_set(e, vector, LLVMConstNull(vector));
   s->scalar_sum = local_set(e, type, LLVMConstNull(type));
   row_loop(e, width, body, s);
@@ -113,9 +113,9 @@ static void largest_body(emitter *e, V offset, unsigned vector, void *user) {
 }
 
 static V find_largest(emitter *e, sampler *s) {
-  T vector = vector_type(e->f32, e->atoms->vector);
+  T vector = vector_type(e->f32, e->vector);
   V least = float32(e, -__builtin_inf());
-  s->vector_sum = local_set(e, vector, splat(e, least, e->atoms->vector));
+  s->vector_sum = local_set(e, vector, splat(e, least, e->vector));
   s->scalar_sum = local_set(e, e->f32, least);
   row_loop(e, s->vocabulary, largest_body, s);
   V result = fmax_(e, vector_reduce(e, get(e, vector, s->vector_sum), REDUCE_MAX), get(e, e->f32, s->scalar_sum));
@@ -139,9 +139,9 @@ static void lowest_body(emitter *e, V offset, unsigned vector, void *user) {
 
 /* The lowest id with the largest logit; 0 when every logit is NaN. */
 static V find_lowest(emitter *e, sampler *s) {
-  T vector = vector_type(e->f32, e->atoms->vector);
+  T vector = vector_type(e->f32, e->vector);
   V none = float32(e, (double)s->vocabulary);
-  s->vector_sum = local_set(e, vector, splat(e, none, e->atoms->vector));
+  s->vector_sum = local_set(e, vector, splat(e, none, e->vector));
   s->scalar_sum = local_set(e, e->f32, none);
   row_loop(e, s->vocabulary, lowest_body, s);
   V id = fmin_(e, vector_reduce(e, get(e, vector, s->vector_sum), REDUCE_MIN), get(e, e->f32, s->scalar_sum));
@@ -191,6 +191,7 @@ static V draw(emitter *e, sampler *s, V fraction) {
     store(e, mass, element(e, e->f64, masses, int64(e, full)));
     set(e, total, fadd_(e, get(e, e->f64, total), mass));
   }
+  e->atoms->barrier(e); /* every lane stored the same masses */
   V target = fmul_(e, get(e, e->f64, total), fraction);
 
   /* The chunk in which the sum passes the target, and the sum before it. */
@@ -234,7 +235,9 @@ void family_sample(emitter *e, const kernel_spec *spec) {
                              (long long)s.vocabulary, 1 << 24);
     return;
   }
-  kernel_begin(e, spec, SLUICE_SIZE_ROWS, 1, 1);
+  kernel_shape shape = each(SLUICE_SIZE_ROWS);
+  shape.lanes = 1024;
+  kernel_begin(e, spec, shape);
   s.logits = element(e, e->f32, e->argument[0], mul(e, e->x, int64(e, s.vocabulary)));
   V row = byte_offset(e, e->argument[1], mul(e, e->x, int64(e, sizeof(sluice_sampling_row))));
   V temperature = field(e, e->f32, row, offsetof(sluice_sampling_row, temperature));

@@ -14,11 +14,11 @@ typedef struct block {
 enum { MAX_HEIGHT = 16, MAX_VECTORS = 8 };
 
 static T float_vector(const emitter *e) {
-  return vector_type(e->f32, e->atoms->vector);
+  return vector_type(e->f32, e->vector);
 }
 
 static V fetch_a(emitter *e, const block *b, unsigned row, V depth) {
-  return splat(e, load_f32(e, b->product->a_dtype, b->a[row], depth, 1), e->atoms->vector);
+  return splat(e, load_f32(e, b->product->a_dtype, b->a[row], depth, 1), e->vector);
 }
 
 static void multiply_add(emitter *e, const block *b, unsigned row, unsigned vector, V a, V w) {
@@ -34,7 +34,7 @@ static V pair_place(emitter *e, const block *b, V pair) {
 
 /* One pair of columns (2 * pair, 2 * pair + 1) of a packed panel; `both` false: only the first of the two. */
 static void packed_step(emitter *e, const block *b, V pair, bool both) {
-  unsigned lanes = e->atoms->vector;
+  unsigned lanes = e->vector;
   V even[MAX_VECTORS], odd[MAX_VECTORS], base = pair_place(e, b, pair);
   for (unsigned j = 0; j < b->vectors; j++) {
     V index = add(e, base, int64(e, (int64_t)j * lanes * 2));
@@ -68,7 +68,7 @@ static void packed_step(emitter *e, const block *b, V pair, bool both) {
 
 /* A pair of columns of a packed panel where the target multiplies pairs of bf16. */
 static void dot_step(emitter *e, const block *b, V pair, bool both) {
-  unsigned lanes = e->atoms->vector;
+  unsigned lanes = e->vector;
   T words = vector_type(e->i32, lanes);
   V w[MAX_VECTORS], base = pair_place(e, b, pair), depth = mul(e, pair, int64(e, 2));
   for (unsigned j = 0; j < b->vectors; j++) {
@@ -94,7 +94,7 @@ static void dot_step(emitter *e, const block *b, V pair, bool both) {
 }
 
 static void plain_step(emitter *e, const block *b, V depth) {
-  unsigned lanes = e->atoms->vector;
+  unsigned lanes = e->vector;
   V w[MAX_VECTORS];
   V base = add(e, mul(e, depth, b->product->b_stride), b->column);
   for (unsigned j = 0; j < b->vectors; j++)
@@ -107,7 +107,7 @@ static void plain_step(emitter *e, const block *b, V depth) {
 
 static V c_index(emitter *e, const block *b, unsigned row, unsigned vector) {
   V index = add(e, mul(e, b->row[row], int64(e, b->product->c_stride)), b->column);
-  return add(e, index, int64(e, (int64_t)vector * e->atoms->vector));
+  return add(e, index, int64(e, (int64_t)vector * e->vector));
 }
 
 static void emit_block(emitter *e, block *b) {
@@ -118,7 +118,7 @@ static void emit_block(emitter *e, block *b) {
     b->a[i] = p->a_row(e, b->row[i], p->user);
     for (unsigned j = 0; j < b->vectors; j++) {
       V zero = LLVMConstNull(float_vector(e));
-      V start = p->accumulate ? load_f32(e, SLUICE_F32, p->c, c_index(e, b, i, j), e->atoms->vector) : zero;
+      V start = p->accumulate ? load_f32(e, SLUICE_F32, p->c, c_index(e, b, i, j), e->vector) : zero;
       b->accumulator[i][j] = local_set(e, float_vector(e), start);
     }
   }
@@ -171,8 +171,88 @@ static unsigned block_height(const emitter *e, unsigned vectors) {
   return height > 6 && vectors > 1 ? 6 : height > 12 ? 12 : height;
 }
 
+/* ---- workgroups of several lanes ----
+ *
+ * Each lane computes elements of one column in LANE_ROWS rows at a time; neighbouring lanes have neighbouring columns.
+ * A chain of LANE_CHAIN fused multiply-adds is added to the sum before the next one begins: so the error of a long sum
+ * grows with the number of chains, not with that of products. */
+
+enum { LANE_ROWS = 4, LANE_STEPS = 4, LANE_CHAIN = 64 };
+
+typedef struct lane_block {
+  const tile_product *product;
+  V row[LANE_ROWS], a[LANE_ROWS]; /* clamped to the last valid row */
+  V column;
+  V accumulator[LANE_ROWS];
+} lane_block;
+
+/* The element of B at (depth, column). */
+static V fetch_b(emitter *e, const tile_product *p, V depth, V column) {
+  V at;
+  if (p->b_stride && p->b_transposed) {
+    at = add(e, mul(e, column, p->b_stride), depth);
+  } else if (p->b_stride) {
+    at = add(e, mul(e, depth, p->b_stride), column);
+  } else {
+    V pair = mul(e, lshr(e, depth, int64(e, 1)), int64(e, p->max_columns));
+    at = add(e, mul(e, add(e, pair, column), int64(e, 2)), and_(e, depth, int64(e, 1)));
+  }
+  return load_f32(e, p->b_dtype, p->b, at, 1);
+}
+
+static void lane_steps(emitter *e, const lane_block *b, V depth, unsigned count) {
+  for (unsigned step = 0; step < count; step++) {
+    V at = add(e, depth, int64(e, step));
+    V w = fetch_b(e, b->product, at, b->column);
+    for (unsigned i = 0; i < LANE_ROWS; i++)
+      set(e, b->accumulator[i],
+          fma_(e, load_f32(e, b->product->a_dtype, b->a[i], at, 1), w, get(e, e->f32, b->accumulator[i])));
+  }
+}
+
+static void lanes_multiply(emitter *e, const tile_product *p) {
+  V blocks = ceil_div(e, p->rows, LANE_ROWS), last = sub(e, p->rows, int64(e, 1));
+  loop places = lane_loop(e, int64(e, 0), mul(e, blocks, p->columns));
+  lane_block b = {.product = p, .column = urem(e, places.index, p->columns)};
+  V first = mul(e, udiv(e, places.index, p->columns), int64(e, LANE_ROWS));
+  for (unsigned i = 0; i < LANE_ROWS; i++) {
+    b.row[i] = imin(e, add(e, first, int64(e, i)), last);
+    b.a[i] = p->a_row(e, b.row[i], p->user);
+    V at = add(e, mul(e, b.row[i], int64(e, p->c_stride)), b.column);
+    b.accumulator[i] = local_set(e, e->f32, p->accumulate ? load_f32(e, SLUICE_F32, p->c, at, 1) : float32(e, 0));
+  }
+  V sum[LANE_ROWS];
+  for (unsigned i = 0; i < LANE_ROWS; i++) {
+    sum[i] = b.accumulator[i];
+    b.accumulator[i] = local(e, e->f32);
+  }
+  loop chains = loop_begin(e, int64(e, 0), p->depth, int64(e, LANE_CHAIN));
+  for (unsigned i = 0; i < LANE_ROWS; i++) set(e, b.accumulator[i], float32(e, 0));
+  V end = imin(e, add(e, chains.index, int64(e, LANE_CHAIN)), p->depth);
+  V length = sub(e, end, chains.index);
+  V whole = add(e, chains.index, mul(e, udiv(e, length, int64(e, LANE_STEPS)), int64(e, LANE_STEPS)));
+  loop steps = loop_begin(e, chains.index, whole, int64(e, LANE_STEPS));
+  lane_steps(e, &b, steps.index, LANE_STEPS);
+  loop_end(e, &steps);
+  loop rest = loop_begin(e, whole, end, int64(e, 1));
+  lane_steps(e, &b, rest.index, 1);
+  loop_end(e, &rest);
+  for (unsigned i = 0; i < LANE_ROWS; i++)
+    set(e, sum[i], fadd_(e, get(e, e->f32, sum[i]), get(e, e->f32, b.accumulator[i])));
+  loop_end(e, &chains);
+  for (unsigned i = 0; i < LANE_ROWS; i++) {
+    V at = add(e, mul(e, b.row[i], int64(e, p->c_stride)), b.column);
+    store_f32(e, SLUICE_F32, get(e, e->f32, sum[i]), p->c, at);
+  }
+  loop_end(e, &places);
+}
+
 void tile_multiply(emitter *e, const tile_product *p) {
-  unsigned lanes = e->atoms->vector;
+  if (e->lanes > 1) {
+    lanes_multiply(e, p);
+    return;
+  }
+  unsigned lanes = e->vector;
   if (!p->b_stride) {
     if (p->max_columns < lanes || p->max_columns % lanes) {
       if (!e->status)

@@ -10,6 +10,8 @@
  * columns: so a row's result does not depend on what else is in the tile. Where the target has dot_bf16, both operands
  * are bf16 and B is packed, the chain goes over pairs.
  *
+ * With several lanes a chain has 64 links, and chains are added up in ascending order.
+ *
  * On the host the accumulators are a block of vector registers. A target with matrix instructions gives the same
  * contract with C in a fragment, whose layout says which (row, column) each lane's registers hold.
  */
@@ -27,10 +29,11 @@ typedef struct tile_product {
   sluice_dtype a_dtype;
   V b; /* pointer */
   sluice_dtype b_dtype;
-  V b_stride;       /* plain: elements between rows of B; NULL: B is packed */
-  V c;              /* pointer to f32 */
-  int64_t c_stride; /* elements; at least max_columns rounded up to whole vectors: the last vector of a row is stored
-                       whole */
+  V b_stride;        /* plain: elements between rows of B; NULL: B is packed */
+  bool b_transposed; /* plain, several lanes: B lies as columns, `b_stride` elements apart */
+  V c;               /* pointer to f32 */
+  int64_t c_stride;  /* elements; at least max_columns rounded up to whole vectors: the last vector of a row is stored
+                        whole */
   bool accumulate;
   V rows;    /* i64, >= 0 */
   V depth;   /* i64, >= 0 */
@@ -39,7 +42,8 @@ typedef struct tile_product {
   int64_t max_columns; /* compile-time bound of columns */
 } tile_product;
 
-/* Emits loops over all register blocks of the product. */
+/* Emits loops over all register blocks of the product. With several lanes, barriers before it (A and C are there) and
+ * after it (C is read) are the caller's. */
 void tile_multiply(emitter *e, const tile_product *product);
 
 #endif

@@ -35,8 +35,9 @@ static void begin(emitter *e, const kernel_spec *spec) {
   e->workgroup = LLVMGetParam(e->function, 4);
   for (uint32_t i = 0; i < spec->argument_count; i++)
     e->argument[i] = LLVMBuildLoad2(e->builder, e->pointer, element(e, e->pointer, arguments, int64(e, i)), "");
-  V grid = size_of(e, (sluice_size)e->grid_x.size);
-  grid = mul(e, ceil_div(e, grid, e->grid_x.divisor), int64(e, e->grid_x.factor));
+  e->vector = e->atoms->vector;
+  V grid = size_of(e, (sluice_size)e->grid[0].size);
+  grid = mul(e, ceil_div(e, grid, e->grid[0].divisor), int64(e, e->grid[0].factor));
   LLVMBuildCondBr(e->builder, icmp(e, LLVMIntSLT, e->first, e->last), e->loop_head, e->loop_exit);
   LLVMPositionBuilderAtEnd(e->builder, e->loop_head);
   e->index = LLVMBuildPhi(e->builder, e->i64, "index");
@@ -100,32 +101,6 @@ static V exp2_(emitter *e, V x) {
   return select_(e, fcmp(e, LLVMRealUNO, x, x), x, result);
 }
 
-/* x = 2^n m with m = 1 + f in [sqrt(1/2), sqrt(2)); f is exact. ln m = f - t with t = h - s (h + r), h = f^2 / 2,
- * s = f / (2 + f) and r an even series in s. log2 m = ln m / ln 2 is added up as f + (f (1/ln 2 - 1) - t / ln 2): what
- * is rounded before the last addition is less than half of the result. */
-static V log2_(emitter *e, V x) {
-  unsigned width = width_of(x);
-  T integers = vector_type(e->i32, width), floats = vector_type(e->f32, width);
-  V denormal = fcmp(e, LLVMRealOLT, x, float32(e, 1.1754943508222875e-38));
-  V scaled = select_(e, denormal, fmul_(e, x, float32(e, 8388608)), x);
-  V bits = bitcast(e, scaled, integers);
-  V shifted = sub(e, bits, int32(e, 0x3f3504f3)); /* sqrt(1/2) */
-  V n = LLVMBuildAShr(e->builder, shifted, splat(e, int32(e, 23), width), "");
-  V m = bitcast(e, sub(e, bits, shl(e, n, int32(e, 23))), floats);
-  V exponent = LLVMBuildSIToFP(e->builder, sub(e, n, select_(e, denormal, splat(e, int32(e, 23), width), int32(e, 0))),
-                               floats, "");
-  V f = fsub_(e, m, float32(e, 1)), h = fmul_(e, fmul_(e, f, f), float32(e, 0.5));
-  V s = fdiv_(e, f, fadd_(e, f, float32(e, 2))), q = fmul_(e, s, s);
-  V p = splat(e, float32(e, 2.0 / 9), width);
-  for (int i = 7; i >= 3; i -= 2) p = fma_(e, p, q, float32(e, 2.0 / i));
-  V t = fsub_(e, h, fmul_(e, s, fma_(e, p, q, h)));
-  V rest = fma_(e, f, float32(e, 0.4426950408889634), fmul_(e, t, float32(e, -1.4426950408889634)));
-  V result = fadd_(e, exponent, fadd_(e, f, rest));
-  V infinite = fcmp(e, LLVMRealOEQ, x, float32(e, __builtin_inf()));
-  result = select_(e, infinite, x, result);
-  return select_(e, fcmp(e, LLVMRealUNO, x, x), x, result);
-}
-
 static V rsqrt(emitter *e, V x) {
   return fdiv_(e, splat(e, float32(e, 1), width_of(x)), unary(e, "llvm.sqrt", x));
 }
@@ -148,7 +123,6 @@ static V dot_bf16(emitter *e, V accumulator, V a, V b) {
    .barrier = barrier,                                                                                                 \
    .reduce = reduce,                                                                                                   \
    .exp2 = exp2_,                                                                                                      \
-   .log2 = log2_,                                                                                                      \
    .rsqrt = rsqrt,                                                                                                     \
    .dot_bf16 = dot}
 

@@ -4,7 +4,7 @@
 #ifndef BACKENDS_HOST_HOST_H
 #define BACKENDS_HOST_HOST_H
 
-#include "backends/common/emit.h"
+#include "backends/common/backend.h"
 
 enum { HOST_LEVELS = 5 };
 
@@ -27,14 +27,12 @@ extern const host_level host_levels[HOST_LEVELS];
 /* The atoms of a level. */
 const atoms *host_atoms(const host_level *level);
 
-/* A target machine for the level; NULL with a message in *out_error (free with LLVMDisposeMessage). */
-LLVMTargetMachineRef host_machine(const host_level *level, char **out_error);
+/* backend.link: a shared object by ld.lld, and the sizes of its kernels; temporary files are removed in any case. */
+SLUICE_MUST_USE sluice_status *host_link(const char *target, const kernel_spec *specs, size_t count,
+                                         void *const *objects, const size_t *lengths, size_t object_count,
+                                         code_object *code);
 
-/* Links objects into a shared object with ld.lld; temporary files are removed in any case. */
-SLUICE_MUST_USE sluice_status *host_link(void *const *objects, const size_t *lengths, size_t count, void **out_data,
-                                         size_t *out_length);
-
-/* Fills in code_bytes of `kernels` from an object that host_link made. */
+/* Fills in code_bytes of `kernels` from an object that ld.lld made. */
 void host_symbol_sizes(const void *object, size_t length, const kernel_spec *specs, size_t count, kernel_info *kernels);
 
 #endif

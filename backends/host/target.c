@@ -1,6 +1,7 @@
 #include "backends/host/host.h"
 
 #include <llvm-c/Target.h>
+#include <stdio.h>
 #include <string.h>
 
 const host_level host_levels[HOST_LEVELS] = {{"x86-64", "x86-64", "", 4, 16, false},
@@ -27,7 +28,8 @@ const host_level *host_level_native(void) {
   return &host_levels[0];
 }
 
-LLVMTargetMachineRef host_machine(const host_level *level, char **out_error) {
+static LLVMTargetMachineRef machine(const char *name, char **out_error) {
+  const host_level *level = host_level_find(name);
   static const char triple[] = "x86_64-unknown-linux-gnu";
   LLVMInitializeX86TargetInfo();
   LLVMInitializeX86Target();
@@ -38,3 +40,36 @@ LLVMTargetMachineRef host_machine(const host_level *level, char **out_error) {
   return LLVMCreateTargetMachine(target, triple, level->cpu, level->features, LLVMCodeGenLevelDefault, LLVMRelocPIC,
                                  LLVMCodeModelDefault);
 }
+
+static bool canonicalise(const char *name, char canonical[32]) {
+  if (strcmp(name, "host") == 0) {
+    snprintf(canonical, 32, "host:%s", host_level_native()->name);
+    return true;
+  }
+  if (!host_level_find(name)) return false;
+  snprintf(canonical, 32, "%s", name);
+  return true;
+}
+
+static target_tiles tiles(const char *target) {
+  const host_level *level = host_level_find(target);
+  return (target_tiles){.gemm_tile_m = 48,
+                        .gemm_panel = (level->registers == 16 ? 2 : 4) * level->vector,
+                        .expert_tile_m = 48,
+                        .query_tile = 16};
+}
+
+static const atoms *atoms_of(const char *target) {
+  return host_atoms(host_level_find(target));
+}
+
+const backend host_backend = {.canonicalise = canonicalise,
+                              .known = "host (the best level of this machine), host:x86-64, host:x86-64-v2, "
+                                       "host:x86-64-v3, host:x86-64-v4, host:x86-64-v4-bf16",
+                              .tiles = tiles,
+                              .machine = machine,
+                              .atoms = atoms_of,
+                              .children = 4,
+                              .file_type = LLVMObjectFile,
+                              .linked_name = "kernels.so",
+                              .link = host_link};

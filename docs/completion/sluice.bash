@@ -68,9 +68,16 @@ _sluice_run() {
     previous=${COMP_WORDS[COMP_CWORD - 2]}
   fi
   case $previous in
-  --device) _sluice_complete_from "host" "$current" ;;
-  --max-new | --chunk | --temperature | --top-p | --top-k | --seed | --dump-rows | --threads | --prefill | --context | \
-    --sequences | --repeat | --step-tokens) ;;
+  --device) _sluice_complete_from "host cuda:0" "$current" ;;
+  --kernel)
+    local kernels="projections select_attend attention output_projection mlp router experts routed shared_expert moe
+      lm_head sample"
+    # shellcheck disable=SC2086
+    _sluice_complete_from "$(printf 'decode.%s ' $kernels) $(printf 'prefill.%s ' $kernels) step.decode step.prefill" \
+      "$current"
+    ;;
+  --max-new | --chunk | --temperature | --top-p | --top-k | --seed | --dump-rows | --threads | --context | --sequences | \
+    --repeat | --step-tokens | --layer | --shape | --memory-rate | --flop-rate) ;;
   *)
     if [[ $current != -* ]]; then
       _sluice_complete_files "$current"
@@ -79,12 +86,12 @@ _sluice_run() {
     case $command in
     generate)
       _sluice_complete_from "--weights --ids --max-new --ignore-eos --chunk --temperature --top-p --top-k --seed
-        --device --threads --dump --dump-rows --dump-layers --json --help" "$current"
+        --device --threads --dump --dump-rows --dump-layers --trace --json --help" "$current"
       ;;
-    verify) _sluice_complete_from "--weights --golden --chunk --device --threads --json --help" "$current" ;;
+    verify) _sluice_complete_from "--weights --golden --chunk --device --threads --trace --json --help" "$current" ;;
     bench)
-      _sluice_complete_from "--weights --prefill --context --sequences --chunk --repeat --device --threads --help" \
-        "$current"
+      _sluice_complete_from "--kernel --layer --shape --weights --repeat --memory-rate --flop-rate --device --threads
+        --trace --json --help" "$current"
       ;;
     memory) _sluice_complete_from "--sequences --context --step-tokens --device --json --help" "$current" ;;
     esac

@@ -174,9 +174,10 @@ static sluice_status *find_kernels(sluice_loaded_code *code, const sluice_plan *
   return NULL;
 }
 
-static sluice_status *host_load(sluice_device *device, const void *data, size_t length, const sluice_plan *plan,
+static sluice_status *host_load(sluice_device *device, const sluice_code_sections *sections, const sluice_plan *plan,
                                 sluice_loaded_code **out_code) {
   *out_code = NULL;
+  if (!sections->binary) return sluice_error(SLUICE_INVALID, "the bundle has a plan but no code for this machine");
   sluice_loaded_code *code = sluice_allocate(sizeof *code);
   if (!code) return sluice_out_of_memory();
   uint64_t stride = 64;
@@ -189,7 +190,7 @@ static sluice_status *host_load(sluice_device *device, const void *data, size_t 
   code->workgroups = sluice_allocate_aligned(64, code->workgroup_stride * sluice_threads_count(device->threads));
   sluice_status *status = NULL;
   if (!code->kernels || !code->workgroups) status = sluice_out_of_memory();
-  if (!status) status = open_library(data, length, &code->handle);
+  if (!status) status = open_library(sections->binary, sections->binary_length, &code->handle);
   if (!status) status = find_kernels(code, plan);
   if (status) {
     host_unload(device, code);
@@ -257,6 +258,7 @@ sluice_status *sluice_host_open(unsigned threads, sluice_device **out_device) {
   device->base.host_memory = true;
   device->level = level_of_machine();
   snprintf(device->base.name, sizeof device->base.name, "%s", level_names[device->level]);
+  snprintf(device->base.target, sizeof device->base.target, "%s", level_names[device->level]);
   sluice_status *status = sluice_threads_create(threads, &device->base.threads);
   if (status) {
     sluice_release(device);

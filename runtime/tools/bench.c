@@ -1,248 +1,337 @@
-/* sluice-run bench: times whole steps and their launches. */
+/* sluice-run bench: times kernels and whole steps. */
+#include "runtime/tools/bench.h"
 #include "runtime/tools/options.h"
 #include "runtime/tools/run.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define CUDA_FLOP_RATE 790e12 /* an H100's bf16 tensor cores, sustained */
+#define MAX_REPEAT 1000000u
+
 typedef struct bench {
   sluice_model *model;
-  const sluice_plan *plan;
-  sluice_session *session;
-  double *seconds;                    /* of each launch, summed over the timed steps */
-  uint32_t *experts;                  /* distinct experts of each layer, summed over the timed steps */
-  unsigned char *expert_hit;          /* scratch [experts] */
-  uint64_t rows, tokens, keys, steps; /* of all timed steps */
-  uint64_t *limited_keys;             /* of each launch */
-  uint32_t sequences, chunk;
+  bool has_weights, json;
   uint64_t repeat;
+  uint32_t layer; /* UINT32_MAX: any */
+  const char *kernel;
+  bench_request request;
+  bench_rates rates;
+  bench_random *random;
+  tool_trace *trace;
+  uint32_t lines; /* printed */
 } bench;
 
-static void add_time(void *user, uint32_t launch, double seconds) {
-  ((bench *)user)->seconds[launch] += seconds;
+/* ---- Printing ---- */
+
+/* `group` is NULL for a whole step. */
+static sluice_status *print_json(const bench *b, const char *name, const char *shape, const bench_group *group,
+                                 const bench_result *result, double floor) {
+  sluice_text text = {0};
+  sluice_text_printf(&text, "{\"kernel\": ");
+  sluice_text_json_string(&text, name);
+  sluice_text_printf(&text,
+                     ", \"shape\": \"%s\", \"us\": %.3f, \"bytes\": %.0f, \"flops\": %.0f, \"floor_us\": %.3f, "
+                     "\"share\": %.4f",
+                     shape, result->us, result->cost.bytes, result->cost.flops, floor, floor / result->us);
+  sluice_text_printf(&text, ", \"device\": ");
+  sluice_text_json_string(&text, b->model->device->name);
+  sluice_text_printf(&text, ", \"calls\": %llu", (unsigned long long)result->calls);
+  if (group) {
+    if (group->layer != UINT32_MAX) sluice_text_printf(&text, ", \"layer\": %u", group->layer);
+    sluice_text_printf(&text, ", \"launches\": %u, \"copies\": %u, \"times\": %u", group->count, result->copies,
+                       group->times);
+  }
+  sluice_text_printf(&text, "}\n");
+  bool failed = text.failed;
+  if (!failed) fputs(text.data, stdout);
+  sluice_text_free(&text);
+  return failed ? sluice_out_of_memory() : NULL;
 }
 
-/* Counts the distinct experts of a layer in one step. */
+static sluice_status *print_result(bench *b, bench_phase phase, const char *name, const bench_shape *shape,
+                                   const bench_group *group, const bench_result *result) {
+  bench_shape_text text = bench_shape_describe(shape, phase);
+  double floor = bench_floor_us(&result->cost, &b->rates);
+  sluice_status *status = NULL;
+  if (b->json) {
+    status = print_json(b, name, text.text, group, result, floor);
+  } else {
+    char layer[16] = "";
+    if (group && group->layer != UINT32_MAX) snprintf(layer, sizeof layer, "%u", group->layer);
+    if (b->lines == 0)
+      printf("%s, memory %.1f GB/s\n%-26s %5s %-36s %12s %12s %9s %6s\n", b->model->device->name, 1e-9 * b->rates.bytes,
+             "kernel", "layer", "shape", "us", "floor us", "GB/s", "share");
+    printf("%-26s %5s %-36s %12.2f %12.2f %9.1f %5.1f%%\n", name, layer, text.text, result->us, floor,
+           1e-3 * result->cost.bytes / result->us, 100 * floor / result->us);
+  }
+  b->lines++;
+  fflush(stdout);
+  return status;
+}
+
+/* ---- Kernels ---- */
+
+static sluice_status *run_groups(bench *b, bench_phase phase, const bench_shape *shape, const bench_group_list *list) {
+  for (uint32_t i = 0; i < list->count; i++) {
+    const bench_group *group = &list->groups[i];
+    char name[80];
+    snprintf(name, sizeof name, "%s.%s", bench_phase_name(phase), group->name);
+    bench_result result;
+    SLUICE_TRY(sluice_annotate(bench_kernel_run(b->model, group, phase, shape, b->repeat, b->random, b->trace, &result),
+                               "%s", name));
+    SLUICE_TRY(print_result(b, phase, name, shape, group, &result));
+  }
+  return NULL;
+}
+
+/* `label` NULL: all of them. */
+static sluice_status *run_kernels(bench *b, bench_phase phase, const char *label) {
+  const sluice_plan *plan = &b->model->plan;
+  bench_shape shape;
+  SLUICE_TRY(bench_shape_resolve(&b->request, phase, label != NULL, plan, &shape));
+  bench_extents extents;
+  bench_shape_extents(&shape, plan, bench_runs_as_graph(b->model, &shape), &extents);
+  bench_group_list list;
+  SLUICE_TRY(label ? bench_groups_find(plan, extents.sizes, label, b->layer, &list)
+                   : bench_groups_all(plan, extents.sizes, &list));
+  sluice_status *status = run_groups(b, phase, &shape, &list);
+  bench_group_list_free(&list);
+  return status;
+}
+
+/* ---- Whole steps ---- */
+
+typedef struct step_bench {
+  bench *b;
+  bench_phase phase;
+  bench_shape shape;
+  bench_extents extents;
+  sluice_session *session;
+  sluice_chunk *chunks;
+  int32_t *tokens;
+  double *experts;            /* distinct ones of each layer */
+  unsigned char *experts_hit; /* scratch [experts] */
+} step_bench;
+
+/* A sluice_observer. */
 static sluice_status *count_experts(void *user, const char *name, sluice_dtype dtype, const void *data, uint32_t rows,
                                     uint32_t row_elements) {
-  bench *b = user;
+  step_bench *s = user;
+  const sluice_plan_header *header = s->b->model->plan.header;
   unsigned layer;
   int end = 0;
   if (dtype != SLUICE_I32 || sscanf(name, "layer.%u.router.experts%n", &layer, &end) != 1 || !end || name[end] ||
-      layer >= b->plan->header->layers)
+      layer >= header->layers)
     return NULL;
-  memset(b->expert_hit, 0, b->plan->header->experts);
-  const int32_t *ids = data;
-  for (size_t i = 0; i < (size_t)rows * row_elements; i++)
-    if (ids[i] >= 0 && (uint32_t)ids[i] < b->plan->header->experts) b->expert_hit[ids[i]] = 1;
-  for (uint32_t i = 0; i < b->plan->header->experts; i++) b->experts[layer] += b->expert_hit[i];
+  s->experts[layer] = bench_distinct(data, (size_t)rows * row_elements, header->experts, s->experts_hit);
   return NULL;
 }
 
-static void reset(bench *b) {
-  size_t launches = (size_t)b->plan->header->launches.count;
-  memset(b->seconds, 0, launches * sizeof *b->seconds);
-  memset(b->limited_keys, 0, launches * sizeof *b->limited_keys);
-  memset(b->experts, 0, b->plan->header->layers * sizeof *b->experts);
-  b->rows = b->tokens = b->keys = b->steps = 0;
-}
-
-/* What the step about to run costs, beyond what the plan says. */
-static void count_step(bench *b, const sluice_chunk *chunks, uint32_t count) {
-  for (uint32_t i = 0; i < count; i++) {
-    uint32_t length = 0;
-    sluice_status_free(sluice_sequence_length(b->session, chunks[i].sequence, &length));
-    b->tokens += chunks[i].count;
-    b->rows += chunks[i].logit_rows;
-    for (uint32_t j = 0; j < chunks[i].count; j++) {
-      uint64_t keys = (uint64_t)length + j + 1;
-      b->keys += keys;
-      for (uint64_t l = 0; l < b->plan->header->launches.count; l++) {
-        uint64_t limit = b->plan->launches[l].cost.key_limit;
-        b->limited_keys[l] += limit && limit < keys ? limit : keys;
-      }
-    }
-  }
-  b->steps++;
-}
-
-static bool by_rows(const sluice_plan_launch *launch) {
-  return launch->grid[0].size == SLUICE_SIZE_ROWS || launch->grid[1].size == SLUICE_SIZE_ROWS;
-}
-
-/* One line for the step, then one for each kernel, over all its launches; times are for one step. */
-static void report(const bench *b, const char *phase, double seconds, uint64_t context) {
-  const sluice_plan *plan = b->plan;
-  double steps = (double)b->steps;
-  printf("{\"step\": \"%s\", \"tokens\": %llu, \"sequences\": %u, \"context\": %llu, \"us\": %.1f, "
-         "\"tokens_per_second\": %.1f}\n",
-         phase, (unsigned long long)(b->tokens / b->steps), b->sequences, (unsigned long long)context,
-         1e6 * seconds / steps, (double)b->tokens / seconds);
-  for (uint32_t k = 0; k < plan->header->kernels.count; k++) {
-    double time = 0, bytes = 0, flops = 0;
-    uint64_t launches = 0;
-    for (uint64_t l = 0; l < plan->header->launches.count; l++) {
-      const sluice_plan_launch *launch = &plan->launches[l];
-      const sluice_plan_cost *cost = &launch->cost;
-      if (launch->kernel != k) continue;
-      double rows = (double)(by_rows(launch) ? b->rows : b->tokens);
-      double experts = launch->layer != UINT32_MAX ? b->experts[launch->layer] : 0;
-      launches++;
-      time += b->seconds[l];
-      bytes += steps * (double)cost->fixed_bytes + rows * (double)cost->row_bytes +
-               (double)b->keys * (double)cost->key_bytes +
-               (double)b->limited_keys[l] * (double)cost->limited_key_bytes + experts * (double)cost->expert_bytes;
-      flops += steps * (double)cost->fixed_flops + rows * (double)cost->row_flops +
-               (double)b->keys * (double)cost->key_flops + (double)b->limited_keys[l] * (double)cost->limited_key_flops;
-    }
-    if (!launches) continue;
-    const char *attributes = sluice_plan_string(plan, plan->kernels[k].attributes);
-    printf("{\"kernel\": \"%s\", \"step\": \"%s\", \"shape\": %s, \"launches\": %llu, \"us\": %.2f, \"bytes\": %.0f, "
-           "\"flops\": %.0f}\n",
-           sluice_plan_string(plan, plan->kernels[k].name), phase, attributes[0] ? attributes : "{}",
-           (unsigned long long)launches, 1e6 * time / steps, bytes / steps, flops / steps);
-  }
-}
-
-/* Distinct tokens for each sequence and position, so that the experts of a real batch are hit. */
-static int32_t token_at(const bench *b, uint64_t sequence, uint64_t position) {
-  uint64_t z = (sequence * 1000003 + position + 1) * 0x9E3779B97F4A7C15u;
-  z ^= z >> 29;
-  return (int32_t)(z % b->plan->header->vocabulary);
-}
-
-static sluice_status *prefill(bench *b, int32_t sequence, uint64_t count, int32_t *tokens, bool counted) {
-  for (uint64_t done = 0; done < count;) {
-    uint32_t part = count - done < b->chunk ? (uint32_t)(count - done) : b->chunk;
-    for (uint32_t i = 0; i < part; i++) tokens[i] = token_at(b, (uint64_t)sequence, done + i);
-    sluice_chunk chunk = {
-        .sequence = sequence, .tokens = tokens, .count = part, .logit_rows = done + part == count ? 1 : 0};
-    if (counted) count_step(b, &chunk, 1);
-    sluice_step_result result;
-    SLUICE_TRY(sluice_step(b->session, &chunk, 1, &result));
-    done += part;
+/* Gives each sequence its context without a step: pages in random order with random contents, and the length. */
+static sluice_status *fake_context(step_bench *s) {
+  sluice_session *session = s->session;
+  const sluice_plan *plan = &session->model->plan;
+  uint64_t bytes = 0;
+  for (uint32_t i = 0; i < plan->header->layers; i++) bytes += plan->cache[i].page_bytes * session->pool.page_count;
+  SLUICE_TRY(bench_random_fill(s->b->random, session->model->device, session->cache, bytes,
+                               (sluice_dtype)plan->header->dtype, 1));
+  bench_random_shuffle(s->b->random, session->pool.free_pages, session->pool.free_count);
+  uint32_t page_tokens = plan->header->page_tokens;
+  uint32_t pages = (uint32_t)(((uint64_t)s->shape.context + page_tokens - 1) / page_tokens);
+  for (uint32_t i = 0; i < s->shape.sequences; i++) {
+    SLUICE_TRY(sluice_sequence_add(session, &s->chunks[i].sequence));
+    sluice_sequence *sequence = &session->sequences[s->chunks[i].sequence];
+    SLUICE_TRY(sluice_pages_append(&session->pool, &sequence->pages, pages));
+    sequence->length = s->shape.context;
+    s->chunks[i].tokens = s->tokens + (size_t)i * s->shape.tokens;
+    s->chunks[i].count = s->shape.tokens;
+    s->chunks[i].logit_rows = 1;
   }
   return NULL;
 }
 
-/* Whole steps are timed without the hook, launches in a second run with it. */
-static sluice_status *bench_prefill(bench *b, uint64_t tokens, int32_t *buffer) {
-  double best = 0;
-  for (uint64_t r = 0; r <= b->repeat; r++) { /* the last one is for the launches */
-    int32_t sequence;
-    SLUICE_TRY(sluice_sequence_add(b->session, &sequence));
-    reset(b);
-    bool launches = r == b->repeat;
-    sluice_session_hook_launches(b->session, launches ? add_time : NULL, b);
-    sluice_session_observe(b->session, launches ? count_experts : NULL, b);
-    double start = tool_now();
-    SLUICE_TRY(prefill(b, sequence, tokens, buffer, launches));
-    double seconds = tool_now() - start;
-    if (!launches && (best == 0 || seconds < best)) best = seconds;
-    SLUICE_TRY(sluice_sequence_remove(b->session, sequence));
-  }
-  sluice_session_hook_launches(b->session, NULL, NULL);
-  sluice_session_observe(b->session, NULL, NULL);
-  report(b, "prefill", best, tokens);
-  return NULL;
-}
-
-static sluice_status *decode_step(bench *b, sluice_chunk *chunks, int32_t *tokens, uint64_t position) {
-  for (uint32_t i = 0; i < b->sequences; i++) {
-    tokens[i] = token_at(b, i, position);
-    chunks[i].tokens = &tokens[i];
-    chunks[i].count = 1;
-    chunks[i].logit_rows = 1;
-  }
-  count_step(b, chunks, b->sequences);
+/* A step with new random tokens; every sequence is as long as before afterwards. */
+static sluice_status *run_step(step_bench *s, tool_trace *trace, double *out_seconds) {
+  size_t count = (size_t)s->shape.sequences * s->shape.tokens;
+  for (size_t i = 0; i < count; i++)
+    s->tokens[i] = (int32_t)(bench_random_next(s->b->random) % s->b->model->plan.header->vocabulary);
   sluice_step_result result;
-  return sluice_step(b->session, chunks, b->sequences, &result);
-}
-
-static sluice_status *bench_decode(bench *b, uint64_t context, int32_t *buffer, sluice_chunk *chunks) {
-  for (uint32_t i = 0; i < b->sequences; i++) {
-    SLUICE_TRY(sluice_sequence_add(b->session, &chunks[i].sequence));
-    SLUICE_TRY(prefill(b, chunks[i].sequence, context, buffer, false));
-  }
-  uint64_t position = context;
-  SLUICE_TRY(decode_step(b, chunks, buffer, position++)); /* warm up */
   double start = tool_now();
-  for (uint64_t r = 0; r < b->repeat; r++) SLUICE_TRY(decode_step(b, chunks, buffer, position++));
-  double seconds = tool_now() - start;
-  reset(b);
-  sluice_session_hook_launches(b->session, add_time, b);
-  sluice_session_observe(b->session, count_experts, b);
-  for (uint64_t r = 0; r < b->repeat; r++) SLUICE_TRY(decode_step(b, chunks, buffer, position++));
-  sluice_session_hook_launches(b->session, NULL, NULL);
-  sluice_session_observe(b->session, NULL, NULL);
-  report(b, "decode", seconds, context);
+  SLUICE_TRY(tool_trace_step(trace, bench_phase_name(s->phase), s->b->model, s->session, s->chunks, s->shape.sequences,
+                             &result));
+  *out_seconds = tool_now() - start;
+  for (uint32_t i = 0; i < s->shape.sequences; i++)
+    s->session->sequences[s->chunks[i].sequence].length = s->shape.context;
   return NULL;
 }
 
-static sluice_status *run(bench *b, uint64_t tokens, uint64_t context) {
-  const sluice_plan_header *header = b->plan->header;
-  uint64_t length = context + 2 * b->repeat + 1;
-  if (tokens > length) length = tokens;
-  if (length > header->max_context)
-    return sluice_error(SLUICE_INVALID, "%llu tokens exceed the longest context %u that the bundle was compiled for",
-                        (unsigned long long)length, header->max_context);
-  uint64_t pages = (length + header->page_tokens - 1) / header->page_tokens;
-  sluice_session_options options = {.max_sequences = b->sequences,
-                                    .max_step_tokens = b->chunk > b->sequences ? b->chunk : b->sequences,
-                                    .cache_tokens = pages * header->page_tokens * b->sequences};
-  SLUICE_TRY(sluice_session_create(b->model, &options, &b->session));
-  int32_t *buffer = sluice_allocate_array(options.max_step_tokens, sizeof *buffer);
-  sluice_chunk *chunks = sluice_allocate_array(b->sequences, sizeof *chunks);
-  b->seconds = sluice_allocate_array((size_t)header->launches.count, sizeof *b->seconds);
-  b->limited_keys = sluice_allocate_array((size_t)header->launches.count, sizeof *b->limited_keys);
-  b->experts = sluice_allocate_array(header->layers, sizeof *b->experts);
-  b->expert_hit = sluice_allocate_array(header->experts, sizeof *b->expert_hit);
+/* Steps are timed from the host, from the tokens to the next ones. The experts are counted in a step of their own, and
+ * so are the launches of a trace. */
+static sluice_status *time_steps(step_bench *s, double *seconds) {
+  const uint64_t repeat = s->b->repeat;
+  double ignored;
+  for (int i = 0; i < 2; i++) SLUICE_TRY(run_step(s, NULL, &ignored)); /* warm up */
+  for (uint64_t i = 0; i < repeat; i++) SLUICE_TRY(run_step(s, NULL, &seconds[i]));
+  if (s->b->trace) SLUICE_TRY(run_step(s, s->b->trace, &ignored));
+  sluice_session_observe(s->session, count_experts, s);
+  SLUICE_TRY(run_step(s, NULL, &ignored));
+  sluice_session_observe(s->session, NULL, NULL);
+
+  const sluice_plan *plan = &s->b->model->plan;
+  bench_result result = {.us = 1e6 * bench_median(seconds, (size_t)repeat), .copies = 1, .calls = repeat};
+  for (uint32_t i = 0; i < plan->header->launches.count; i++) {
+    const sluice_plan_launch *launch = &plan->launches[i];
+    if (!bench_launch_runs(launch, s->extents.sizes)) continue;
+    double experts = launch->layer != UINT32_MAX ? s->experts[launch->layer] : 0;
+    bench_cost cost = bench_cost_of(plan, i, &s->shape, experts);
+    result.cost.bytes += cost.bytes;
+    result.cost.flops += cost.flops;
+  }
+  char name[32];
+  snprintf(name, sizeof name, "step.%s", bench_phase_name(s->phase));
+  return print_result(s->b, s->phase, name, &s->shape, NULL, &result);
+}
+
+static sluice_status *run_session(step_bench *s) {
+  const sluice_plan_header *header = s->b->model->plan.header;
+  size_t tokens = (size_t)s->shape.sequences * s->shape.tokens;
+  sluice_session_options options = {.max_sequences = s->shape.sequences,
+                                    .max_step_tokens = (uint32_t)tokens,
+                                    .cache_tokens = s->extents.memory[SLUICE_SIZE_CACHE_PAGES] * header->page_tokens};
+  SLUICE_TRY(sluice_session_create(s->b->model, &options, &s->session));
+  s->chunks = sluice_allocate_array(s->shape.sequences, sizeof *s->chunks);
+  s->tokens = sluice_allocate_array(tokens, sizeof *s->tokens);
+  s->experts = sluice_allocate_array(header->layers, sizeof *s->experts);
+  s->experts_hit = sluice_allocate_array(header->experts, 1);
+  double *seconds = sluice_allocate_array((size_t)s->b->repeat, sizeof *seconds);
   sluice_status *status = NULL;
-  if (!buffer || !chunks || !b->seconds || !b->limited_keys || !b->experts || !b->expert_hit)
-    status = sluice_out_of_memory();
-  if (!status && tokens) status = bench_prefill(b, tokens, buffer);
-  if (!status && context) status = bench_decode(b, context, buffer, chunks);
-  sluice_release(buffer);
-  sluice_release(chunks);
+  if (!s->chunks || !s->tokens || !s->experts || !s->experts_hit || !seconds) status = sluice_out_of_memory();
+  if (!status) status = fake_context(s);
+  if (!status) status = time_steps(s, seconds);
+  sluice_release(seconds);
   return status;
+}
+
+static sluice_status *run_steps(bench *b, bench_phase phase, bool strict) {
+  step_bench s = {.b = b, .phase = phase};
+  SLUICE_TRY(bench_shape_resolve(&b->request, phase, strict, &b->model->plan, &s.shape));
+  bench_shape_extents(&s.shape, &b->model->plan, bench_runs_as_graph(b->model, &s.shape), &s.extents);
+  sluice_status *status = run_session(&s);
+  sluice_session_close(s.session);
+  sluice_release(s.chunks);
+  sluice_release(s.tokens);
+  sluice_release(s.experts);
+  sluice_release(s.experts_hit);
+  return sluice_annotate(status, "step.%s", bench_phase_name(phase));
+}
+
+/* ---- The command ---- */
+
+/* "decode.experts" -> BENCH_DECODE, "experts"; "step.decode" -> BENCH_DECODE, NULL. */
+static sluice_status *parse_kernel(const char *kernel, bench_phase *out_phase, const char **out_label) {
+  for (int phase = 0; phase < BENCH_PHASE_COUNT; phase++) {
+    const char *name = bench_phase_name((bench_phase)phase);
+    size_t length = strlen(name);
+    *out_phase = (bench_phase)phase;
+    *out_label = NULL;
+    if (strncmp(kernel, "step.", 5) == 0 && strcmp(kernel + 5, name) == 0) return NULL;
+    *out_label = kernel + length + 1;
+    if (strncmp(kernel, name, length) == 0 && kernel[length] == '.' && kernel[length + 1]) return NULL;
+  }
+  return sluice_error(SLUICE_USAGE,
+                      "--kernel: \"%.60s\" is neither decode.NAME, prefill.NAME, step.decode nor step.prefill", kernel);
+}
+
+static sluice_status *run_all(bench *b) {
+  for (int phase = 0; phase < BENCH_PHASE_COUNT; phase++) SLUICE_TRY(run_kernels(b, (bench_phase)phase, NULL));
+  for (int phase = 0; phase < BENCH_PHASE_COUNT && b->has_weights; phase++)
+    SLUICE_TRY(run_steps(b, (bench_phase)phase, false));
+  return NULL;
+}
+
+static sluice_status *run_one(bench *b) {
+  bench_phase phase;
+  const char *label;
+  SLUICE_TRY(parse_kernel(b->kernel, &phase, &label));
+  return label ? run_kernels(b, phase, label) : run_steps(b, phase, true);
+}
+
+static sluice_status *run(bench *b) {
+  bool host = b->model->device->host_memory;
+  if (b->layer != UINT32_MAX && b->layer >= b->model->plan.header->layers)
+    return sluice_error(SLUICE_USAGE, "--layer: the bundle's model has %u layers", b->model->plan.header->layers);
+  SLUICE_TRY(bench_random_create(&b->random));
+  if (!(b->rates.bytes > 0)) SLUICE_TRY(bench_memory_rate(b->model, &b->rates.bytes));
+  if (!(b->rates.flops > 0) && !host && b->model->plan.header->dtype == SLUICE_BF16) b->rates.flops = CUDA_FLOP_RATE;
+  return b->kernel ? run_one(b) : run_all(b);
+}
+
+static sluice_status *check(const bench *b, uint64_t layer, double memory_rate, double flop_rate) {
+  if (b->repeat < 1 || b->repeat > MAX_REPEAT)
+    return sluice_error(SLUICE_USAGE, "--repeat must lie in 1 .. %u", MAX_REPEAT);
+  if (memory_rate < 0 || flop_rate < 0)
+    return sluice_error(SLUICE_USAGE, "--memory-rate and --flop-rate must be positive");
+  if (layer != UINT64_MAX && layer > INT32_MAX) return sluice_error(SLUICE_USAGE, "--layer must lie below 2^31");
+  if (layer != UINT64_MAX && !b->kernel) return sluice_error(SLUICE_USAGE, "--layer needs --kernel");
+  bench_phase phase;
+  const char *label = "";
+  if (b->kernel) SLUICE_TRY(parse_kernel(b->kernel, &phase, &label));
+  if (!label && !b->has_weights) return sluice_error(SLUICE_USAGE, "%s needs --weights; see --help", b->kernel);
+  return NULL;
 }
 
 sluice_status *command_bench(int argc, char **argv) {
   tool_model_options model = {0};
-  uint64_t tokens = 512, context = 512, sequences = 1, chunk = 512, repeat = 8;
+  const char *shape = NULL, *trace = NULL;
+  double memory_rate = 0, flop_rate = 0;
+  uint64_t layer = UINT64_MAX;
+  bench b = {.repeat = 30, .layer = UINT32_MAX};
   const tool_option options[] = {
-      {"--weights", TOOL_TEXT, &model.weights, "DIR|synthetic:SEED", "the checkpoint"},
-      {"--prefill", TOOL_COUNT, &tokens, "N", "time a prompt of N tokens (512; 0: skip)"},
-      {"--context", TOOL_COUNT, &context, "N", "time decoding after N tokens (512; 0: skip)"},
-      {"--sequences", TOOL_COUNT, &sequences, "N", "sequences that decode together (1)"},
-      {"--chunk", TOOL_COUNT, &chunk, "N", "feed prompts in steps of N tokens (512)"},
-      {"--repeat", TOOL_COUNT, &repeat, "N", "runs of the prompt (the fastest counts), steps of decoding (8)"},
-      {"--device", TOOL_TEXT, &model.device, "D", "host (host)"},
+      {"--kernel", TOOL_TEXT, &b.kernel, "NAME", "this one only: decode.experts, prefill.attention, step.decode, ..."},
+      {"--layer", TOOL_COUNT, &layer, "N", "the kernel of layer N (the first with block-sparse attention)"},
+      {"--shape", TOOL_TEXT, &shape, "S", "seqs=N,context=N,tokens=N,tp=1; see above"},
+      {"--weights", TOOL_TEXT, &model.weights, "DIR|synthetic:SEED", "the checkpoint, for whole steps"},
+      {"--repeat", TOOL_COUNT, &b.repeat, "N", "take the median of N measurements (30)"},
+      {"--memory-rate", TOOL_REAL, &memory_rate, "GB/s", "of the floor (measured at the start)"},
+      {"--flop-rate", TOOL_REAL, &flop_rate, "TFLOP/s", "of the floor (GPU: 790 for bfloat16; host: unknown, no part)"},
+      {"--device", TOOL_TEXT, &model.device, "D", "host, cuda:N (host)"},
       {"--threads", TOOL_COUNT, &model.threads, "N", "threads on the host (0: one for each core)"},
+      {"--trace", TOOL_TEXT, &trace, "FILE", "write a Chrome/Perfetto trace; adds a step that waits for each launch"},
+      {"--json", TOOL_FLAG, &b.json, NULL, "print a JSON object a line"},
   };
   const tool_command command = {
-      "sluice-run bench FILE.sluice --weights DIR|synthetic:SEED [options]",
-      "Times whole steps, then each kernel. Prints one JSON object a line: \"us\" of one step, for kernels over all\n"
-      "their launches in a step, with the bytes and flops they account for in the plan.\n",
+      "sluice-run bench FILE.sluice [--kernel NAME] [--shape S] [--weights DIR|synthetic:SEED] [options]",
+      "Times the kernels of the bundle, each on its own with random data, then, with --weights, whole steps.\n"
+      "\n"
+      "A kernel is PHASE.NAME. The phase is decode (one new token of each sequence) or prefill. The name stands for\n"
+      "the launches of one layer that do one job: projections (with norms, rotation and cache), select_attend,\n"
+      "attention (dense), output_projection (with the norm behind it), mlp, router, experts, routed (these two),\n"
+      "shared_expert, moe (all three), lm_head, sample; or any op that \"sluice explain\" lists.\n"
+      "\n"
+      "The shape: seqs sequences of context tokens in the cache each; prefill: tokens new ones of each. K is 1024,\n"
+      "M is 1024 * 1024. Without it 1 sequence, decode after 512 tokens, prefill of 512.\n"
+      "\n"
+      "The context of a whole step is random cache contents. A kernel's calls go through copies of all that it\n"
+      "touches, so that a copy has left the cache when it is used again. floor_us is the larger of bytes / memory\n"
+      "rate and flops / flop rate; bytes count what has to be read once, once.\n",
       options, sizeof options / sizeof options[0]};
   const char *file;
   bool help;
   SLUICE_TRY(tool_parse(&command, argc, argv, &file, &help));
   if (help) return NULL;
-  if (!model.weights) return sluice_error(SLUICE_USAGE, "bench needs --weights; see --help");
-  if (sequences < 1 || sequences > 1u << 20 || chunk < 1 || chunk > 1u << 24 || repeat < 1 || repeat > 1u << 20 ||
-      tokens > INT32_MAX || context > INT32_MAX)
-    return sluice_error(SLUICE_USAGE, "a count is out of range; see --help");
-  bench b = {.sequences = (uint32_t)sequences, .chunk = (uint32_t)chunk, .repeat = repeat};
-  SLUICE_TRY(tool_open_model(file, &model, &b.model));
-  b.plan = sluice_model_plan(b.model);
-  sluice_status *status = run(&b, tokens, context);
-  sluice_release(b.seconds);
-  sluice_release(b.limited_keys);
-  sluice_release(b.experts);
-  sluice_release(b.expert_hit);
-  sluice_session_close(b.session);
+  b.has_weights = model.weights != NULL;
+  SLUICE_TRY(check(&b, layer, memory_rate, flop_rate));
+  SLUICE_TRY(bench_shape_parse(shape, &b.request));
+  b.rates = (bench_rates){1e9 * memory_rate, 1e12 * flop_rate};
+  if (layer != UINT64_MAX) b.layer = (uint32_t)layer;
+  SLUICE_TRY(tool_trace_open(trace, &b.trace));
+  model.trace = b.trace;
+  sluice_status *status = tool_open_model(file, &model, &b.model);
+  if (!status) status = run(&b);
+  bench_random_free(b.random);
   sluice_model_close(b.model);
-  return status;
+  return tool_trace_close(b.trace, status);
 }

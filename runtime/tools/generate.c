@@ -13,7 +13,7 @@ typedef struct generate_options {
   uint64_t max_new, chunk, top_k, seed, dump_rows;
   double temperature, top_p;
   bool ignore_eos, dump_layers, json;
-  const char *dump;
+  const char *dump, *trace;
 } generate_options;
 
 typedef struct generation {
@@ -101,10 +101,12 @@ static sluice_status *decode(const sluice_model *model, sluice_session *session,
     sluice_chunk chunk = {
         .sequence = run->sequence, .tokens = &token, .count = 1, .logit_rows = 1, .sampling = *sampling};
     sluice_step_result result;
-    SLUICE_TRY(sluice_step(session, &chunk, 1, &result));
-    if (g->decode_logits)
-      memcpy(g->decode_logits + (size_t)(g->token_count - 1) * vocabulary, result.logits,
-             vocabulary * sizeof *result.logits);
+    SLUICE_TRY(tool_trace_step(options->model.trace, "decode", model, session, &chunk, 1, &result));
+    if (g->decode_logits) {
+      const float *logits;
+      SLUICE_TRY(sluice_step_logits(session, &logits));
+      memcpy(g->decode_logits + (size_t)(g->token_count - 1) * vocabulary, logits, vocabulary * sizeof *logits);
+    }
     token = result.sampled[0];
   }
 }
@@ -123,7 +125,7 @@ static sluice_status *run_session(const sluice_model *model, sluice_session *ses
   double start = tool_now();
   sluice_status *status =
       prompt_run_feed(model, session, sequence, g->prompt, g->prompt_length, (uint32_t)options->chunk, (uint32_t)rows,
-                      options->dump_layers, &sampling, &run);
+                      options->dump_layers, &sampling, options->model.trace, &run);
   g->prompt_seconds = tool_now() - start;
   if (!status && options->dump) {
     g->decode_logits = sluice_allocate_array(options->max_new * run.vocabulary, sizeof *g->decode_logits);
@@ -216,11 +218,12 @@ sluice_status *command_generate(int argc, char **argv) {
       {"--top-p", TOOL_REAL, &o.top_p, "X", "draw from the most likely tokens that reach probability X (1: all)"},
       {"--top-k", TOOL_COUNT, &o.top_k, "N", "draw from the N most likely tokens (0: all)"},
       {"--seed", TOOL_COUNT, &o.seed, "N", "of the random numbers (0)"},
-      {"--device", TOOL_TEXT, &o.model.device, "D", "host (host)"},
+      {"--device", TOOL_TEXT, &o.model.device, "D", "host, cuda:N (host)"},
       {"--threads", TOOL_COUNT, &o.model.threads, "N", "threads on the host (0: one for each core)"},
       {"--dump", TOOL_TEXT, &o.dump, "OUT.safetensors", "write logits and tokens, as golden files have them"},
       {"--dump-rows", TOOL_COUNT, &o.dump_rows, "R", "rows of the prompt's end in the dump (64)"},
       {"--dump-layers", TOOL_FLAG, &o.dump_layers, NULL, "dump every layer's output and selections too"},
+      {"--trace", TOOL_TEXT, &o.trace, "FILE", "write a Chrome/Perfetto trace; it waits for each launch"},
       {"--json", TOOL_FLAG, &o.json, NULL, "print a JSON object with ids and times"},
   };
   const tool_command command = {"sluice-run generate FILE.sluice --weights DIR|synthetic:SEED --ids FILE|- [options]",
@@ -232,8 +235,9 @@ sluice_status *command_generate(int argc, char **argv) {
   SLUICE_TRY(tool_parse(&command, argc, argv, &file, &help));
   if (help) return NULL;
   SLUICE_TRY(check(&o));
+  SLUICE_TRY(tool_trace_open(o.trace, &o.model.trace));
   generation g = {0};
-  sluice_status *status = generate(file, &o, &g);
+  sluice_status *status = tool_trace_close(o.model.trace, generate(file, &o, &g));
   sluice_release(g.prompt);
   sluice_release(g.tokens);
   sluice_release(g.decode_logits);

@@ -14,11 +14,15 @@ double tool_now(void) {
 /* ---- Opening ---- */
 
 typedef struct progress_bar {
+  bool terminal;
   double next; /* when to draw again */
+  tool_trace *trace;
 } progress_bar;
 
-static void draw_progress(void *user, uint64_t done, uint64_t total, const char *tensor) {
+static void show_progress(void *user, uint64_t done, uint64_t total, const char *tensor) {
   progress_bar *bar = user;
+  tool_trace_weights(bar->trace, done, total, tensor);
+  if (!bar->terminal) return;
   double time = tool_now();
   if (time < bar->next && done != total) return;
   bar->next = time + 0.1;
@@ -31,13 +35,14 @@ static void draw_progress(void *user, uint64_t done, uint64_t total, const char 
   if (done == total) fputc('\n', stderr);
 }
 
-static sluice_status *load_weights(sluice_model *model, const char *source) {
+static sluice_status *load_weights(sluice_model *model, const char *source, tool_trace *trace) {
   sluice_checkpoint *checkpoint = NULL;
   SLUICE_TRY(sluice_checkpoint_open(source, &checkpoint));
-  progress_bar bar = {0};
-  bool terminal = isatty(STDERR_FILENO);
-  sluice_status *status = sluice_model_load(model, checkpoint, terminal ? draw_progress : NULL, &bar);
-  if (status && terminal && bar.next > 0) fputc('\n', stderr);
+  progress_bar bar = {.terminal = isatty(STDERR_FILENO), .trace = trace};
+  tool_trace_weights_begin(trace);
+  sluice_status *status = sluice_model_load(model, checkpoint, bar.terminal || trace ? show_progress : NULL, &bar);
+  tool_trace_weights_end(trace);
+  if (status && bar.terminal && bar.next > 0) fputc('\n', stderr);
   sluice_checkpoint_close(checkpoint);
   return status;
 }
@@ -49,7 +54,7 @@ sluice_status *tool_open_model(const char *path, const tool_model_options *optio
   sluice_model_options model_options = {.device = options->device, .threads = (unsigned)options->threads};
   sluice_model *model = NULL;
   SLUICE_TRY(sluice_model_open(path, &model_options, &model));
-  sluice_status *status = options->weights ? load_weights(model, options->weights) : NULL;
+  sluice_status *status = options->weights ? load_weights(model, options->weights, options->trace) : NULL;
   if (status) {
     sluice_model_close(model);
     return status;
@@ -109,7 +114,8 @@ static sluice_status *add_values(const sluice_plan *plan, prompt_run *run) {
   return NULL;
 }
 
-static sluice_status *feed(prompt_run *run, const int32_t *tokens, uint32_t chunk, const sluice_sampling *sampling) {
+static sluice_status *feed(const sluice_model *model, prompt_run *run, const int32_t *tokens, uint32_t chunk,
+                           const sluice_sampling *sampling, tool_trace *trace) {
   uint32_t first_row = run->length - run->rows;
   while (run->done < run->length) {
     uint32_t count = run->length - run->done < chunk ? run->length - run->done : chunk;
@@ -121,10 +127,12 @@ static sluice_status *feed(prompt_run *run, const int32_t *tokens, uint32_t chun
                          .logit_rows = end > start ? end - start : 0,
                          .sampling = *sampling};
     sluice_step_result result;
-    SLUICE_TRY(sluice_step(run->session, &part, 1, &result));
+    SLUICE_TRY(tool_trace_step(trace, "prefill", model, run->session, &part, 1, &result));
     if (result.rows) {
-      memcpy(run->logits + (size_t)(start - first_row) * run->vocabulary, result.logits,
-             (size_t)result.rows * run->vocabulary * sizeof(float));
+      const float *logits;
+      SLUICE_TRY(sluice_step_logits(run->session, &logits));
+      memcpy(run->logits + (size_t)(start - first_row) * run->vocabulary, logits,
+             (size_t)result.rows * run->vocabulary * sizeof *logits);
       run->next = result.sampled[result.rows - 1];
     }
     run->done = end;
@@ -134,7 +142,7 @@ static sluice_status *feed(prompt_run *run, const int32_t *tokens, uint32_t chun
 
 sluice_status *prompt_run_feed(const sluice_model *model, sluice_session *session, int32_t sequence,
                                const int32_t *tokens, uint32_t length, uint32_t chunk, uint32_t rows, bool observe,
-                               const sluice_sampling *sampling, prompt_run *out_run) {
+                               const sluice_sampling *sampling, tool_trace *trace, prompt_run *out_run) {
   const sluice_plan *plan = sluice_model_plan(model);
   prompt_run *run = out_run;
   *run = (prompt_run){.session = session, .sequence = sequence, .length = length, .rows = rows};
@@ -143,7 +151,7 @@ sluice_status *prompt_run_feed(const sluice_model *model, sluice_session *sessio
   if (!run->logits) return sluice_out_of_memory();
   if (observe) SLUICE_TRY(add_values(plan, run));
   sluice_session_observe(session, observe ? keep_rows : NULL, run);
-  sluice_status *status = feed(run, tokens, chunk, sampling);
+  sluice_status *status = feed(model, run, tokens, chunk, sampling, trace);
   sluice_session_observe(session, NULL, NULL);
   return status;
 }

@@ -3,12 +3,14 @@
 #ifndef SLUICE_TOOLS_RUN_H
 #define SLUICE_TOOLS_RUN_H
 
+#include "runtime/tools/trace.h"
 #include "sluice/runtime.h"
 
 typedef struct tool_model_options {
   const char *weights; /* NULL: no weights are loaded */
   const char *device;
   uint64_t threads;
+  tool_trace *trace; /* NULL: none */
 } tool_model_options;
 
 /* Opens the bundle and loads the weights, with a progress bar when stderr is a terminal. */
@@ -44,7 +46,8 @@ typedef struct prompt_run {
  * `rows` and, when `observe`, all values of the plan. Free with prompt_run_free, after errors too. */
 SLUICE_MUST_USE sluice_status *prompt_run_feed(const sluice_model *model, sluice_session *session, int32_t sequence,
                                                const int32_t *tokens, uint32_t length, uint32_t chunk, uint32_t rows,
-                                               bool observe, const sluice_sampling *sampling, prompt_run *out_run);
+                                               bool observe, const sluice_sampling *sampling, tool_trace *trace,
+                                               prompt_run *out_run);
 void prompt_run_free(prompt_run *run);
 /* NULL when the plan has no such value. */
 const prompt_value *prompt_run_find(const prompt_run *run, const char *name);

@@ -286,16 +286,18 @@ static int32_t most_likely(const float *logits, uint32_t count) {
 }
 
 /* Feeds the golden tokens one by one. The sampled token and the largest logit must be the same thing. */
-static sluice_status *decode(sluice_session *session, const prompt_run *run, const golden_file *golden,
-                             verification *v) {
+static sluice_status *decode(const sluice_model *model, sluice_session *session, const prompt_run *run,
+                             const golden_file *golden, tool_trace *trace, verification *v) {
   v->tokens = golden->steps + 1;
   v->tokens_equal = run->next == golden->decode_tokens[0];
   for (uint32_t i = 0; i < golden->steps; i++) {
     sluice_chunk chunk = {.sequence = run->sequence, .tokens = &golden->decode_tokens[i], .count = 1, .logit_rows = 1};
     sluice_step_result result;
-    SLUICE_TRY(sluice_step(session, &chunk, 1, &result));
-    add_errors(&v->decode, result.logits, golden->decode_logits + (size_t)i * golden->vocabulary, golden->vocabulary);
-    if (result.sampled[0] != most_likely(result.logits, golden->vocabulary))
+    SLUICE_TRY(tool_trace_step(trace, "decode", model, session, &chunk, 1, &result));
+    const float *logits;
+    SLUICE_TRY(sluice_step_logits(session, &logits));
+    add_errors(&v->decode, logits, golden->decode_logits + (size_t)i * golden->vocabulary, golden->vocabulary);
+    if (result.sampled[0] != most_likely(logits, golden->vocabulary))
       return sluice_error(SLUICE_CHECK_FAILED, "decode step %u: the greedy token %d is not the largest logit", i,
                           result.sampled[0]);
     v->tokens_equal += result.sampled[0] == golden->decode_tokens[i + 1];
@@ -339,7 +341,7 @@ static sluice_status *compare(const sluice_model *model, const prompt_run *run, 
 }
 
 static sluice_status *run_verification(sluice_model *model, const golden_file *golden, const char *path, uint32_t chunk,
-                                       verification *v) {
+                                       tool_trace *trace, verification *v) {
   const sluice_plan_header *header = sluice_model_plan(model)->header;
   if (golden->vocabulary != header->vocabulary)
     return sluice_error(SLUICE_INVALID, "%s is of a model with a vocabulary of %u, the bundle's has %u", path,
@@ -354,9 +356,9 @@ static sluice_status *run_verification(sluice_model *model, const golden_file *g
   sluice_status *status = sluice_sequence_add(session, &sequence);
   if (!status)
     status = prompt_run_feed(model, session, sequence, golden->input_ids, golden->prompt, chunk, golden->row_count,
-                             true, &(sluice_sampling){0}, &run);
+                             true, &(sluice_sampling){0}, trace, &run);
   if (!status) status = compare(model, &run, golden, path, v);
-  if (!status) status = decode(session, &run, golden, v);
+  if (!status) status = decode(model, session, &run, golden, trace, v);
   if (!status) judge(header, v);
   prompt_run_free(&run);
   sluice_session_close(session);
@@ -443,7 +445,7 @@ static sluice_status *verify(const char *file, const tool_model_options *options
   sluice_model *model = NULL;
   sluice_status *status = read_golden(path, &golden);
   if (!status) status = tool_open_model(file, options, &model);
-  if (!status) status = run_verification(model, &golden, path, chunk, &v);
+  if (!status) status = run_verification(model, &golden, path, chunk, options->trace, &v);
   if (!status && json) status = print_json(model, &golden, &v);
   if (!status && !json) print_text(model, &golden, &v);
   if (!status && !v.passed) status = sluice_error(SLUICE_CHECK_FAILED, "%s does not agree with %s", file, path);
@@ -455,15 +457,16 @@ static sluice_status *verify(const char *file, const tool_model_options *options
 
 sluice_status *command_verify(int argc, char **argv) {
   tool_model_options model = {0};
-  const char *golden = NULL;
+  const char *golden = NULL, *trace = NULL;
   uint64_t chunk = 512;
   bool json = false;
   const tool_option options[] = {
       {"--weights", TOOL_TEXT, &model.weights, "DIR|synthetic:SEED", "the checkpoint that the golden file was made of"},
       {"--golden", TOOL_TEXT, &golden, "GOLDEN.safetensors", "the golden file, as a rule the float32 one"},
       {"--chunk", TOOL_COUNT, &chunk, "N", "feed the prompt in steps of N tokens (512)"},
-      {"--device", TOOL_TEXT, &model.device, "D", "host (host)"},
+      {"--device", TOOL_TEXT, &model.device, "D", "host, cuda:N (host)"},
       {"--threads", TOOL_COUNT, &model.threads, "N", "threads on the host (0: one for each core)"},
+      {"--trace", TOOL_TEXT, &trace, "FILE", "write a Chrome/Perfetto trace; it waits for each launch"},
       {"--json", TOOL_FLAG, &json, NULL, "print a JSON object"},
   };
   const tool_command command = {
@@ -485,5 +488,6 @@ sluice_status *command_verify(int argc, char **argv) {
   if (help) return NULL;
   if (!model.weights || !golden) return sluice_error(SLUICE_USAGE, "verify needs --weights and --golden; see --help");
   if (chunk < 1 || chunk > 1u << 24) return sluice_error(SLUICE_USAGE, "--chunk must lie in 1 .. %u", 1u << 24);
-  return verify(file, &model, golden, (uint32_t)chunk, json);
+  SLUICE_TRY(tool_trace_open(trace, &model.trace));
+  return tool_trace_close(model.trace, verify(file, &model, golden, (uint32_t)chunk, json));
 }

@@ -47,15 +47,24 @@ def read_plan(body):
         start = table["strings"][0] + offset
         return body[start : body.index(b"\0", start)].decode()
 
-    launches = rows("launches", "<4I4I4I10Q")
+    require(struct.unpack_from("<I", body)[0] == 2, "version of the plan")
+    launches = rows("launches", "<4I4I4I4I10Q")
     kernels = []
     for i, k in enumerate(rows("kernels", "<8IQ")):
         kernels.append({"name": text(k[0]), "family": text(k[1]), "attributes": json.loads(text(k[2])),
                         "launches": sum(launch[0] == i for launch in launches), "workgroup_bytes": k[3], "lanes": k[5],
                         "registers": k[6], "spill_bytes": k[7], "code_bytes": k[8]})
+    for launch in launches:
+        size, first, last, zero = launch[12:16]
+        require(size < 16 and first <= last and zero == 0, "range of a launch")
     sources = rows("sources", "<4I")
     weights = []
     for w in rows("weights", "<10IQQ"):
+        pairs, panels = w[1] == 3, w[1] != 1
+        require(w[9] * {1: 4, 2: 2}[w[2]] in (4, 8, 16) if panels else w[9] == 1 and w[6] == 0, "groups of a weight")
+        length, panel = w[4] // 2 if pairs else w[4], w[6] or 1
+        packed = -(-length // panel) * panel * (2 if pairs else 1) * -(-w[5] // w[9]) * w[9] * {1: 4, 2: 2}[w[2]]
+        require(w[10] == -(-packed // 64) * 64 and w[11] == w[3] * w[10], "bytes of a weight")
         tensors = [{"name": text(s[0]), "shape": [s[3]] if s[1] == 1 else [s[2], s[3]]} for s in sources[w[7] : w[7] + w[8]]]
         weights.append({"layout": LAYOUTS[w[1]], "dtype": DTYPES[w[2]], "batch": w[3], "rows": w[4], "columns": w[5],
                         "panel": w[6], "bytes": w[11], "tensors": tensors})

@@ -20,11 +20,11 @@
 
 // LOWER: func.func @step() attributes {model.dtype = "float32"
 // LOWER: %[[T:.*]] = "kernel.input"() {name = "tokens"}
-// LOWER: %[[E:.*]] = "kernel.weight"() {{.*}}layout = "rows"{{.*}}rows = 100 : i64
+// LOWER: %[[E:.*]] = "kernel.weight"() {{.*}}group = 1 : i64, layout = "rows"{{.*}}rows = 100 : i64
 // LOWER: %[[H:.*]] = "kernel.arena"() {bytes = 256 : i64, dtype = "f32", name = "embed", offset = 0 : i64, size = "tokens", width = 64 : i64}
 // LOWER: "kernel.embed"(%[[T]], %[[E]], %[[H]])
-// LOWER: %[[P:.*]] = "kernel.weight"() {batch = 1 : i64, columns = 64 : i64, dtype = "bf16", layout = "panel_pairs", name = "model.layers.0.gate", panel = 16 : i64, rank = 2 : i64, rows = 80 : i64, source_rows = [40, 40], sources = ["model.layers.0.gate", "model.layers.0.up"]}
-// LOWER: "kernel.gemm"(%{{.*}}, %[[P]], %{{.*}}, %{{.*}}) {alpha = 1.702{{.*}}epilogue = "swiglu"{{.*}}layer = 0 : i64{{.*}}n = 40 : i64
+// LOWER: %[[P:.*]] = "kernel.weight"() {batch = 1 : i64, columns = 64 : i64, dtype = "bf16", group = 2 : i64, layout = "panel_pairs", name = "model.layers.0.gate", panel = 16 : i64, rank = 2 : i64, rows = 80 : i64, source_rows = [40, 40], sources = ["model.layers.0.gate", "model.layers.0.up"]}
+// LOWER: "kernel.gemm"(%{{.*}}, %[[P]], %{{.*}}, %{{.*}}) {alpha = 1.702{{.*}}epilogue = "swiglu", group = 2 : i64{{.*}}layer = 0 : i64{{.*}}n = 40 : i64, {{.*}}panel = 16 : i64, size = "tokens", slice = 16 : i64
 // LOWER: %[[OUT:.*]] = "kernel.arena"() {bytes = 256 : i64, dtype = "f32", name = "linear_add", offset = 0 : i64
 // LOWER: "kernel.gemm"(%{{.*}}, %{{.*}}, %[[H]], %[[OUT]]) {{.*}}epilogue = "add"
 // LOWER-NEXT: "kernel.observe"(%[[OUT]]) {dimension = 64 : i64, dtype = "f32", name = "layer.0.out"}

@@ -6,9 +6,9 @@
 
 // A page of 16 tokens: keys [2][16][16] f32 in 2048 bytes, values behind them, no index keys.
 // CHECK: "kernel.cache"() {has_index = 0 : i64, layer = 1 : i64, page_bytes = 4096 : i64}
-// CHECK: "kernel.cache_append"{{.*}}page_bytes = 4096 : i64, part = "key", part_offset = 0 : i64
+// CHECK: "kernel.cache_append"{{.*}}page_bytes = 4096 : i64, part = "key", part_offset = 0 : i64{{.*}}transposed = "keys"
 // CHECK: "kernel.cache_append"{{.*}}part = "value", part_offset = 2048 : i64
-// CHECK: "kernel.attention"{{.*}}cost = [0, 512, 256, 0, 0, 0, 256, 0, 0, 0]{{.*}}value_offset = 2048 : i64
+// CHECK: "kernel.attention"{{.*}}cost = [0, 512, 256, 0, 0, 0, 256, 0, 0, 0]{{.*}}transposed = "keys", value_offset = 2048 : i64
 // BEYOND: error: layer 990000, but the model has 2
 // UNWRITTEN: error: nothing writes the keys of layer 1
 // LAYERS: error: attribute model.layers is -5, expected 1 to 4096

@@ -48,7 +48,7 @@ ragged_batch *batch_create(random_state *random, const batch_sequence *sequences
     order[i] = order[j];
     order[j] = other;
   }
-  int64_t token = 0, next_page = 0;
+  int64_t token = 0, next_page = 0, longest_tile = 0;
   for (int64_t s = 0; s < count; ++s) {
     int64_t end = sequences[s].past + sequences[s].tokens;
     for (int64_t p = 0; p < b->stride; ++p) b->page_table[s * b->stride + p] = p * page < end ? order[next_page++] : -1;
@@ -61,6 +61,7 @@ ragged_batch *batch_create(random_state *random, const batch_sequence *sequences
       tile[1] = (int32_t)length;
       tile[2] = (int32_t)s;
       tile[3] = (int32_t)(sequences[s].past + i);
+      if (length > longest_tile) longest_tile = length;
       i += length;
     }
     for (int64_t i = 0; i < sequences[s].tokens; ++i, ++token) {
@@ -77,6 +78,7 @@ ragged_batch *batch_create(random_state *random, const batch_sequence *sequences
   b->sizes[SLUICE_SIZE_CONTEXT] = (int32_t)(longest * page);
   b->sizes[SLUICE_SIZE_PAGES] = (int32_t)longest;
   b->sizes[SLUICE_SIZE_CACHE_PAGES] = (int32_t)b->pool_pages;
+  b->sizes[SLUICE_SIZE_LONGEST] = (int32_t)longest_tile;
   return b;
 }
 

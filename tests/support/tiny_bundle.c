@@ -90,8 +90,9 @@ void *tiny_plan(size_t *out_length) {
   sluice_plan_region regions[SLUICE_SIZE_COUNT] = {
       [SLUICE_SIZE_ONE] = {64}, [SLUICE_SIZE_TOKENS] = {128}, [SLUICE_SIZE_TOKENS_PAGES] = {64}};
   const sluice_plan_source sources[] = {
-      {intern(&s, TINY_SCALE), 1, 1, 16}, {intern(&s, TINY_PANELS_A), 2, 5, 7}, {intern(&s, TINY_PANELS_B), 2, 4, 7},
-      {intern(&s, TINY_GATE), 2, 6, 5},   {intern(&s, TINY_UP), 2, 6, 5},
+      {intern(&s, TINY_SCALE), 1, 1, 16},    {intern(&s, TINY_PANELS_A), 2, 5, 7}, {intern(&s, TINY_PANELS_B), 2, 4, 7},
+      {intern(&s, TINY_GATE), 2, 6, 5},      {intern(&s, TINY_UP), 2, 6, 5},       {intern(&s, TINY_WIDE), 2, 6, 41},
+      {intern(&s, TINY_WIDE_F32), 2, 6, 23},
   };
   const sluice_plan_weight weights[] = {
       {.name = intern(&s, "scale"),
@@ -101,6 +102,7 @@ void *tiny_plan(size_t *out_length) {
        .rows = 1,
        .columns = 16,
        .source_count = 1,
+       .group = 1,
        .batch_bytes = 64,
        .bytes = 64},
       {.name = intern(&s, "stacked"), /* 9 rows: 3 panels of 4 rows of 4 column pairs */
@@ -112,6 +114,7 @@ void *tiny_plan(size_t *out_length) {
        .panel = 4,
        .first_source = 1,
        .source_count = 2,
+       .group = 2,
        .batch_bytes = 192,
        .bytes = 192},
       {.name = intern(&s, "gate_up"), /* 2 halves of 2 panels of 4 rows of 3 column pairs: 384 bytes */
@@ -123,8 +126,33 @@ void *tiny_plan(size_t *out_length) {
        .panel = 4,
        .first_source = 3,
        .source_count = 2,
+       .group = 2,
        .batch_bytes = 384,
        .bytes = 384 * TINY_EXPERTS},
+      {.name = intern(&s, "wide"), /* 2 panels of 4 rows of 6 groups of 16 bytes, the last one not full */
+       .layout = SLUICE_LAYOUT_PANELS,
+       .dtype = SLUICE_BF16,
+       .batch = 1,
+       .rows = 6,
+       .columns = 41,
+       .panel = 4,
+       .first_source = 5,
+       .source_count = 1,
+       .group = 8,
+       .batch_bytes = 768,
+       .bytes = 768},
+      {.name = intern(&s, "wide_f32"), /* the same of f32 */
+       .layout = SLUICE_LAYOUT_PANELS,
+       .dtype = SLUICE_F32,
+       .batch = 1,
+       .rows = 6,
+       .columns = 23,
+       .panel = 4,
+       .first_source = 6,
+       .source_count = 1,
+       .group = 4,
+       .batch_bytes = 768,
+       .bytes = 768},
   };
   const sluice_plan_layer cache[TINY_LAYERS] = {{.page_bytes = 64}, {.page_bytes = 64}};
   const uint32_t attributes = intern(&s, "{}");
@@ -164,12 +192,24 @@ void *tiny_plan(size_t *out_length) {
   };
   const sluice_plan_extent one = {SLUICE_SIZE_ONE, 1, 1, 0}, tokens = {SLUICE_SIZE_TOKENS, 1, 1, 0},
                            tiles = {SLUICE_SIZE_TILES, 1, 1, 0}, rows = {SLUICE_SIZE_ROWS, 1, 1, 0};
+  const uint32_t every = UINT32_MAX;
   const sluice_plan_launch launches[] = {
-      {.kernel = 0, .first_argument = 0, .layer = 0, .label = intern(&s, "append"), .grid = {tokens, one}},
-      {.kernel = 0, .first_argument = 5, .layer = 1, .grid = {tokens, one}},
-      {.kernel = 1, .first_argument = 10, .layer = UINT32_MAX, .grid = {tiles, one}},
-      {.kernel = 2, .first_argument = 15, .layer = UINT32_MAX, .grid = {rows, one}},
-      {.kernel = 3, .first_argument = 19, .layer = UINT32_MAX, .grid = {one, rows}},
+      {.kernel = 0,
+       .first_argument = 0,
+       .layer = 0,
+       .label = intern(&s, "append"),
+       .grid = {tokens, one},
+       .range_to = every},
+      {.kernel = 0, .first_argument = 5, .layer = 1, .grid = {tokens, one}, .range_to = every},
+      {.kernel = 1,
+       .first_argument = 10,
+       .layer = UINT32_MAX,
+       .grid = {tiles, one},
+       .range_size = SLUICE_SIZE_TOKENS,
+       .range_from = 1,
+       .range_to = every},
+      {.kernel = 2, .first_argument = 15, .layer = UINT32_MAX, .grid = {rows, one}, .range_to = every},
+      {.kernel = 3, .first_argument = 19, .layer = UINT32_MAX, .grid = {one, rows}, .range_to = every},
   };
   const sluice_plan_observable observables[] = {{intern(&s, "layer.0.out"), 2, 0, TINY_VOCABULARY}};
 

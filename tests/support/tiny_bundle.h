@@ -22,6 +22,9 @@
 #define TINY_PANELS_B "language_model.b.weight"                 /*   [4, 7] stacked */
 #define TINY_GATE "language_model.experts.{expert}.gate.weight" /* panel pairs of 4, f32: [6, 5] for each expert, */
 #define TINY_UP "language_model.experts.{expert}.up.weight"     /*   paired with [6, 5] */
+/* Not used by any kernel, for packing alone. */
+#define TINY_WIDE "language_model.wide.weight"         /* panels of 4, groups of 8, bf16: [6, 41] */
+#define TINY_WIDE_F32 "language_model.wide_f32.weight" /* panels of 4, groups of 4, f32: [6, 23] */
 
 /* The plan's bytes (8-byte aligned); released by the caller. */
 void *tiny_plan(size_t *out_length);

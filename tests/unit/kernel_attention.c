@@ -44,10 +44,10 @@ static int add_kernel(kernel_harness *h, const char *family, uint32_t arguments,
   int64_t page_bytes, value_offset, index_offset;
   offsets(s, s->index_dim, &page_bytes, &value_offset, &index_offset);
   return harness_add(h, family, arguments, "i:heads", s->heads, "i:kv_heads", s->kv_heads, "i:head_dim", s->head_dim,
-                     "f:scale", shape_scale(s), "i:page", s->page, "i:page_bytes", page_bytes, "i:value_offset",
-                     value_offset, "s:dtype", s->dtype, "i:query_tile", s->query_tile, "i:k", s->k, "i:init", s->init,
-                     "i:local", s->local, "i:index_dim", s->index_dim, "i:index_offset", index_offset, "i:max_pages",
-                     (int64_t)MAX_PAGES, NULL);
+                     "f:scale", shape_scale(s), "i:page", s->page, "i:page_bytes", page_bytes, "s:transposed", "keys",
+                     "i:value_offset", value_offset, "s:dtype", s->dtype, "i:query_tile", s->query_tile, "i:k", s->k,
+                     "i:init", s->init, "i:local", s->local, "i:index_dim", s->index_dim, "i:index_offset",
+                     index_offset, "i:max_pages", (int64_t)MAX_PAGES, NULL);
 }
 
 /* Output of one head of one token over the keys that `list` (k ids, NULL: all blocks) allows. */
@@ -127,10 +127,10 @@ static void run_shape(const char *target, const shape *s, const batch_sequence *
   int fused = add_kernel(h, "select_attention", 7, s);
   int64_t page_bytes, value_offset, index_offset;
   offsets(s, s->index_dim, &page_bytes, &value_offset, &index_offset);
-  int select =
-      harness_add(h, "index_select", 5, "i:heads", s->kv_heads, "i:dim", s->index_dim, "i:k", s->k, "i:init", s->init,
-                  "i:local", s->local, "i:page", s->page, "i:page_bytes", page_bytes, "i:index_offset", index_offset,
-                  "s:dtype", s->dtype, "i:query_tile", s->query_tile, "i:max_pages", (int64_t)MAX_PAGES, NULL);
+  int select = harness_add(h, "index_select", 5, "i:heads", s->kv_heads, "i:dim", s->index_dim, "i:k", s->k, "i:init",
+                           s->init, "i:local", s->local, "i:page", s->page, "i:page_bytes", page_bytes, "s:transposed",
+                           "keys", "i:index_offset", index_offset, "s:dtype", s->dtype, "i:query_tile", s->query_tile,
+                           "i:max_pages", (int64_t)MAX_PAGES, NULL);
   harness_compile(h);
   sluice_dtype dtype = shape_dtype(s);
   ragged_batch *batch = batch_create(&random, sequences, count, s->page, s->query_tile);

@@ -1,4 +1,4 @@
-/* index_score, block_max, topk_blocks and index_select against plain loops. */
+/* index_score, block_max, block_score, topk_blocks and index_select against plain loops. */
 #include "kernel_support/ragged_batch.h"
 
 #include <math.h>
@@ -133,6 +133,30 @@ static void order_of_scores(void **state) {
   harness_free(h);
 }
 
+/* block_score against block_max, which has been checked: the blocks that the tile's last token sees, and nothing at all
+ * for tiles without a choice, whose scores stay the NaNs that they were. */
+static void check_best_scores(const shape *s, const ragged_batch *batch, const float *expected, const float *found,
+                              double tolerance) {
+  int64_t pages = batch->sizes[SLUICE_SIZE_PAGES];
+  for (int64_t i = 0; i < batch->tiles; ++i) {
+    const int32_t *tile = batch->tile + 4 * i;
+    int64_t seen = (tile[3] + tile[1] - 1) / s->page + 1;
+    for (int64_t row = tile[0] * s->heads; row < (tile[0] + tile[1]) * s->heads; ++row)
+      for (int64_t b = 0; b < pages; ++b) {
+        size_t at = (size_t)(row * pages + b);
+        if (seen <= s->k) {
+          if (memcmp(&found[at], "\xff\xff\xff\xff", 4) != 0)
+            fail_msg("block_score wrote row %lld of a tile that sees %lld blocks, k is %lld", (long long)row,
+                     (long long)seen, (long long)s->k);
+        } else if (b < seen && isinf(expected[at])) {
+          assert_true(isinf(found[at]) && found[at] < 0);
+        } else if (b < seen) {
+          expect_close(found, SLUICE_F32, at, (double)expected[at], tolerance, 0, "block_score");
+        }
+      }
+  }
+}
+
 /* Whole numbers: every dot product is exact, and ties are frequent. */
 static void run_shape(const char *target, const shape *s, const batch_sequence *sequences, int64_t count, bool whole,
                       uint64_t seed) {
@@ -143,13 +167,17 @@ static void run_shape(const char *target, const shape *s, const batch_sequence *
   cache_fill(cache, batch, &random, 1.5, whole);
   kernel_harness *h = harness_create(target);
   int score = harness_add(h, "index_score", 5, "i:heads", s->heads, "i:dim", s->dim, "i:page", s->page, "i:page_bytes",
-                          cache->page_bytes, "i:index_offset", cache->index_offset, "s:dtype", s->dtype, NULL);
+                          cache->page_bytes, "s:transposed", "keys", "i:index_offset", cache->index_offset, "s:dtype",
+                          s->dtype, NULL);
+  int best = harness_add(h, "block_score", 5, "i:heads", s->heads, "i:dim", s->dim, "i:k", s->k, "i:page", s->page,
+                         "i:page_bytes", cache->page_bytes, "s:transposed", "keys", "i:index_offset",
+                         cache->index_offset, "s:dtype", s->dtype, "i:query_tile", s->query_tile, NULL);
   int maximum = harness_add(h, "block_max", 3, "i:heads", s->heads, "i:block", s->page, NULL);
   int topk = add_topk(h, s->heads, s->k, s->init, s->local, s->page);
   int select = harness_add(h, "index_select", 5, "i:heads", s->heads, "i:dim", s->dim, "i:k", s->k, "i:init", s->init,
-                           "i:local", s->local, "i:page", s->page, "i:page_bytes", cache->page_bytes, "i:index_offset",
-                           cache->index_offset, "s:dtype", s->dtype, "i:query_tile", s->query_tile, "i:max_pages",
-                           (int64_t)batch->sizes[SLUICE_SIZE_PAGES], NULL);
+                           "i:local", s->local, "i:page", s->page, "i:page_bytes", cache->page_bytes, "s:transposed",
+                           "keys", "i:index_offset", cache->index_offset, "s:dtype", s->dtype, "i:query_tile",
+                           s->query_tile, "i:max_pages", (int64_t)batch->sizes[SLUICE_SIZE_PAGES], NULL);
   harness_compile(h);
   int64_t context = batch->sizes[SLUICE_SIZE_CONTEXT], pages = batch->sizes[SLUICE_SIZE_PAGES];
   size_t rows = (size_t)(batch->tokens * s->heads);
@@ -157,11 +185,16 @@ static void run_shape(const char *target, const shape *s, const batch_sequence *
   for (size_t i = 0; whole && i < rows * (size_t)s->dim; ++i) element_put(iq, dtype, i, rint(element_at(iq, dtype, i)));
   float *scores = poisoned_elements(SLUICE_F32, rows * (size_t)context);
   float *block_scores = poisoned_elements(SLUICE_F32, rows * (size_t)pages);
+  float *best_scores = poisoned_elements(SLUICE_F32, rows * (size_t)pages);
   int32_t *unfused = poisoned_elements(SLUICE_F32, rows * (size_t)s->k);
+  int32_t *split = poisoned_elements(SLUICE_F32, rows * (size_t)s->k);
   int32_t *fused = poisoned_elements(SLUICE_F32, rows * (size_t)s->k);
   harness_run(h, score, (void *[]){iq, batch->tile, batch->page_table, cache->data, scores}, batch->sizes, batch->tiles,
               s->heads);
   harness_run(h, maximum, (void *[]){scores, batch->position, block_scores}, batch->sizes, batch->tokens, s->heads);
+  harness_run(h, best, (void *[]){iq, batch->tile, batch->page_table, cache->data, best_scores}, batch->sizes,
+              batch->tiles, s->heads);
+  harness_run(h, topk, (void *[]){best_scores, batch->position, split}, batch->sizes, batch->tokens, s->heads);
   harness_run(h, topk, (void *[]){block_scores, batch->position, unfused}, batch->sizes, batch->tokens, s->heads);
   harness_run(h, select, (void *[]){iq, batch->tile, batch->page_table, cache->data, fused}, batch->sizes, batch->tiles,
               s->heads);
@@ -197,12 +230,16 @@ static void run_shape(const char *target, const shape *s, const batch_sequence *
       reference_selection(expected, batch->position[t] / s->page + 1, s->k, s->init, s->local, list);
       assert_memory_equal(unfused + row * (size_t)s->k, list, (size_t)s->k * 4);
       assert_memory_equal(fused + row * (size_t)s->k, list, (size_t)s->k * 4);
+      assert_memory_equal(split + row * (size_t)s->k, list, (size_t)s->k * 4);
     }
+  check_best_scores(s, batch, block_scores, best_scores, whole ? 0 : 1e-4);
   free(expected);
   free(list);
   free(iq);
   free(scores);
   free(block_scores);
+  free(best_scores);
+  free(split);
   free(unfused);
   free(fused);
   cache_free(cache);
@@ -222,6 +259,27 @@ static void shapes(void **state) {
     for (int whole = 0; whole < 2; ++whole) run_shape(best_target(), &list[i], sequences, 7, whole, 30 + i);
 }
 
+/* Contexts that end just before, at and behind the k-th block, in shapes of all kinds. */
+static void random_shapes(void **state) {
+  (void)state;
+  random_state random = {77};
+  for (uint64_t round = 0; round < 16; ++round) {
+    const shape s = {.heads = random_between(&random, 1, 5),
+                     .dim = 2 * random_between(&random, 1, 40),
+                     .page = random_between(&random, 4, 130),
+                     .query_tile = random_between(&random, 1, 33),
+                     .k = random_between(&random, 1, 6),
+                     .init = random_between(&random, 0, 2),
+                     .local = random_between(&random, 0, 2),
+                     .dtype = round % 2 ? "bf16" : "f32"};
+    const int64_t edge = s.k * s.page;
+    const batch_sequence sequences[] = {
+        {edge - 1, 1}, {edge, 1}, {edge - 2, 4},
+        {0, edge},     {0, 1},    {random_between(&random, 0, 2 * edge), random_between(&random, 1, 40)}};
+    run_shape(best_target(), &s, sequences, 6, round / 2 % 2, 100 + round);
+  }
+}
+
 static void levels(void **state) {
   (void)state;
   static const batch_sequence sequences[] = {{0, 33}, {177, 1}, {190, 5}};
@@ -233,10 +291,8 @@ static void levels(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(forced_blocks),
-      cmocka_unit_test(order_of_scores),
-      cmocka_unit_test(shapes),
-      cmocka_unit_test(levels),
+      cmocka_unit_test(forced_blocks), cmocka_unit_test(order_of_scores), cmocka_unit_test(shapes),
+      cmocka_unit_test(random_shapes), cmocka_unit_test(levels),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -163,11 +163,11 @@ static void append(const char *target, const shape *s) {
   paged_cache *expected = cache_create(batch, dtype, s->kv_heads, s->head_dim, s->index_dim);
   paged_cache *plain = cache_create(batch, dtype, s->kv_heads, s->head_dim, s->index_dim);
   kernel_harness *h = harness_create(target);
-  int kernel =
-      harness_add(h, "norm_rope_append", 12, "i:heads", s->heads, "i:kv_heads", s->kv_heads, "i:head_dim", s->head_dim,
-                  "i:index_heads", s->index_heads, "i:index_dim", s->index_dim, "i:rotary_dim", s->rotary_dim, "f:eps",
-                  EPSILON, "i:page", s->page, "i:page_bytes", cache->page_bytes, "i:value_offset", cache->value_offset,
-                  "i:index_offset", cache->index_offset, "s:dtype", s->dtype, "s:weight_dtype", s->weight_dtype, NULL);
+  int kernel = harness_add(h, "norm_rope_append", 12, "i:heads", s->heads, "i:kv_heads", s->kv_heads, "i:head_dim",
+                           s->head_dim, "i:index_heads", s->index_heads, "i:index_dim", s->index_dim, "i:rotary_dim",
+                           s->rotary_dim, "f:eps", EPSILON, "i:page", s->page, "i:page_bytes", cache->page_bytes,
+                           "s:transposed", "keys", "i:value_offset", cache->value_offset, "i:index_offset",
+                           cache->index_offset, "s:dtype", s->dtype, "s:weight_dtype", s->weight_dtype, NULL);
   static const char *const parts[] = {"key", "value", "index_key"};
   int copies[3];
   for (int p = 0; p < 3; ++p)
@@ -176,7 +176,7 @@ static void append(const char *target, const shape *s) {
                     p < 2              ? s->head_dim
                     : s->index_dim > 0 ? s->index_dim
                                        : (int64_t)2,
-                    "i:page", s->page, "i:page_bytes", cache->page_bytes, "i:part_offset",
+                    "i:page", s->page, "i:page_bytes", cache->page_bytes, "s:transposed", "keys", "i:part_offset",
                     p == 0   ? (int64_t)0
                     : p == 1 ? cache->value_offset
                              : cache->index_offset,

@@ -1,4 +1,4 @@
-/* router, topk_experts and sort_experts against plain C, with ties, NaN, and every host level. */
+/* router, router_logits, topk_experts and sort_experts against plain C, with ties, NaN, and every host level. */
 #include "kernel_support/kernel_harness.h"
 
 #include <math.h>
@@ -224,9 +224,56 @@ static void sort_experts_groups_slots(void **state) {
   harness_free(h);
 }
 
+/* ---- router_logits ---- */
+
+static void router_logits_are_products(void **state) {
+  (void)state;
+  static const struct {
+    int64_t width, experts;
+    const char *dtype;
+  } cases[] = {{64, 8, "f32"}, {99, 5, "bf16"}, {1, 1, "f32"}, {256, 33, "bf16"}, {17, 128, "f32"}};
+  enum { CASES = sizeof cases / sizeof *cases };
+  static const int32_t steps[] = {1, 2, 7, 8, 9, 16, TOKENS};
+  random_state random = {12};
+  for (const char *const *target = harness_targets(); *target; target++) {
+    kernel_harness *h = harness_create(*target);
+    for (int i = 0; i < CASES; i++)
+      harness_add(h, "router_logits", 3, "i:width", cases[i].width, "i:experts", cases[i].experts, "s:dtype",
+                  cases[i].dtype, NULL);
+    harness_compile(h);
+    for (int i = 0; i < CASES; i++) {
+      const int64_t width = cases[i].width, experts = cases[i].experts;
+      const sluice_dtype dtype = strcmp(cases[i].dtype, "f32") == 0 ? SLUICE_F32 : SLUICE_BF16;
+      void *gate = random_elements(&random, SLUICE_F32, (size_t)(experts * width), 0.5);
+      for (size_t s = 0; s < sizeof steps / sizeof *steps; s++) {
+        const int32_t tokens = steps[s];
+        void *x = random_elements(&random, dtype, (size_t)(tokens * width), 1);
+        void *logits = poisoned_elements(SLUICE_F32, (size_t)((tokens + 1) * experts));
+        harness_run(h, i, (void *[]){x, gate, logits}, step_sizes(tokens), experts, (tokens + 7) / 8);
+        for (int64_t t = 0; t < tokens; t++)
+          for (int64_t e = 0; e < experts; e++) {
+            double sum = 0, magnitude = 0;
+            for (int64_t c = 0; c < width; c++) {
+              const double product =
+                  element_at(x, dtype, (size_t)(t * width + c)) * element_at(gate, SLUICE_F32, (size_t)(e * width + c));
+              sum += product;
+              magnitude += fabs(product);
+            }
+            expect_close(logits, SLUICE_F32, (size_t)(t * experts + e), sum, 1e-6 * magnitude, 0, "router_logits");
+          }
+        for (int64_t e = 0; e < experts; e++) /* nothing behind the last token */
+          assert_true(isnan(element_at(logits, SLUICE_F32, (size_t)(tokens * experts + e))));
+        free(x), free(logits);
+      }
+      free(gate);
+    }
+    harness_free(h);
+  }
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(topk_experts_follows_the_rule),
-                                     cmocka_unit_test(router_multiplies_and_chooses),
-                                     cmocka_unit_test(sort_experts_groups_slots)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(router_logits_are_products), cmocka_unit_test(topk_experts_follows_the_rule),
+      cmocka_unit_test(router_multiplies_and_chooses), cmocka_unit_test(sort_experts_groups_slots)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-enum { TENSORS = 3 + 2 * TINY_EXPERTS, SCRATCH = 16384 };
+enum { SINGLE = 5, TENSORS = SINGLE + 2 * TINY_EXPERTS, SCRATCH = 16384 };
 
 static char directory[] = "/tmp/sluice-malformed-XXXXXX";
 static int refused; /* inputs so far */
@@ -161,16 +161,17 @@ typedef struct tensor {
 
 /* The tensors of the tiny model, one after another, in F32. */
 static void tiny_tensors(tensor out[TENSORS]) {
-  static const int64_t shapes[3][2] = {{0, 16}, {5, 7}, {4, 7}};
-  static const char *const names[] = {TINY_SCALE, TINY_PANELS_A, TINY_PANELS_B};
+  static const int64_t shapes[SINGLE][2] = {{0, 16}, {5, 7}, {4, 7}, {6, 41}, {6, 23}};
+  static const char *const names[SINGLE] = {TINY_SCALE, TINY_PANELS_A, TINY_PANELS_B, TINY_WIDE, TINY_WIDE_F32};
   int64_t at = 0;
   for (int i = 0; i < TENSORS; i++) {
     tensor *t = &out[i];
-    *t = (tensor){.dtype = "F32", .rows = i < 3 ? shapes[i][0] : 6, .columns = i < 3 ? shapes[i][1] : 5, .begin = at};
-    if (i < 3)
+    *t = (tensor){
+        .dtype = "F32", .rows = i < SINGLE ? shapes[i][0] : 6, .columns = i < SINGLE ? shapes[i][1] : 5, .begin = at};
+    if (i < SINGLE)
       snprintf(t->name, sizeof t->name, "%s", names[i]);
     else
-      snprintf(t->name, sizeof t->name, "language_model.experts.%d.%s.weight", (i - 3) / 2, i % 2 ? "gate" : "up");
+      snprintf(t->name, sizeof t->name, "language_model.experts.%d.%s.weight", (i - SINGLE) / 2, i % 2 ? "gate" : "up");
     t->end = at += 4 * (t->rows ? t->rows : 1) * t->columns;
   }
 }

@@ -144,7 +144,9 @@ static void run(sluice_model *model, const golden *g, uint32_t chunk, bool crowd
     }
     sluice_step_result result;
     must(sluice_step(session, chunks, n, &result));
-    const float *logits = result.logits + (size_t)first_row * g->vocabulary;
+    const float *logits;
+    must(sluice_step_logits(session, &logits));
+    if (logits) logits += (size_t)first_row * g->vocabulary;
     if (prefill) {
       for (uint32_t r = 0; r < wanted; r++) {
         uint32_t row = done + count - wanted + r - (g->prompt - g->rows);

@@ -12,7 +12,9 @@
 
 #include <cmocka.h>
 
-#define TARGET "host:x86-64-v3"
+/* One that fuses all it can, and one that splits ops and has several kernels for one. */
+static const char *const targets[] = {"host:x86-64-v3", "cuda:sm_90a"};
+enum { TARGETS = sizeof targets / sizeof *targets };
 
 static void must(sluice_status *status) {
   if (status) sluice_status_print(status);
@@ -33,7 +35,8 @@ static model_config *read_config(const char *name) {
   return config;
 }
 
-static plan_image make_plan(const model_config *config, const char *const *disabled, size_t disabled_count) {
+static plan_image make_plan_for(const char *target, const model_config *config, const char *const *disabled,
+                                size_t disabled_count) {
   ir_context *context;
   MlirModule module;
   plan_image image;
@@ -41,11 +44,15 @@ static plan_image make_plan(const model_config *config, const char *const *disab
   must(model_build(context, config, SLUICE_BF16, 0, &module));
   must(pass_run(
       context, module, NULL, 0,
-      &(pass_options){.target = TARGET, .disabled = disabled, .disabled_count = disabled_count, .verify_each = true}));
+      &(pass_options){.target = target, .disabled = disabled, .disabled_count = disabled_count, .verify_each = true}));
   must(plan_write(context, module, &image));
   mlirModuleDestroy(module);
   ir_context_destroy(context);
   return image;
+}
+
+static plan_image make_plan(const model_config *config, const char *const *disabled, size_t disabled_count) {
+  return make_plan_for(targets[0], config, disabled, disabled_count);
 }
 
 static sluice_plan open_plan(const plan_image *image) {
@@ -62,10 +69,12 @@ static void for_plans(void (*body)(const model_config *config, const plan_image 
     for (size_t variant = config->layers > 8 ? FUSIONS : 0; variant < FUSIONS + 2; variant++) {
       size_t first = variant < FUSIONS ? variant : 0;
       size_t count = variant < FUSIONS ? 1 : variant == FUSIONS ? FUSIONS : 0;
-      plan_image image = make_plan(config, all_fusions + first, count);
-      sluice_plan plan = open_plan(&image);
-      body(config, &image, &plan);
-      plan_image_free(&image);
+      for (size_t t = 0; t < TARGETS; t++) {
+        plan_image image = make_plan_for(targets[t], config, all_fusions + first, count);
+        sluice_plan plan = open_plan(&image);
+        body(config, &image, &plan);
+        plan_image_free(&image);
+      }
     }
     model_config_free(config);
   }
@@ -75,7 +84,8 @@ static void for_plans(void (*body)(const model_config *config, const plan_image 
 
 /* How many of a family's last arguments it writes. */
 static uint32_t outputs_of(const char *family) {
-  static const char *const two[] = {"norm_rope_append", "select_attention", "router", "topk_experts"};
+  static const char *const two[] = {"norm_rope_append", "select_attention", "router",
+                                    "topk_experts",     "attention_part",   "topk_attention"};
   if (strcmp(family, "cache_append") == 0) return 0;
   if (strcmp(family, "sort_experts") == 0) return 3;
   for (size_t i = 0; i < sizeof two / sizeof *two; i++)
@@ -135,10 +145,13 @@ static void run_launch(machine *m, const sluice_plan *plan, const sluice_plan_la
   }
 }
 
-/* Every value is whole when it is read, and when it is looked at. */
-static void check_memory(const model_config *config, const plan_image *image, const sluice_plan *plan) {
-  (void)config;
-  (void)image;
+static bool in_range(const sluice_plan_launch *launch, const int32_t sizes[SLUICE_SIZE_COUNT]) {
+  uint32_t size = (uint32_t)sizes[launch->range_size];
+  return size >= launch->range_from && size <= launch->range_to;
+}
+
+/* In a step of these sizes every value is whole when it is read, and when it is looked at. */
+static void check_step(const sluice_plan *plan, const int32_t sizes[SLUICE_SIZE_COUNT]) {
   machine m;
   for (size_t r = 0; r < SLUICE_SIZE_COUNT; r++) {
     uint64_t units = plan->regions[r].unit_bytes / 64;
@@ -147,7 +160,7 @@ static void check_memory(const model_config *config, const plan_image *image, co
   }
   uint64_t observed = 0;
   for (uint64_t l = 0; l < plan->header->launches.count; l++) {
-    run_launch(&m, plan, &plan->launches[l]);
+    if (in_range(&plan->launches[l], sizes)) run_launch(&m, plan, &plan->launches[l]);
     for (; observed < plan->header->observables.count && plan->observables[observed].launch == l; observed++) {
       uint32_t buffer = plan->observables[observed].buffer;
       assert_true(holds(&m, &plan->buffers[buffer], buffer));
@@ -156,6 +169,25 @@ static void check_memory(const model_config *config, const plan_image *image, co
   assert_int_equal(observed, plan->header->observables.count);
   assert_true(observed > 0);
   for (size_t r = 0; r < SLUICE_SIZE_COUNT; r++) sluice_release(m.holder[r]);
+}
+
+/* Steps at both ends of every range that a launch has: of several kernels for one op exactly one runs. */
+static void check_memory(const model_config *config, const plan_image *image, const sluice_plan *plan) {
+  (void)config;
+  (void)image;
+  for (uint64_t l = 0; l < plan->header->launches.count; l++) {
+    const sluice_plan_launch *launch = &plan->launches[l];
+    if (l && launch->range_size == launch[-1].range_size && launch->range_from == launch[-1].range_from &&
+        launch->range_to == launch[-1].range_to)
+      continue;
+    for (int end = 0; end < 2; end++) {
+      int32_t sizes[SLUICE_SIZE_COUNT];
+      for (size_t i = 0; i < SLUICE_SIZE_COUNT; i++) sizes[i] = 1;
+      uint32_t size = end ? launch->range_to : launch->range_from;
+      sizes[launch->range_size] = size > INT32_MAX ? INT32_MAX : size ? (int32_t)size : 1;
+      check_step(plan, sizes);
+    }
+  }
 }
 
 static void every_value_is_whole_when_read(void **state) {
@@ -223,8 +255,9 @@ static void check_costs(const model_config *config, const plan_image *image, con
     const sluice_plan_kernel *kernel = &plan->kernels[launch->kernel];
     const char *family = sluice_plan_string(plan, kernel->family);
     bool experts = strcmp(family, "expert_gemm") == 0;
-    assert_int_equal(launch->cost.key_limit != 0,
-                     strcmp(family, "block_attention") == 0 || strcmp(family, "select_attention") == 0);
+    assert_int_equal(launch->cost.key_limit != 0, strcmp(family, "block_attention") == 0 ||
+                                                      strcmp(family, "select_attention") == 0 ||
+                                                      strcmp(family, "topk_attention") == 0);
     if (!experts && strcmp(family, "gemm") != 0) continue;
     const sluice_plan_argument *w = &plan->arguments[launch->first_argument + 1];
     assert_int_equal(w->memory, SLUICE_MEMORY_WEIGHT);
@@ -324,7 +357,9 @@ static void code_generation_fills_in_kernels(void **state) {
                              .lanes = 1,
                              .registers = (uint32_t)i,
                              .spill_bytes = 2,
-                             .code_bytes = 1000 + i};
+                             .code_bytes = 1000 + i,
+                             .grid = {{.size = SLUICE_SIZE_TOKENS, .divisor = (uint32_t)i + 1, .factor = 3},
+                                      {.size = SLUICE_SIZE_ONE, .divisor = 1, .factor = (uint32_t)i + 7}}};
   plan_set_kernels(&image, infos);
   sluice_plan plan = open_plan(&image);
   for (size_t i = 0; i < image.spec_count; i++) {
@@ -333,6 +368,8 @@ static void code_generation_fills_in_kernels(void **state) {
     assert_int_equal(plan.kernels[i].spill_bytes, 2);
     assert_int_equal(plan.kernels[i].code_bytes, 1000 + i);
   }
+  for (uint64_t l = 0; l < plan.header->launches.count; l++)
+    assert_memory_equal(plan.launches[l].grid, infos[plan.launches[l].kernel].grid, sizeof plan.launches[l].grid);
   sluice_release(infos);
   plan_image_free(&image);
   model_config_free(config);

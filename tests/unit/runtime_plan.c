@@ -70,6 +70,15 @@ static void wrong_fields_are_refused(void **state) {
   WRONG(AT(sluice_plan_weight, weights, 1)->panel = 0, "panel");
   WRONG(AT(sluice_plan_weight, weights, 1)->panel = 16, "bytes");
   WRONG(AT(sluice_plan_weight, weights, 1)->layout = 9, "layout");
+  WRONG(AT(sluice_plan_weight, weights, 0)->group = 0, "extents");
+  WRONG(AT(sluice_plan_weight, weights, 0)->group = 2, "row-major");
+  WRONG(AT(sluice_plan_weight, weights, 1)->group = 0, "extents");
+  WRONG(AT(sluice_plan_weight, weights, 1)->group = 1, "groups of columns");
+  WRONG(AT(sluice_plan_weight, weights, 1)->group = 3, "groups of columns");
+  WRONG(AT(sluice_plan_weight, weights, 1)->group = 16, "extents");
+  WRONG(AT(sluice_plan_weight, weights, 2)->group = 3, "groups of columns");
+  WRONG(AT(sluice_plan_weight, weights, 2)->group = 8, "groups of columns");
+  WRONG(AT(sluice_plan_weight, weights, 3)->group = 2, "bytes"); /* 42 columns then, not 48 */
   WRONG(AT(sluice_plan_weight, weights, 2)->bytes -= 64, "total bytes");
   WRONG(AT(sluice_plan_weight, weights, 2)->batch = UINT32_MAX, "extents");
   WRONG(AT(sluice_plan_weight, weights, 0)->batch_bytes = 0, "bytes");
@@ -85,6 +94,11 @@ static void wrong_fields_are_refused(void **state) {
   WRONG(AT(sluice_plan_launch, launches, 0)->grid[1].divisor = 0, "grid");
   WRONG(AT(sluice_plan_launch, launches, 0)->grid[0].size = 16, "grid");
   WRONG(AT(sluice_plan_launch, launches, 0)->layer = 2, "layer");
+  WRONG(AT(sluice_plan_launch, launches, 0)->range_size = SLUICE_SIZE_COUNT, "range of steps");
+  WRONG((AT(sluice_plan_launch, launches, 1)->range_from = 8, AT(sluice_plan_launch, launches, 1)->range_to = 7),
+        "range of steps");
+  WRONG(AT(sluice_plan_launch, launches, 2)->range_to = 0, "range of steps"); /* from 1 */
+  WRONG(AT(sluice_plan_launch, launches, 3)->reserved = 1, "range of steps");
   WRONG(AT(sluice_plan_observable, observables, 0)->launch = 5, "observable");
   WRONG(AT(sluice_plan_observable, observables, 0)->buffer = 1, "observable");
   WRONG(AT(sluice_plan_observable, observables, 0)->dimension = 0, "observable");
@@ -92,6 +106,26 @@ static void wrong_fields_are_refused(void **state) {
 #undef AT
   sluice_release(bytes);
   sluice_release(good);
+}
+
+static void ranges_include_both_ends(void **state) {
+  (void)state;
+  static const uint32_t ranges[][3] = {{SLUICE_SIZE_ONE, 0, 0},
+                                       {SLUICE_SIZE_TOKENS, 7, 7},
+                                       {SLUICE_SIZE_TOKENS, 0, UINT32_MAX},
+                                       {SLUICE_SIZE_COUNT - 1, UINT32_MAX, UINT32_MAX}};
+  size_t length;
+  char *bytes = tiny_plan(&length);
+  const sluice_plan_header *h = (const sluice_plan_header *)(void *)bytes;
+  sluice_plan_launch *launch = (sluice_plan_launch *)(void *)(bytes + h->launches.offset);
+  for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
+    sluice_plan plan;
+    launch->range_size = ranges[i][0];
+    launch->range_from = ranges[i][1];
+    launch->range_to = ranges[i][2];
+    assert_null(sluice_plan_open(bytes, length, &plan));
+  }
+  sluice_release(bytes);
 }
 
 static void truncations_are_refused(void **state) {
@@ -167,8 +201,8 @@ static void random_damage_is_harmless(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(wrong_fields_are_refused),
-                                     cmocka_unit_test(truncations_are_refused),
-                                     cmocka_unit_test(random_damage_is_harmless)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(wrong_fields_are_refused), cmocka_unit_test(ranges_include_both_ends),
+      cmocka_unit_test(truncations_are_refused), cmocka_unit_test(random_damage_is_harmless)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -63,6 +63,12 @@ static sluice_session *open_session(sluice_model *model, uint32_t sequences, uin
   return session;
 }
 
+static const float *logits_of(sluice_session *session) {
+  const float *logits = NULL;
+  ok(sluice_step_logits(session, &logits));
+  return logits;
+}
+
 /* The logits after `count` tokens. */
 static void expect_logits(const float *logits, const int32_t *tokens, uint32_t count) {
   float counts[TINY_VOCABULARY] = {0};
@@ -98,7 +104,7 @@ static void chunks_give_the_same(void **state) {
             &result));
         assert_int_equal(result.rows, count);
         for (uint32_t i = 0; i < count; i++)
-          expect_logits(result.logits + (size_t)i * TINY_VOCABULARY, tokens, done + i + 1);
+          expect_logits(logits_of(session) + (size_t)i * TINY_VOCABULARY, tokens, done + i + 1);
         done += count;
       }
       assert_int_equal(sluice_session_free_pages(session), 0);
@@ -165,7 +171,7 @@ static void random_traffic(void **state) {
         continue;
       }
       assert_int_equal(result.rows, rows);
-      const float *logits = result.logits;
+      const float *logits = logits_of(session);
       for (uint32_t c = 0; c < used; c++)
         for (uint32_t i = 0; i < count; i++) {
           if (all[i].id != chunks[c].sequence) continue;
@@ -217,7 +223,7 @@ static void bad_batches_change_nothing(void **state) {
   refused(sluice_sequence_fork(session, 7, &b), "no sequence 7");
   assert_int_equal(sluice_session_free_pages(session), 8);
   ok(sluice_step(session, &(sluice_chunk){.sequence = a, .tokens = good, .count = 3, .logit_rows = 1}, 1, &result));
-  expect_logits(result.logits, good, 3);
+  expect_logits(logits_of(session), good, 3);
   assert_int_equal(sluice_session_free_pages(session), 7);
   sluice_session_close(session);
   sluice_model_close(model);
@@ -241,7 +247,7 @@ static void sampling_rows_arrive(void **state) {
   chunk.logit_rows = 0;
   ok(sluice_step(session, &chunk, 1, &result));
   assert_int_equal(result.rows, 0);
-  assert_null(result.logits);
+  assert_null(logits_of(session));
   sluice_session_close(session);
   sluice_model_close(model);
 }
@@ -286,7 +292,7 @@ static void observers_and_hooks(void **state) {
   ok(sluice_step(session, &chunk, 1, &result));
   assert_int_equal(w.calls, 2);
   assert_int_equal(w.launches, 5);
-  expect_logits(result.logits, tokens, 3);
+  expect_logits(logits_of(session), tokens, 3);
   sluice_session_close(session);
   sluice_model_close(model);
 }
@@ -297,7 +303,7 @@ static void memory_is_planned(void **state) {
   sluice_memory_plan plan;
   sluice_session_options options = {.max_sequences = 2, .max_step_tokens = 8, .cache_tokens = 41};
   ok(sluice_model_memory(model, &options, &plan));
-  assert_int_equal(plan.weights, 64 + 192 + 3 * 384);
+  assert_int_equal(plan.weights, 64 + 192 + 3 * 384 + 2 * 768);
   assert_int_equal(plan.bytes_per_page, 128);
   assert_int_equal(plan.cache, 11 * 128);
   assert_int_equal(plan.arena, 64 + 8 * 128);

@@ -68,6 +68,21 @@ static void check_packing(const sluice_model *model, uint64_t seed) {
           assert_true(pairs[((p * 3 + c / 2) * 4 + r) * 2 + c % 2] == expected);
         }
   }
+
+  const uint16_t *wide = (const uint16_t *)(const void *)(model->weights + model->offsets[3]);
+  const float *wide_f32 = (const float *)(const void *)(model->weights + model->offsets[4]);
+  for (uint64_t p = 0; p < 2; p++)
+    for (uint64_t r = 0; r < 4; r++) {
+      uint64_t row = p * 4 + r;
+      for (uint64_t c = 0; c < 48; c++) {
+        float expected = row < 6 && c < 41 ? value(TINY_WIDE, seed, 41, row * 41 + c) : 0;
+        assert_true(sluice_f32_from_bf16(wide[((p * 6 + c / 8) * 4 + r) * 8 + c % 8]) == expected);
+      }
+      for (uint64_t c = 0; c < 24; c++) {
+        float expected = row < 6 && c < 23 ? value(TINY_WIDE_F32, seed, 23, row * 23 + c) : 0;
+        assert_true(wide_f32[((p * 6 + c / 4) * 4 + r) * 4 + c % 4] == expected);
+      }
+    }
 }
 
 typedef struct watch {
@@ -100,17 +115,17 @@ static void synthetic_weights_are_packed(void **state) {
 
 /* ---- A checkpoint on disk ---- */
 
-enum { TENSORS = 3 + 2 * TINY_EXPERTS };
+enum { TENSORS = 5 + 2 * TINY_EXPERTS };
 
 /* Writes the tiny model's weights of seed 11; `skip` is left out, `reshape` transposed, `extra` added (NULL: none). */
 static void write_checkpoint(const char *skip, const char *reshape, const char *extra) {
   sluice_tensor_info tensors[TENSORS + 1] = {
-      {.name = TINY_SCALE, .rank = 1, .shape = {16}},
-      {.name = TINY_PANELS_A, .rank = 2, .shape = {5, 7}},
-      {.name = TINY_PANELS_B, .rank = 2, .shape = {4, 7}},
+      {.name = TINY_SCALE, .rank = 1, .shape = {16}},       {.name = TINY_PANELS_A, .rank = 2, .shape = {5, 7}},
+      {.name = TINY_PANELS_B, .rank = 2, .shape = {4, 7}},  {.name = TINY_WIDE, .rank = 2, .shape = {6, 41}},
+      {.name = TINY_WIDE_F32, .rank = 2, .shape = {6, 23}},
   };
   char names[2 * TINY_EXPERTS][64];
-  size_t count = 3;
+  size_t count = 5;
   for (unsigned e = 0; e < TINY_EXPERTS; e++) {
     snprintf(names[2 * e], 64, "language_model.experts.%u.gate.weight", e);
     snprintf(names[2 * e + 1], 64, "language_model.experts.%u.up.weight", e);
@@ -121,7 +136,7 @@ static void write_checkpoint(const char *skip, const char *reshape, const char *
   for (size_t i = 0; i < count; i++)
     if (!skip || strcmp(tensors[i].name, skip) != 0) tensors[kept++] = tensors[i];
   if (extra) tensors[kept++] = (sluice_tensor_info){.name = extra, .rank = 1, .shape = {3}};
-  uint16_t data[TENSORS + 1][64];
+  uint16_t data[TENSORS + 1][6 * 41];
   for (size_t i = 0; i < kept; i++) {
     uint64_t elements = (uint64_t)(tensors[i].shape[0] * (tensors[i].rank == 2 ? tensors[i].shape[1] : 1));
     tensors[i].dtype = SLUICE_BF16;

@@ -15,7 +15,7 @@
 
 #include <stdbool.h>
 
-#define SLUICE_PLAN_VERSION 1u
+#define SLUICE_PLAN_VERSION 2u
 
 /* Extents of a step. Kernels get them as `const int32_t sizes[SLUICE_SIZE_COUNT]`. */
 typedef enum sluice_size {
@@ -30,6 +30,7 @@ typedef enum sluice_size {
   SLUICE_SIZE_CACHE_PAGES = 8,    /* pages in the cache pool */
   SLUICE_SIZE_TOKENS_CONTEXT = 9, /* TOKENS x CONTEXT (an arena region of unfused plans; saturates at INT32_MAX) */
   SLUICE_SIZE_TOKENS_PAGES = 10,  /* TOKENS x PAGES (likewise) */
+  SLUICE_SIZE_LONGEST = 11,       /* tokens of the longest query tile: 1 when every sequence decodes one token */
   SLUICE_SIZE_COUNT = 16,
 } sluice_size;
 
@@ -101,10 +102,11 @@ typedef struct sluice_plan_region { /* one for each sluice_size, in order */
  * has one row), stacked along the rows in order; `rows` is their total, for each of `batch` experts. */
 typedef enum sluice_layout {
   SLUICE_LAYOUT_ROWS = 1,   /* row-major [rows][columns], as it is */
-  SLUICE_LAYOUT_PANELS = 2, /* Panels of `panel` rows; in a panel, pairs of columns: element (r, c) of panel p lies at
-                               ((p * pairs + c / 2) * panel + r) * 2 + c % 2, pairs = (columns + 1) / 2; rows and
-                               columns beyond the matrix are zero. So one SIMD register holds a column pair of its rows,
-                               and a matrix-vector product reads a panel from front to back. */
+  SLUICE_LAYOUT_PANELS = 2, /* Panels of `panel` rows; in a panel, groups of `group` columns: element (r, c) of panel p
+                               lies at ((p * groups + c / group) * panel + r) * group + c % group, groups =
+                               ceil(columns / group); rows and columns beyond the matrix are zero. With pairs one SIMD
+                               register holds a column pair of its rows, with 8 bf16 a lane's vector holds 8 columns of
+                               one row, and a matrix-vector product reads a panel from front to back. */
   SLUICE_LAYOUT_PANEL_PAIRS = 3, /* two matrices of equal shape (gate, up: the first and second half of the rows): panel
                                     p of the first, panel p of the second, panel p + 1 of the first, ... */
 } sluice_layout;
@@ -117,7 +119,7 @@ typedef struct sluice_plan_weight {
   uint32_t rows, columns; /* of one matrix after stacking */
   uint32_t panel;         /* rows of a panel, 0 for SLUICE_LAYOUT_ROWS */
   uint32_t first_source, source_count;
-  uint32_t reserved;    /* 0 */
+  uint32_t group;       /* columns of a group, 1 for SLUICE_LAYOUT_ROWS; group * element size is 4, 8 or 16 bytes */
   uint64_t batch_bytes; /* bytes of one matrix, a multiple of 64 */
   uint64_t bytes;       /* batch * batch_bytes */
 } sluice_plan_weight;
@@ -173,6 +175,11 @@ typedef struct sluice_plan_launch {
   uint32_t layer;             /* layer index, or UINT32_MAX */
   uint32_t label;             /* string: the model op(s) this came from, e.g. "select_attention" */
   sluice_plan_extent grid[2]; /* workgroup w is x = w % grid[0], y = w / grid[0] */
+  /* The launch is left out of steps in which sizes[range_size] lies outside [range_from, range_to]: of several kernels
+   * for one op each takes the steps that it is made for. */
+  uint32_t range_size; /* sluice_size */
+  uint32_t range_from, range_to;
+  uint32_t reserved; /* 0 */
   sluice_plan_cost cost;
 } sluice_plan_launch;
 

@@ -29,8 +29,9 @@ typedef struct sluice_model sluice_model;
 typedef struct sluice_session sluice_session;
 
 typedef struct sluice_model_options {
-  const char *device; /* "host", "cuda:N", "hip:N"; NULL: "host" */
-  unsigned threads;   /* host: worker threads including the caller's; 0: one for each usable core */
+  const char *device; /* "host", "cuda:N", "cuda" (GPU 0), "hip:N"; NULL: "host" */
+  unsigned threads;   /* of the host, including the caller's (host: run kernels; GPU: load weights); 0: one for each
+                         usable core */
 } sluice_model_options;
 
 /* Opens a bundle for a device: checks the bundle, picks the plan built for the device (an error lists what the bundle
@@ -110,8 +111,7 @@ typedef sluice_status *sluice_observer(void *user, const char *name, sluice_dtyp
 typedef void sluice_launch_hook(void *user, uint32_t launch, double seconds);
 
 typedef struct sluice_step_result {
-  const float *logits;    /* [rows][vocabulary], rows in the chunks' order; valid until the next step; host memory */
-  const int32_t *sampled; /* [rows]: the next token after each row */
+  const int32_t *sampled; /* [rows]: the next token after each row, in the chunks' order; valid until the next step */
   uint32_t rows;
 } sluice_step_result;
 
@@ -119,6 +119,9 @@ typedef struct sluice_step_result {
  * after a device error the session must be closed. */
 SLUICE_MUST_USE sluice_status *sluice_step(sluice_session *session, const sluice_chunk *chunks, uint32_t chunk_count,
                                            sluice_step_result *out_result);
+/* The logits of the last step, [rows][vocabulary] in the chunks' order, in host memory; valid until the next step. NULL
+ * when that step had no rows. Devices with memory of their own copy them at the first call, so ask only when needed. */
+SLUICE_MUST_USE sluice_status *sluice_step_logits(sluice_session *session, const float **out_logits);
 void sluice_session_observe(sluice_session *session, sluice_observer *observer, void *user); /* NULL: stop */
 void sluice_session_hook_launches(sluice_session *session, sluice_launch_hook *hook, void *user);
 

@@ -1,0 +1,86 @@
+#include "backends/nvptx/mma.h"
+
+#include <stdio.h>
+#include <string.h>
+
+lane_place lane_place_of(emitter *e) {
+  V lane = e->atoms->lane(e);
+  lane_place p = {.warp = lshr(e, lane, int64(e, 5)), .lane = and_(e, lane, int64(e, 31))};
+  p.g = lshr(e, p.lane, int64(e, 2));
+  p.t = and_(e, p.lane, int64(e, 3));
+  return p;
+}
+
+static V assembly(emitter *e, T result, const char *text, const char *constraints, V *arguments, unsigned count,
+                  bool effects) {
+  T types[8];
+  for (unsigned i = 0; i < count; i++) types[i] = LLVMTypeOf(arguments[i]);
+  T type = LLVMFunctionType(result, types, count, 0);
+  V function = LLVMGetInlineAsm(type, text, strlen(text), constraints, strlen(constraints), effects, 0,
+                                LLVMInlineAsmDialectATT, 0);
+  return LLVMBuildCall2(e->builder, type, function, arguments, count, "");
+}
+
+words load_words(emitter *e, V pointer, bool stream) {
+  words result;
+  if (stream) {
+    T four[] = {e->i32, e->i32, e->i32, e->i32};
+    V value = assembly(e, LLVMStructTypeInContext(e->context, four, 4, 0),
+                       "ld.global.nc.L1::no_allocate.L2::128B.v4.b32 {$0, $1, $2, $3}, [$4];", "=r,=r,=r,=r,l",
+                       &pointer, 1, false);
+    for (unsigned i = 0; i < 4; i++) result.word[i] = LLVMBuildExtractValue(e->builder, value, i, "");
+    return result;
+  }
+  V value = load(e, LLVMVectorType(e->i32, 4), pointer);
+  for (int32_t i = 0; i < 4; i++) result.word[i] = LLVMBuildExtractElement(e->builder, value, int32(e, i), "");
+  return result;
+}
+
+words load_two_words(emitter *e, V pointer) {
+  words result = {{NULL, NULL, NULL, NULL}};
+  V value = load(e, LLVMVectorType(e->i32, 2), pointer);
+  for (int32_t i = 0; i < 2; i++) result.word[i] = LLVMBuildExtractElement(e->builder, value, int32(e, i), "");
+  return result;
+}
+
+V cluster_rank(emitter *e) {
+  return LLVMBuildZExt(e->builder, intrinsic(e, "llvm.nvvm.read.ptx.sreg.cluster.ctarank", NULL, 0, NULL, 0), e->i64,
+                       "");
+}
+
+void cluster_barrier(emitter *e) {
+  assembly(e, e->nothing, "barrier.cluster.arrive.aligned;\n\tbarrier.cluster.wait.aligned;", "~{memory}", NULL, 0,
+           true);
+}
+
+V cluster_load(emitter *e, V pointer, V rank) {
+  V shared = LLVMBuildAddrSpaceCast(e->builder, pointer, LLVMPointerTypeInContext(e->context, 3), "");
+  V arguments[] = {LLVMBuildPtrToInt(e->builder, shared, e->i32, ""), to_i32(e, rank)};
+  return assembly(e, e->f32,
+                  "{\n\t.reg .b32 remote;\n\tmapa.shared::cluster.u32 remote, $1, $2;\n\t"
+                  "ld.shared::cluster.f32 $0, [remote];\n\t}",
+                  "=f,r,r,~{memory}", arguments, 2, true);
+}
+
+void cluster_size(emitter *e, unsigned size) {
+  char text[16];
+  int length = snprintf(text, sizeof text, "%u,1,1", size);
+  LLVMAddAttributeAtIndex(e->function, (LLVMAttributeIndex)LLVMAttributeFunctionIndex,
+                          LLVMCreateStringAttribute(e->context, "nvvm.cluster_dim", 16, text, (unsigned)length));
+}
+
+void mma_bf16(emitter *e, V accumulator[4], const V a[4], const V b[2]) {
+  V arguments[] = {a[0], a[1], a[2], a[3], b[0], b[1], accumulator[0], accumulator[1], accumulator[2], accumulator[3]};
+  V result = intrinsic(e, "llvm.nvvm.mma.m16n8k16.row.col.bf16", NULL, 0, arguments, 10);
+  for (unsigned i = 0; i < 4; i++) accumulator[i] = LLVMBuildExtractValue(e->builder, result, i, "");
+}
+
+V pack_bf16(emitter *e, V low, V high) {
+  V arguments[] = {high, low};
+  return assembly(e, e->i32, "cvt.rn.bf16x2.f32 $0, $1, $2;", "=r,f,f", arguments, 2, false);
+}
+
+V exchange_f32(emitter *e, V value, unsigned distance) {
+  V arguments[] = {int32(e, -1), bitcast(e, value, e->i32), int32(e, (int32_t)distance), int32(e, 31)};
+  return bitcast(e, intrinsic(e, "llvm.nvvm.shfl.sync.bfly.i32", NULL, 0, arguments, 4), e->f32);
+}

@@ -1,0 +1,45 @@
+/* Matrix instructions and the fragments they work on, for kernels of warps of 32 lanes. All names of lanes are those of
+ * the PTX manual: g = lane / 4, t = lane % 4.
+ */
+#ifndef BACKENDS_NVPTX_MMA_H
+#define BACKENDS_NVPTX_MMA_H
+
+#include "backends/common/emit.h"
+
+typedef struct lane_place {
+  V warp; /* i64: number of the warp in the workgroup */
+  V lane; /* i64: 0 .. 31 */
+  V g, t; /* i64: lane / 4, lane % 4 */
+} lane_place;
+lane_place lane_place_of(emitter *e);
+
+/* 16 bytes at `pointer` (aligned) of global memory as four i32. `stream`: read once, kept out of the L1 cache; the
+ * memory must not be written while the kernel runs. */
+typedef struct words {
+  V word[4];
+} words;
+words load_words(emitter *e, V pointer, bool stream);
+/* 8 bytes likewise, in words 0 and 1. */
+words load_two_words(emitter *e, V pointer);
+
+/* accumulator (f32 x 4) += A (16 x 16 bf16) B (16 x 8 bf16): a[0], a[2] hold row g, a[1], a[3] row g + 8; a[0], a[1]
+ * and b[0] hold columns (rows of B) 2t, 2t + 1, the others those plus 8; b[*] column g of B. The accumulator is row g
+ * columns 2t, 2t + 1, then row g + 8. Which columns of A are called 2t is free, as long as B agrees. */
+void mma_bf16(emitter *e, V accumulator[4], const V a[4], const V b[2]);
+
+/* Two f32 as a pair of bf16, rounded to nearest even, `low` in the low half. */
+V pack_bf16(emitter *e, V low, V high);
+
+/* A cluster of workgroups: this one's rank, a barrier, and an f32 at `pointer` (in workgroup memory) of workgroup
+ * `rank`. Between a store and a load in another workgroup there must be a barrier, and one before a workgroup ends
+ * whose memory others read. */
+V cluster_rank(emitter *e);
+void cluster_barrier(emitter *e);
+V cluster_load(emitter *e, V pointer, V rank);
+/* Makes the kernel at hand run in clusters of `size` workgroups in x; its grid must be a multiple. */
+void cluster_size(emitter *e, unsigned size);
+
+/* The f32 of the lane whose number differs in the bits `distance`. */
+V exchange_f32(emitter *e, V value, unsigned distance);
+
+#endif

@@ -1,0 +1,18 @@
+/* Skeletons of hot kernels for NVIDIA GPUs; see atoms.skeletons. Each emits the kernel at hand, or returns false before
+ * it has emitted anything when shapes or types are not its own. */
+#ifndef BACKENDS_NVPTX_SKELETONS_H
+#define BACKENDS_NVPTX_SKELETONS_H
+
+#include "backends/common/emit.h"
+
+extern const target_skeleton nvptx_skeletons[];
+extern const struct gemm_engine nvptx_gemm; /* skinny.c */
+
+bool nvptx_block_score(emitter *e, const kernel_spec *spec); /* block_score.c */
+bool nvptx_topk_blocks(emitter *e, const kernel_spec *spec); /* topk.c */
+
+bool nvptx_topk_attention(emitter *e, const kernel_spec *spec); /* token_attention.c */
+bool nvptx_attention_part(emitter *e, const kernel_spec *spec);
+bool nvptx_attention_merge(emitter *e, const kernel_spec *spec);
+
+#endif

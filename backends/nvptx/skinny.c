@@ -1,0 +1,125 @@
+/* Products with few rows of x: the weights stream once from memory through registers, at its speed.
+ *
+ * A workgroup computes tile_m rows of x (the n side of mma.m16n8k16) times a slice of w (the m side). Its warps share
+ * the depth: in steps of 32 columns, UNROLL steps at a time, warp after warp. A lane reads 16 bytes, 8 columns of one
+ * row of w, straight from global memory: neighbouring groups of 8 columns of neighbouring rows lie together in the
+ * panel, so a warp's reads are whole lines, each byte is read once, and many reads are in flight before the first is
+ * used. Of the 8 columns, the first 4 feed one mma and the last 4 the next; x is read in the same order, so no value
+ * changes its lane. Then the warps' sums are added in workgroup memory, in the order of the warps.
+ */
+#include "backends/common/gemm.h"
+#include "backends/nvptx/mma.h"
+#include "backends/nvptx/skeletons.h"
+
+enum { STEP = 32, MOST_WARPS = 8, MOST_TILES = 8 };
+
+typedef struct split {
+  unsigned warps, unroll; /* warps * unroll divides the number of steps */
+} split;
+
+static split split_depth(const gemm_product *p) {
+  int64_t steps = p->k / STEP;
+  /* Words in flight for each lane: 16-row tiles of w, of each matrix, two vectors each, and tiles of x. */
+  int64_t vectors = p->matrices * (p->slice / 16) * 2 + p->tile_m / 8;
+  split s = {.warps = 1, .unroll = 1};
+  while (s.warps < MOST_WARPS && steps % (s.warps * 2) == 0) s.warps *= 2;
+  while (s.unroll * vectors * 2 <= 16 && steps % (s.warps * s.unroll * 2) == 0) s.unroll *= 2;
+  return s;
+}
+
+static unsigned lanes(const gemm_product *p) {
+  return split_depth(p).warps * 32;
+}
+
+typedef struct tiles {
+  unsigned m, n; /* 16-row tiles of w over all matrices, 8-row tiles of x */
+  V accumulator[MOST_TILES][MOST_TILES][4];
+} tiles;
+
+/* The products of one vector of w's rows g and g + 8 and one of x. */
+static void multiply_add(emitter *e, V slots[4], const words *low, const words *high, const words *x) {
+  V sum[4];
+  for (unsigned i = 0; i < 4; i++) sum[i] = get(e, e->f32, slots[i]);
+  for (unsigned half = 0; half < 2; half++) {
+    V a[] = {low->word[2 * half], high->word[2 * half], low->word[2 * half + 1], high->word[2 * half + 1]};
+    mma_bf16(e, sum, a, &x->word[2 * half]);
+  }
+  for (unsigned i = 0; i < 4; i++) set(e, slots[i], sum[i]);
+}
+
+/* Adds up the warps' tiles: partial[warp][tile of w][tile of x][value][lane] into c. */
+static void add_up(emitter *e, const gemm_product *p, const tiles *t, const lane_place *lane, unsigned warps) {
+  int64_t values = (int64_t)t->m * t->n * 4 * 32;
+  V partial = workgroup_take(e, (uint64_t)(values * warps) * sizeof(float));
+  V mine = add(e, mul(e, lane->warp, int64(e, values)), lane->lane);
+  for (unsigned m = 0; m < t->m; m++)
+    for (unsigned n = 0; n < t->n; n++)
+      for (unsigned i = 0; i < 4; i++)
+        store_f32(e, SLUICE_F32, get(e, e->f32, t->accumulator[m][n][i]), partial,
+                  add(e, mine, int64(e, ((m * t->n + n) * 4 + i) * 32)));
+  e->atoms->barrier(e);
+  loop each = lane_loop(e, int64(e, 0), int64(e, values));
+  V sum = load_f32(e, SLUICE_F32, partial, each.index, 1);
+  for (unsigned w = 1; w < warps; w++)
+    sum = fadd_(e, sum, load_f32(e, SLUICE_F32, partial, add(e, each.index, int64(e, w * values)), 1));
+  V source = and_(e, each.index, int64(e, 31)), value = and_(e, lshr(e, each.index, int64(e, 5)), int64(e, 3));
+  V tile = lshr(e, each.index, int64(e, 7)), m = udiv(e, tile, int64(e, t->n)), n = urem(e, tile, int64(e, t->n));
+  /* value 0, 1: row g of w, rows 2t, 2t + 1 of x; value 2, 3: row g + 8. */
+  V column = add(e, lshr(e, source, int64(e, 2)), mul(e, lshr(e, value, int64(e, 1)), int64(e, 8)));
+  V row = add(e, mul(e, and_(e, source, int64(e, 3)), int64(e, 2)), and_(e, value, int64(e, 1)));
+  row = add(e, row, mul(e, n, int64(e, 8)));
+  int64_t of_matrix = p->slice / 16;
+  V within = add(e, mul(e, urem(e, m, int64(e, of_matrix)), int64(e, 16)), column);
+  V at = add(e, mul(e, row, int64(e, p->slice)), within);
+  /* The matrices' tiles c lie one after another. */
+  V matrix = udiv(e, m, int64(e, of_matrix));
+  store_f32(e, SLUICE_F32, sum, p->c[0], add(e, at, mul(e, matrix, int64(e, p->tile_m * p->slice))));
+  loop_end(e, &each);
+}
+
+static void multiply(emitter *e, const gemm_product *p) {
+  split s = split_depth(p);
+  lane_place lane = lane_place_of(e);
+  tiles t = {.m = p->matrices * (unsigned)(p->slice / 16), .n = (unsigned)(p->tile_m / 8)};
+  if (t.m > MOST_TILES || t.n > MOST_TILES) {
+    e->status =
+        sluice_error(SLUICE_INTERNAL, "kernel %s: %u by %u tiles do not fit in registers", e->spec->symbol, t.m, t.n);
+    return;
+  }
+  for (unsigned m = 0; m < t.m; m++)
+    for (unsigned n = 0; n < t.n; n++)
+      for (unsigned i = 0; i < 4; i++) t.accumulator[m][n][i] = local_set(e, e->f32, float32(e, 0));
+
+  /* A lane's first vector of w, and of each of its rows of x. */
+  V column = add(e, p->column, lane.g);
+  V first = mul(e, add(e, mul(e, lane.t, int64(e, p->panel)), column), int64(e, 16));
+  V w[2], x[MOST_TILES];
+  for (unsigned i = 0; i < p->matrices; i++) w[i] = byte_offset(e, p->weights[i], first);
+  for (unsigned n = 0; n < t.n; n++) {
+    V row = imin(e, add(e, lane.g, int64(e, 8 * n)), sub(e, p->rows, int64(e, 1)));
+    x[n] = byte_offset(e, p->x_row(e, row, p->user), mul(e, lane.t, int64(e, 16)));
+  }
+  const int64_t step_bytes = STEP / 8 * p->panel * 16;
+  loop steps =
+      loop_begin(e, mul(e, lane.warp, int64(e, s.unroll)), int64(e, p->k / STEP), int64(e, s.warps * s.unroll));
+  V w_step = mul(e, steps.index, int64(e, step_bytes)), x_step = mul(e, steps.index, int64(e, STEP * 2));
+  words low[MOST_TILES][8], high[MOST_TILES][8], rows[MOST_TILES][8];
+  for (unsigned u = 0; u < s.unroll; u++) {
+    for (unsigned m = 0; m < t.m; m++) {
+      unsigned of_matrix = (unsigned)(p->slice / 16);
+      V at = byte_offset(e, w[m / of_matrix], w_step);
+      int64_t offset = u * step_bytes + (int64_t)(m % of_matrix) * 16 * 16;
+      low[m][u] = load_words(e, byte_offset(e, at, int64(e, offset)), true);
+      high[m][u] = load_words(e, byte_offset(e, at, int64(e, offset + 8 * 16)), true);
+    }
+    for (unsigned n = 0; n < t.n; n++)
+      rows[n][u] = load_words(e, byte_offset(e, byte_offset(e, x[n], x_step), int64(e, u * STEP * 2)), false);
+  }
+  for (unsigned u = 0; u < s.unroll; u++)
+    for (unsigned m = 0; m < t.m; m++)
+      for (unsigned n = 0; n < t.n; n++) multiply_add(e, t.accumulator[m][n], &low[m][u], &high[m][u], &rows[n][u]);
+  loop_end(e, &steps);
+  add_up(e, p, &t, &lane, s.warps);
+}
+
+const gemm_engine nvptx_gemm = {.lanes = lanes, .multiply = multiply};

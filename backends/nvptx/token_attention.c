@@ -1,0 +1,395 @@
+/* Attention over the paged cache with matrix instructions (m3.md 2.9): families topk_attention (sparse: the choice of
+ * blocks, then attention over them), attention_part and attention_merge (dense).
+ *
+ * A token and a kv head at a time; the blocks of a token are shared among the workgroups of a cluster when there are
+ * few tokens. In a workgroup each warp has 16 keys of a block: S = Q K has the 16 query heads of the group as m and the
+ * keys as n, O = P V the dimensions as n. Keys are rows in the page and values columns, so every operand comes straight
+ * from memory to the register that mma wants, in whole sectors, and all of a block's reads are in flight at once. Which
+ * key is which column of S is free: it is chosen so that a lane's P are those of the neighbouring values that it reads.
+ *
+ * Every warp has its own running maximum and sum (Milakov and Gimelshein 2018). At the end they are brought together,
+ * first in the workgroup's memory, then in that of the cluster ("split-K" of Dao et al. 2023, "Flash-Decoding").
+ */
+#include "backends/common/attention.h"
+#include "backends/nvptx/mma.h"
+#include "backends/nvptx/skeletons.h"
+#include "backends/nvptx/topk.h"
+
+#include <math.h>
+
+enum { MOST_CLUSTER = 8, ROWS = 16, KEYS = 16, DIM = 128, DIM_TILES = DIM / 8, CHUNKS = DIM / 32 };
+
+/* Stands for "no score yet": finite, so that differences are never NaN. */
+static const double NO_SCORE = -1e30;
+
+typedef struct decoder {
+  int64_t heads, kv_heads, group, page, page_bytes, value_offset, k, cluster;
+  double scale; /* scale * log2(e) */
+  unsigned warps;
+  lane_place lane;
+  V kv_head, position;
+  V query[2 * CHUNKS][4];                     /* Q as A of 8 steps of 16 dimensions */
+  V maximum[2], sum[2], output[DIM_TILES][4]; /* locals: rows g and g + 8 */
+} decoder;
+
+static bool read(emitter *e, const kernel_spec *spec, decoder *d) {
+  (void)spec;
+  d->heads = attribute(e, "heads");
+  d->kv_heads = attribute(e, "kv_heads");
+  d->page = attribute(e, "page");
+  d->page_bytes = attribute(e, "page_bytes");
+  d->value_offset = attribute(e, "value_offset");
+  d->scale = attribute_float(e, "scale") * 1.4426950408889634;
+  if (e->status || attribute_dtype(e, "dtype") != SLUICE_BF16 || !attribute_is(e, "transposed", "values")) return false;
+  if (attribute(e, "head_dim") != DIM) return false;
+  d->group = d->heads / d->kv_heads;
+  d->warps = (unsigned)(d->page / KEYS);
+  return d->group <= ROWS && d->page % KEYS == 0 && d->warps >= 1 && d->warps <= 8 && (d->warps & (d->warps - 1)) == 0;
+}
+
+/* Rows g and g + 8 of Q, 8 neighbouring dimensions of each 32 for a lane; rows beyond the group repeat its last. */
+static void load_queries(emitter *e, decoder *d, V q, V token) {
+  V row[2];
+  for (unsigned i = 0; i < 2; i++) {
+    V head = imin(e, add(e, d->lane.g, int64(e, 8 * i)), int64(e, d->group - 1));
+    head = add(e, add(e, mul(e, token, int64(e, d->heads)), mul(e, d->kv_head, int64(e, d->group))), head);
+    row[i] = byte_offset(e, q, add(e, mul(e, head, int64(e, DIM * 2)), mul(e, d->lane.t, int64(e, 16))));
+  }
+  for (unsigned c = 0; c < CHUNKS; c++) {
+    words low = load_words(e, byte_offset(e, row[0], int64(e, c * 64)), false);
+    words high = load_words(e, byte_offset(e, row[1], int64(e, c * 64)), false);
+    for (unsigned half = 0; half < 2; half++) {
+      V *a = d->query[2 * c + half];
+      a[0] = low.word[2 * half];
+      a[1] = high.word[2 * half];
+      a[2] = low.word[2 * half + 1];
+      a[3] = high.word[2 * half + 1];
+    }
+  }
+}
+
+/* One block: `base` is its page, `index` its number. */
+static void attend_block(emitter *e, const decoder *d, V base, V index) {
+  const lane_place *lane = &d->lane;
+  /* Column g of S's tile j is key 4 (g / 2) + 2 j + g % 2: so a lane's columns 2t, 2t + 1 of both tiles are keys 4t ..
+   */
+  V plane = mul(e, d->kv_head, int64(e, d->page * DIM * 2));
+  V first_key = mul(e, lane->warp, int64(e, KEYS));
+  V pair = add(e, mul(e, lshr(e, lane->g, int64(e, 1)), int64(e, 4)), and_(e, lane->g, int64(e, 1)));
+  V key_row = mul(e, add(e, first_key, pair), int64(e, DIM * 2));
+  V keys = byte_offset(e, base, add(e, add(e, plane, key_row), mul(e, lane->t, int64(e, 16))));
+  words key[2][CHUNKS], value[DIM_TILES];
+  for (unsigned c = 0; c < CHUNKS; c++)
+    for (unsigned j = 0; j < 2; j++)
+      key[j][c] = load_words(e, byte_offset(e, keys, int64(e, j * 2 * DIM * 2 + c * 64)), true);
+  V value_place = add(e, mul(e, lane->g, int64(e, d->page)), add(e, first_key, mul(e, lane->t, int64(e, 4))));
+  V values = byte_offset(e, base, add(e, add(e, plane, mul(e, value_place, int64(e, 2))), int64(e, d->value_offset)));
+  for (unsigned n = 0; n < DIM_TILES; n++)
+    value[n] = load_two_words(e, byte_offset(e, values, int64(e, n * 8 * d->page * 2)));
+
+  V score[2][4];
+  for (unsigned j = 0; j < 2; j++) {
+    for (unsigned i = 0; i < 4; i++) score[j][i] = float32(e, 0);
+    for (unsigned c = 0; c < CHUNKS; c++)
+      for (unsigned half = 0; half < 2; half++)
+        mma_bf16(e, score[j], d->query[2 * c + half], &key[j][c].word[2 * half]);
+  }
+  /* A lane's keys are first + 4t + 2j + i % 2. */
+  V first = add(e, mul(e, index, int64(e, d->page)), add(e, first_key, mul(e, lane->t, int64(e, 4))));
+  V visible = sub(e, d->position, first); /* keys up to this number are seen */
+  V highest[2] = {get(e, e->f32, d->maximum[0]), get(e, e->f32, d->maximum[1])}, before[2] = {highest[0], highest[1]};
+  for (unsigned j = 0; j < 2; j++)
+    for (unsigned i = 0; i < 4; i++) {
+      V seen = icmp(e, LLVMIntSGE, visible, int64(e, 2 * j + i % 2));
+      score[j][i] = select_(e, seen, fmul_(e, score[j][i], float32(e, d->scale)), float32(e, -INFINITY));
+      highest[i / 2] = fmax_(e, highest[i / 2], score[j][i]);
+    }
+  V decay[2], total[2];
+  for (unsigned r = 0; r < 2; r++) {
+    for (unsigned distance = 1; distance < 4; distance *= 2)
+      highest[r] = fmax_(e, highest[r], exchange_f32(e, highest[r], distance));
+    decay[r] = e->atoms->exp2(e, fsub_(e, before[r], highest[r]));
+    set(e, d->maximum[r], highest[r]);
+    total[r] = fmul_(e, get(e, e->f32, d->sum[r]), decay[r]);
+  }
+  for (unsigned j = 0; j < 2; j++)
+    for (unsigned i = 0; i < 4; i++) {
+      score[j][i] = e->atoms->exp2(e, fsub_(e, score[j][i], highest[i / 2]));
+      total[i / 2] = fadd_(e, total[i / 2], score[j][i]); /* of this lane's keys; lanes are added up at the end */
+    }
+  for (unsigned r = 0; r < 2; r++) set(e, d->sum[r], total[r]);
+  V p[] = {pack_bf16(e, score[0][0], score[0][1]), pack_bf16(e, score[0][2], score[0][3]),
+           pack_bf16(e, score[1][0], score[1][1]), pack_bf16(e, score[1][2], score[1][3])};
+  /* Values that nobody wrote yet may be NaN, which no weight of zero makes good. */
+  V mask[2];
+  for (unsigned w = 0; w < 2; w++) {
+    V low = select_(e, icmp(e, LLVMIntSGE, visible, int64(e, 2 * w)), int32(e, 0xffff), int32(e, 0));
+    V high = select_(e, icmp(e, LLVMIntSGE, visible, int64(e, 2 * w + 1)), int32(e, (int32_t)0xffff0000), int32(e, 0));
+    mask[w] = or_(e, low, high);
+  }
+  for (unsigned n = 0; n < DIM_TILES; n++) {
+    V sum[4], b[2];
+    for (unsigned i = 0; i < 4; i++) sum[i] = fmul_(e, get(e, e->f32, d->output[n][i]), decay[i / 2]);
+    for (unsigned w = 0; w < 2; w++) b[w] = and_(e, value[n].word[w], mask[w]);
+    mma_bf16(e, sum, p, b);
+    for (unsigned i = 0; i < 4; i++) set(e, d->output[n][i], sum[i]);
+  }
+}
+
+/* Memory of the merge: of each warp, then of the workgroup. */
+typedef struct merge_memory {
+  V outputs;      /* f32 [warps][ROWS][DIM + 4] */
+  V maxima, sums; /* f32 [warps][ROWS] */
+  V output, maximum, sum;
+} merge_memory;
+
+enum { PADDED = DIM + 4 };
+
+static void store_warp(emitter *e, const decoder *d, const merge_memory *m) {
+  const lane_place *lane = &d->lane;
+  for (unsigned r = 0; r < 2; r++) {
+    V sum = get(e, e->f32, d->sum[r]);
+    for (unsigned distance = 1; distance < 4; distance *= 2) sum = fadd_(e, sum, exchange_f32(e, sum, distance));
+    V row = add(e, mul(e, lane->warp, int64(e, ROWS)), add(e, lane->g, int64(e, 8 * r)));
+    store_f32(e, SLUICE_F32, get(e, e->f32, d->maximum[r]), m->maxima, row); /* the same from all four lanes */
+    store_f32(e, SLUICE_F32, sum, m->sums, row);
+    V at = add(e, mul(e, row, int64(e, PADDED)), mul(e, lane->t, int64(e, 2)));
+    for (unsigned n = 0; n < DIM_TILES; n++) {
+      V pair = LLVMGetPoison(LLVMVectorType(e->f32, 2));
+      for (int32_t i = 0; i < 2; i++)
+        pair = LLVMBuildInsertElement(e->builder, pair, get(e, e->f32, d->output[n][2 * r + (unsigned)i]), int32(e, i),
+                                      "");
+      store_f32(e, SLUICE_F32, pair, m->outputs, add(e, at, int64(e, 8 * n)));
+    }
+  }
+}
+
+/* The warps' results become the workgroup's. A lane has some neighbouring columns of one row. */
+static void merge_warps(emitter *e, const decoder *d, const merge_memory *m) {
+  enum { VECTOR = 4 };
+  unsigned lanes_of_row = d->warps * 32 / ROWS, columns = DIM / lanes_of_row;
+  T vector = LLVMVectorType(e->f32, VECTOR);
+  V me = e->atoms->lane(e), row = udiv(e, me, int64(e, lanes_of_row));
+  V column = mul(e, urem(e, me, int64(e, lanes_of_row)), int64(e, columns));
+  V maxima[8], factor[8], highest = NULL, sum = float32(e, 0);
+  for (unsigned w = 0; w < d->warps; w++) {
+    maxima[w] = load_f32(e, SLUICE_F32, m->maxima, add(e, row, int64(e, w * ROWS)), 1);
+    highest = highest ? fmax_(e, highest, maxima[w]) : maxima[w];
+  }
+  for (unsigned w = 0; w < d->warps; w++) {
+    factor[w] = e->atoms->exp2(e, fsub_(e, maxima[w], highest));
+    sum = fma_(e, load_f32(e, SLUICE_F32, m->sums, add(e, row, int64(e, w * ROWS)), 1), factor[w], sum);
+  }
+  for (unsigned c = 0; c < columns; c += VECTOR) {
+    V output = LLVMConstNull(vector), at = add(e, column, int64(e, c));
+    for (unsigned w = 0; w < d->warps; w++) {
+      V place = add(e, mul(e, add(e, row, int64(e, w * ROWS)), int64(e, PADDED)), at);
+      output = fma_(e, load_f32(e, SLUICE_F32, m->outputs, place, VECTOR), factor[w], output);
+    }
+    store_f32(e, SLUICE_F32, output, m->output, add(e, mul(e, row, int64(e, DIM)), at));
+  }
+  store_f32(e, SLUICE_F32, highest, m->maximum, row);
+  store_f32(e, SLUICE_F32, sum, m->sum, row);
+}
+
+/* The cluster's workgroups each finish some rows, from the memory of all. */
+static void merge_cluster(emitter *e, const decoder *d, const merge_memory *m, V rank, V token, V out) {
+  int64_t share = ROWS / d->cluster;
+  loop each = lane_loop(e, int64(e, 0), int64(e, share * DIM));
+  V row = add(e, mul(e, rank, int64(e, share)), udiv(e, each.index, int64(e, DIM)));
+  V column = urem(e, each.index, int64(e, DIM));
+  V maxima[MOST_CLUSTER], highest = NULL;
+  for (unsigned c = 0; c < (unsigned)d->cluster; c++) {
+    maxima[c] = cluster_load(e, element(e, e->f32, m->maximum, row), int64(e, c));
+    highest = highest ? fmax_(e, highest, maxima[c]) : maxima[c];
+  }
+  V sum = float32(e, 0), output = float32(e, 0);
+  V at = element(e, e->f32, m->output, add(e, mul(e, row, int64(e, DIM)), column));
+  for (unsigned c = 0; c < (unsigned)d->cluster; c++) {
+    V factor = e->atoms->exp2(e, fsub_(e, maxima[c], highest));
+    sum = fma_(e, cluster_load(e, element(e, e->f32, m->sum, row), int64(e, c)), factor, sum);
+    output = fma_(e, cluster_load(e, at, int64(e, c)), factor, output);
+  }
+  V result = select_(e, fcmp(e, LLVMRealOEQ, sum, float32(e, 0)), float32(e, 0), fdiv_(e, output, sum));
+  branch real = if_begin(e, icmp(e, LLVMIntSLT, row, int64(e, d->group)));
+  V head = add(e, add(e, mul(e, token, int64(e, d->heads)), mul(e, d->kv_head, int64(e, d->group))), row);
+  store_f32(e, SLUICE_BF16, result, out, add(e, mul(e, head, int64(e, DIM)), column));
+  if_end(e, &real);
+  loop_end(e, &each);
+}
+
+static merge_memory take_merge_memory(emitter *e, const decoder *d) {
+  return (merge_memory){.outputs = workgroup_take(e, (uint64_t)(d->warps * ROWS * PADDED) * sizeof(float)),
+                        .maxima = workgroup_take(e, (uint64_t)(d->warps * ROWS) * sizeof(float)),
+                        .sums = workgroup_take(e, (uint64_t)(d->warps * ROWS) * sizeof(float)),
+                        .output = workgroup_take(e, (uint64_t)(ROWS * DIM) * sizeof(float)),
+                        .maximum = workgroup_take(e, ROWS * sizeof(float)),
+                        .sum = workgroup_take(e, ROWS * sizeof(float))};
+}
+
+/* Queries and an empty result for token `token`. Operands positions, sequence and page_table are `place`[0 .. 2];
+ * returns the token's row of the page table. */
+static query_tile open_token(emitter *e, decoder *d, V token, V q, const V place[3]) {
+  V row = mul(e, load_i32(e, place[1], token), size_of(e, SLUICE_SIZE_PAGE_STRIDE));
+  query_tile tile = {
+      .first = token, .position = load_i32(e, place[0], token), .page_table = element(e, e->i32, place[2], row)};
+  d->position = tile.position;
+  d->lane = lane_place_of(e);
+  load_queries(e, d, q, token);
+  for (unsigned r = 0; r < 2; r++) {
+    d->maximum[r] = local_set(e, e->f32, float32(e, NO_SCORE));
+    d->sum[r] = local_set(e, e->f32, float32(e, 0));
+  }
+  for (unsigned n = 0; n < DIM_TILES; n++)
+    for (unsigned i = 0; i < 4; i++) d->output[n][i] = local_set(e, e->f32, float32(e, 0));
+  return tile;
+}
+
+/* Finished rows of one token and kv head, from the workgroup's memory. */
+static void store_output(emitter *e, const decoder *d, const merge_memory *m, V token, V out) {
+  loop each = lane_loop(e, int64(e, 0), int64(e, d->group * DIM));
+  V row = udiv(e, each.index, int64(e, DIM));
+  V sum = load_f32(e, SLUICE_F32, m->sum, row, 1), output = load_f32(e, SLUICE_F32, m->output, each.index, 1);
+  V head = add(e, mul(e, token, int64(e, d->heads)), mul(e, d->kv_head, int64(e, d->group)));
+  store_f32(e, SLUICE_BF16, fdiv_(e, output, sum), out, add(e, mul(e, head, int64(e, DIM)), each.index));
+  loop_end(e, &each);
+}
+
+/* Operands: q, maxima, positions, sequence, page_table, cache, out, blocks. Clusters of workgroups in x, one for each
+ * kv head, tokens in y. Every workgroup of a cluster makes the choice for itself: that is sooner done than handed on.
+ */
+bool nvptx_topk_attention(emitter *e, const kernel_spec *spec) {
+  decoder d = {.k = attribute(e, "k"), .cluster = attribute(e, "cluster")};
+  if (!read(e, spec, &d)) return false;
+  block_choice choice = {.k = d.k, .init = attribute(e, "init"), .local_blocks = attribute(e, "local")};
+  if (e->status || d.cluster < 1 || d.cluster > MOST_CLUSTER || ROWS % d.cluster) return false;
+  kernel_shape shape = {.x = {SLUICE_SIZE_ONE, 1, (uint32_t)(d.cluster * d.kv_heads), 0},
+                        .y = {SLUICE_SIZE_TOKENS, 1, 1, 0},
+                        .lanes = d.warps * 32};
+  kernel_begin(e, spec, shape);
+  V *argument = e->argument, rank = int64(e, 0), token = e->y;
+  if (d.cluster > 1) {
+    cluster_size(e, (unsigned)d.cluster);
+    rank = cluster_rank(e);
+  }
+  d.kv_head = udiv(e, e->x, int64(e, d.cluster));
+  query_tile tile = open_token(e, &d, token, argument[0], &argument[2]);
+  V row = add(e, mul(e, token, int64(e, d.kv_heads)), d.kv_head);
+  choice.scores = element(e, e->f32, argument[1], mul(e, row, size_of(e, SLUICE_SIZE_PAGES)));
+  choice.visible = visible_blocks(e, tile.position, d.page);
+  choice.list = workgroup_take(e, (uint64_t)d.k * sizeof(int32_t));
+  topk_choose(e, &choice);
+  branch first = if_begin(e, icmp(e, LLVMIntEQ, rank, int64(e, 0)));
+  loop copy = lane_loop(e, int64(e, 0), int64(e, d.k));
+  store_i32(e, load_i32(e, choice.list, copy.index), argument[7], add(e, mul(e, row, int64(e, d.k)), copy.index));
+  loop_end(e, &copy);
+  if_end(e, &first);
+
+  loop place = loop_begin(e, rank, int64(e, d.k), int64(e, d.cluster));
+  V block = load_i32(e, choice.list, place.index);
+  branch used = if_begin(e, icmp(e, LLVMIntSGE, block, int64(e, 0)));
+  attend_block(e, &d, cache_page(e, &tile, argument[5], block, d.page_bytes), block);
+  if_end(e, &used);
+  loop_end(e, &place);
+  merge_memory m = take_merge_memory(e, &d);
+  store_warp(e, &d, &m);
+  e->atoms->barrier(e);
+  merge_warps(e, &d, &m);
+  if (d.cluster > 1) {
+    cluster_barrier(e);
+    merge_cluster(e, &d, &m, rank, token, argument[6]);
+    cluster_barrier(e);
+  } else {
+    e->atoms->barrier(e);
+    store_output(e, &d, &m, token, argument[6]);
+  }
+  kernel_end(e);
+  return true;
+}
+
+/* ---- dense attention ---- */
+
+enum { PARTS = 132, PART = ROWS * (DIM + 2) };
+
+/* How many workgroups share a token's keys: all PARTS are used while there are few tokens and heads. */
+static V shares_of(emitter *e, int64_t kv_heads) {
+  V heads = mul(e, size_of(e, SLUICE_SIZE_TOKENS), int64(e, kv_heads));
+  return imax(e, imin(e, udiv(e, int64(e, PARTS), imax(e, heads, int64(e, 1))), int64(e, 64)), int64(e, 1));
+}
+
+static void store_partial(emitter *e, const merge_memory *m, V partial) {
+  loop each = lane_loop(e, int64(e, 0), int64(e, ROWS * DIM));
+  store_f32(e, SLUICE_F32, load_f32(e, SLUICE_F32, m->output, each.index, 1), partial, each.index);
+  loop_end(e, &each);
+  loop row = lane_loop(e, int64(e, 0), int64(e, ROWS));
+  V at = add(e, row.index, int64(e, ROWS * DIM));
+  store_f32(e, SLUICE_F32, load_f32(e, SLUICE_F32, m->maximum, row.index, 1), partial, at);
+  store_f32(e, SLUICE_F32, load_f32(e, SLUICE_F32, m->sum, row.index, 1), partial, add(e, at, int64(e, ROWS)));
+  loop_end(e, &row);
+}
+
+/* Operands: q, positions, sequence, page_table, cache, out, partials. Workgroups take work items (token, kv head, share
+ * of its pages) in turn. With one share the output is written at once; else a partial result for each item. */
+bool nvptx_attention_part(emitter *e, const kernel_spec *spec) {
+  decoder d = {0};
+  if (!read(e, spec, &d)) return false;
+  kernel_shape shape = {.x = {SLUICE_SIZE_ONE, 1, PARTS, 0}, .lanes = d.warps * 32};
+  kernel_begin(e, spec, shape);
+  V *argument = e->argument, shares = shares_of(e, d.kv_heads);
+  V heads = mul(e, size_of(e, SLUICE_SIZE_TOKENS), int64(e, d.kv_heads));
+  merge_memory m = take_merge_memory(e, &d);
+  loop item = loop_begin(e, e->x, mul(e, heads, shares), int64(e, PARTS));
+  V share = urem(e, item.index, shares), head = udiv(e, item.index, shares);
+  d.kv_head = urem(e, head, int64(e, d.kv_heads));
+  query_tile tile = open_token(e, &d, udiv(e, head, int64(e, d.kv_heads)), argument[0], &argument[1]);
+  V pages = visible_blocks(e, tile.position, d.page);
+  loop page = loop_begin(e, share, pages, shares);
+  attend_block(e, &d, cache_page(e, &tile, argument[4], page.index, d.page_bytes), page.index);
+  loop_end(e, &page);
+  e->atoms->barrier(e); /* the item before is stored */
+  store_warp(e, &d, &m);
+  e->atoms->barrier(e);
+  merge_warps(e, &d, &m);
+  e->atoms->barrier(e);
+  branch alone = if_begin(e, icmp(e, LLVMIntEQ, shares, int64(e, 1)));
+  store_output(e, &d, &m, tile.first, argument[5]);
+  if_else(e, &alone);
+  store_partial(e, &m, element(e, e->f32, argument[6], mul(e, item.index, int64(e, PART))));
+  if_end(e, &alone);
+  loop_end(e, &item);
+  kernel_end(e);
+  return true;
+}
+
+/* Operands: partials, out. A workgroup is a token and a head. */
+bool nvptx_attention_merge(emitter *e, const kernel_spec *spec) {
+  int64_t heads = attribute(e, "heads"), kv_heads = attribute(e, "kv_heads");
+  if (e->status || attribute(e, "head_dim") != DIM || attribute_dtype(e, "dtype") != SLUICE_BF16) return false;
+  kernel_shape shape = each_of(SLUICE_SIZE_TOKENS, heads);
+  shape.lanes = DIM;
+  kernel_begin(e, spec, shape);
+  V shares = shares_of(e, kv_heads), group = int64(e, heads / kv_heads);
+  branch shared = if_begin(e, icmp(e, LLVMIntSGT, shares, int64(e, 1)));
+  V head = add(e, mul(e, e->x, int64(e, kv_heads)), udiv(e, e->y, group)), row = urem(e, e->y, group);
+  V first = element(e, e->f32, e->argument[0], mul(e, mul(e, head, shares), int64(e, PART)));
+  V column = e->atoms->lane(e), maximum_at = add(e, row, int64(e, ROWS * DIM));
+  V highest = local_set(e, e->f32, float32(e, NO_SCORE));
+  loop find = loop_begin(e, int64(e, 0), shares, int64(e, 1));
+  V of_share = load_f32(e, SLUICE_F32, first, add(e, mul(e, find.index, int64(e, PART)), maximum_at), 1);
+  set(e, highest, fmax_(e, get(e, e->f32, highest), of_share));
+  loop_end(e, &find);
+  V sum = local_set(e, e->f32, float32(e, 0)), output = local_set(e, e->f32, float32(e, 0));
+  loop share = loop_begin(e, int64(e, 0), shares, int64(e, 1));
+  V part = element(e, e->f32, first, mul(e, share.index, int64(e, PART)));
+  V factor = e->atoms->exp2(e, fsub_(e, load_f32(e, SLUICE_F32, part, maximum_at, 1), get(e, e->f32, highest)));
+  V part_sum = load_f32(e, SLUICE_F32, part, add(e, maximum_at, int64(e, ROWS)), 1);
+  set(e, sum, fma_(e, part_sum, factor, get(e, e->f32, sum)));
+  V value = load_f32(e, SLUICE_F32, part, add(e, mul(e, row, int64(e, DIM)), column), 1);
+  set(e, output, fma_(e, value, factor, get(e, e->f32, output)));
+  loop_end(e, &share);
+  V at = add(e, mul(e, add(e, mul(e, e->x, int64(e, heads)), e->y), int64(e, DIM)), column);
+  store_f32(e, SLUICE_BF16, fdiv_(e, get(e, e->f32, output), get(e, e->f32, sum)), e->argument[1], at);
+  if_end(e, &shared);
+  kernel_end(e);
+  return true;
+}

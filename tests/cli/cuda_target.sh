@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Small models for an NVIDIA target, on a machine that needs no GPU: PTX with every kernel of the plan, the same bytes each time,
+# and bundles that read back.
+set -euo pipefail
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+golden=$SLUICE_SOURCE/tests/golden
+
+for model in nano blocks; do
+  for dtype in float32 bfloat16; do
+    compile=("$SLUICE" compile "$golden/$model" --dtype $dtype)
+    "${compile[@]}" --target=h100 --emit=asm -o "$work/a.ptx" 2> /dev/null
+    "${compile[@]}" --target=h200 --emit=asm -o "$work/b.ptx" 2> /dev/null
+    cmp "$work/a.ptx" "$work/b.ptx"
+    grep -x '\.target sm_90a' "$work/a.ptx" > /dev/null
+    "${compile[@]}" --target=h100 -o "$work/a.sluice" 2> /dev/null
+    "${compile[@]}" --target=cuda:sm_90a -o "$work/b.sluice" 2> /dev/null
+    cmp "$work/a.sluice" "$work/b.sluice"
+    "$SLUICE" inspect "$work/a.sluice" --json > "$work/inspect.json"
+    python3 "$SLUICE_SOURCE/tests/data/read_bundle.py" "$work/a.sluice" "$work/inspect.json"
+    # Each kernel of the plan is an entry of the PTX, with a pointer for each argument and one to the sizes, and the other way round.
+    python3 - "$work" << 'EOF'
+import json, re, sys
+work = sys.argv[1]
+found = json.load(open(f"{work}/inspect.json"))
+sections = {s["kind"]: s for s in found["sections"]}
+[target] = found["targets"]
+assert target["target"] == "cuda:sm_90a", target["target"]
+ptx = open(f"{work}/a.ptx").read()
+with open(f"{work}/a.sluice", "rb") as file:
+    data = file.read()
+section = sections["assembly"]
+assert data[section["offset"] :][: section["length"]].decode().rstrip("\0") == ptx.rstrip("\0"), "the bundle has other PTX"
+entries = re.findall(r"\.entry (\w+)\(", ptx)
+names = [kernel["name"] for kernel in target["kernels"]]
+assert sorted(entries) == sorted(names), set(entries) ^ set(names)
+assert any(name.startswith("block_score_") for name in names)
+for kernel in target["kernels"]:
+    assert kernel["launches"] > 0, kernel["name"]
+    assert kernel["lanes"] in (32, 64, 128, 256, 512, 1024), kernel
+    assert kernel["workgroup_bytes"] <= 227 * 1024, kernel
+print(f"{len(names)} kernels")
+EOF
+  done
+done
+
+code=0
+"$SLUICE" compile "$golden/nano" --target cuda:sm_80 -o "$work/no" 2> "$work/err" || code=$?
+[ "$code" -eq 1 ]
+grep "unknown target 'cuda:sm_80'.*cuda:sm_90a" "$work/err" > /dev/null
+[ ! -e "$work/no" ]

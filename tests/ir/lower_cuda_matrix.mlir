@@ -1,0 +1,35 @@
+// Shapes of the matrix instructions, bf16 heads of 128 dimensions: the choice of blocks is part of the attention, in two kernels for few and
+// many tokens; dense attention shares the keys among workgroups and merges their results, which many tokens do not need.
+// RUN: sluice opt %s --passes=plan-buffers,choose-tiles,lower-to-kernels --target h100 | FileCheck %s
+// RUN: sed 's/bf16/f32/g; s/bfloat16/float32/' %s | sluice opt - --passes=plan-buffers,choose-tiles,lower-to-kernels --target h100 | FileCheck %s --check-prefix=F32
+
+// CHECK: %[[S:.*]] = "kernel.arena"() {bytes = 64 : i64, dtype = "f32", name = "{{.*}}block_scores", offset = 0 : i64, size = "tokens_pages", width = 2 : i64}
+// CHECK: "kernel.block_score"(%[[IQ:[^,]*]], %{{.*}}, %[[S]]) {{.*}}transposed = "values"
+// CHECK: "kernel.topk_attention"(%[[Q:[^,]*]], %[[S]], %{{.*}}, %[[OUT:[^,]*]], %[[B:[^,]*]]) {{.*}}init = 0 : i64, k = 4 : i64{{.*}}launch.range = [1, 0, [[FEW:[0-9]+]]]{{.*}}local = 1 : i64{{.*}}transposed = "values"
+// CHECK-NEXT: "kernel.topk_attention"(%[[Q]], %[[S]], %{{.*}}, %[[OUT]], %[[B]]) {cluster = 1 : i64, {{.*}}launch.range = [1, {{[0-9]+}}, 4294967295]
+// CHECK-NEXT: "kernel.observe"(%[[B]]
+// CHECK: %[[P:.*]] = "kernel.arena"() {{.*}}dtype = "f32", name = "{{.*}}partials", {{.*}}size = "one"
+// CHECK: "kernel.attention_part"(%[[OUT]], %{{.*}}, %[[D:[^,]*]], %[[P]]) {{.*}}head_dim = 128 : i64{{.*}}transposed = "values"
+// CHECK-NEXT: "kernel.attention_merge"(%[[P]], %[[D]]) {{.*}}launch.range = [1, 0, {{[0-9]+}}]
+
+// F32: "kernel.block_score"
+// F32: "kernel.topk_blocks"
+// F32: "kernel.block_attention"
+// F32: "kernel.attention"
+func.func @step(%batch: !model.batch, %cache: !model.cache) -> (tensor<?x100xf32>, tensor<?xi32>)
+    attributes {model.dtype = "bfloat16", model.page = 16 : i64, model.layers = 1 : i64, model.hidden = 512 : i64, model.vocabulary = 100 : i64, model.max_context = 128 : i64} {
+  %e = "model.weight"() {name = "embed"} : () -> tensor<100x512xbf16>
+  %h = "model.embed"(%batch, %e) : (!model.batch, tensor<100x512xbf16>) -> tensor<?x512xbf16>
+  %k = "model.slice"(%h) {offset = 0 : i64} : (tensor<?x512xbf16>) -> tensor<?x256xbf16>
+  %i = "model.slice"(%h) {offset = 0 : i64} : (tensor<?x512xbf16>) -> tensor<?x128xbf16>
+  %c1 = "model.cache_append"(%cache, %batch, %k) {heads = 2 : i64, layer = 0 : i64, part = "key"} : (!model.cache, !model.batch, tensor<?x256xbf16>) -> !model.cache
+  %c2 = "model.cache_append"(%c1, %batch, %k) {heads = 2 : i64, layer = 0 : i64, part = "value"} : (!model.cache, !model.batch, tensor<?x256xbf16>) -> !model.cache
+  %c3 = "model.cache_append"(%c2, %batch, %i) {heads = 1 : i64, layer = 0 : i64, part = "index_key"} : (!model.cache, !model.batch, tensor<?x128xbf16>) -> !model.cache
+  %y, %b = "model.select_attention"(%h, %k, %c3, %batch) {block = 16 : i64, heads = 4 : i64, index_dim = 128 : i64, index_heads = 2 : i64, init = 0 : i64, k = 4 : i64, kv_heads = 2 : i64, layer = 0 : i64, local = 1 : i64, scale = 0.25 : f64} : (tensor<?x512xbf16>, tensor<?x256xbf16>, !model.cache, !model.batch) -> (tensor<?x512xbf16>, tensor<?x2x4xi32>)
+  "model.observe"(%b) {name = "layer.0.blocks"} : (tensor<?x2x4xi32>) -> ()
+  %d = "model.attention"(%y, %c3, %batch) {heads = 4 : i64, kv_heads = 2 : i64, layer = 0 : i64, scale = 0.25 : f64} : (tensor<?x512xbf16>, !model.cache, !model.batch) -> tensor<?x512xbf16>
+  %r = "model.select_rows"(%d, %batch) : (tensor<?x512xbf16>, !model.batch) -> tensor<?x512xbf16>
+  %l = "model.lm_head"(%r, %e) : (tensor<?x512xbf16>, tensor<100x512xbf16>) -> tensor<?x100xf32>
+  %t = "model.sample"(%l, %batch) : (tensor<?x100xf32>, !model.batch) -> tensor<?xi32>
+  return %l, %t : tensor<?x100xf32>, tensor<?xi32>
+}
