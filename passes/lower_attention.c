@@ -313,14 +313,15 @@ static void launch_topk_attention(lowering *l, MlirValue q, MlirValue scores, Ml
                          out,
                          blocks};
   launch_cost cost = attention_cost(l, k * l->page);
-  for (int few = 1; few >= 0; few--) {
+  uint32_t from = 0;
+  for (uint32_t i = 0; i < l->tiles.cluster_count; i++) {
     attribute_list list = {.count = 0};
     attention_attributes(l, &list);
-    attribute_integer(l, &list, "cluster", few ? l->tiles.cluster_size : 1);
+    attribute_integer(l, &list, "cluster", l->tiles.clusters[i].size);
     selection_attributes(l, &list);
-    launch_range(l, &list, SLUICE_SIZE_TOKENS, few ? 0 : l->tiles.cluster_tokens + 1,
-                 few ? l->tiles.cluster_tokens : UINT32_MAX);
+    launch_range(l, &list, SLUICE_SIZE_TOKENS, from, l->tiles.clusters[i].tokens);
     launch(l, "topk_attention", buffers, COUNT_OF(buffers), &list, &cost);
+    from = l->tiles.clusters[i].tokens + 1;
   }
 }
 

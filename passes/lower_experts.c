@@ -88,8 +88,7 @@ static void launch_product(lowering *l, const sorted_slots *s, const expert_prod
   bool swiglu = !mlirValueIsNull(p->second);
   int64_t n = ir_dimension(p->matrix, 1), k = ir_dimension(p->matrix, 2), panel = ir_get_integer(l->op, "tile.panel");
   int64_t batch_bytes = weight_batch_bytes(l, p->matrix, swiglu, panel);
-  MlirValue weights = swiglu ? weight_pairs(l, p->matrix, p->second, panel) : weight_panels(l, p->matrix, panel);
-  MlirValue buffers[] = {p->x, weights, s->counts, s->order, s->tiles, p->out};
+  MlirValue buffers[] = {p->x, p->weights, s->counts, s->order, s->tiles, p->out};
   attribute_list list = {.count = 0};
   attribute_integer(l, &list, "n", n);
   attribute_integer(l, &list, "k", k);
@@ -115,12 +114,14 @@ static void lower_expert_linear(lowering *l) {
   MlirValue x_buffer = operand_buffer(l, 0), out_buffer = result_buffer(l, 0);
   gemm_range ranges[4];
   size_t count = gemm_ranges(l, l->tiles.expert_ranges, ranges);
+  MlirValue weights = weight_panels(l, w, ir_get_integer(l->op, "tile.panel"));
   for (size_t i = 0; i < count; i++) {
     sorted_slots s = sort_slots(l, 1, ir_dimension(w, 0), &ranges[i]);
     launch_product(l, &s,
                    &(expert_product){.x = x_buffer,
                                      .out = out_buffer,
                                      .matrix = w,
+                                     .weights = weights,
                                      .by_slot = ir_rank(x) == 3,
                                      .x_dtype = element_name(x),
                                      .out_dtype = element_name(out)});
@@ -155,6 +156,8 @@ static void lower_experts(lowering *l) {
   MlirValue y = scratch_buffer(l, 4, "y", "f32", k * width);
   gemm_range ranges[4];
   size_t count = gemm_ranges(l, l->tiles.expert_ranges, ranges);
+  const int64_t panel = ir_get_integer(l->op, "tile.panel");
+  MlirValue gate_up = weight_pairs(l, w_gate, operand(l, 4), panel), down = weight_panels(l, w_down, panel);
   for (size_t i = 0; i < count; i++) {
     sorted_slots s = sort_slots(l, 1, ir_dimension(w_gate, 0), &ranges[i]);
     launch_product(l, &s,
@@ -162,12 +165,17 @@ static void lower_experts(lowering *l) {
                                      .out = hidden,
                                      .matrix = w_gate,
                                      .second = operand(l, 4),
+                                     .weights = gate_up,
                                      .x_dtype = element_name(x),
                                      .out_dtype = element_name(x)});
-    launch_product(
-        l, &s,
-        &(expert_product){
-            .x = hidden, .out = y, .matrix = w_down, .by_slot = true, .x_dtype = element_name(x), .out_dtype = "f32"});
+    launch_product(l, &s,
+                   &(expert_product){.x = hidden,
+                                     .out = y,
+                                     .matrix = w_down,
+                                     .weights = down,
+                                     .by_slot = true,
+                                     .x_dtype = element_name(x),
+                                     .out_dtype = "f32"});
   }
   bool residual = mlirOperationGetNumOperands(l->op) > 6;
   MlirValue weights = operand_buffer(l, 2), added = residual ? operand_buffer(l, 6) : none_buffer(l);

@@ -88,11 +88,14 @@ typedef struct target_tiles {
   bool split_selection; /* block scores go through memory: scoring, choosing and attention are launches of their own */
   bool split_router;    /* the router's logits and its choice are launches of their own */
   /* Attention in bf16 has kernels with matrix instructions, where heads have matrix_head_dim dimensions, groups at most
-   * matrix_group heads, and pages 16, 32, 64 or 128 tokens; 0: no such kernels. Dense attention shares its keys among at
-   * most attention_parts workgroups, each with a partial result of f32 [matrix_group][matrix_head_dim + 2] (outputs, then
-   * maximum and sum). Sparse attention shares the blocks of a token among cluster_size workgroups in steps of at most
-   * cluster_tokens tokens. */
-  uint32_t matrix_head_dim, matrix_group, attention_parts, cluster_size, cluster_tokens;
+   * matrix_group heads, and pages 16, 32, 64 or 128 tokens; 0: no such kernels. Dense attention shares its keys among
+   * at most attention_parts workgroups, each with a partial result of f32 [matrix_group][matrix_head_dim + 2] (outputs,
+   * then maximum and sum). Sparse attention shares the blocks of a token among the workgroups of a cluster, the more
+   * the fewer tokens a step has. */
+  uint32_t matrix_head_dim, matrix_group, attention_parts, cluster_count;
+  struct {
+    uint32_t size, tokens; /* of steps of at most this many tokens; ascending, the last one for all others */
+  } clusters[6];
   bool transposed_values; /* pages hold values transposed and keys as rows, not the other way round */
 } target_tiles;
 SLUICE_MUST_USE sluice_status *target_default_tiles(const char *target, target_tiles *out_tiles);

@@ -47,8 +47,8 @@ static unsigned common_vector(const emitter *e) {
 static void effect(emitter *e, const char *text) {
   static const char constraints[] = "~{memory}";
   T type = LLVMFunctionType(e->nothing, NULL, 0, 0);
-  V function = LLVMGetInlineAsm(type, text, strlen(text), constraints, sizeof constraints - 1, 1, 0,
-                                LLVMInlineAsmDialectATT, 0);
+  V function =
+      LLVMGetInlineAsm(type, text, strlen(text), constraints, sizeof constraints - 1, 1, 0, LLVMInlineAsmDialectATT, 0);
   LLVMBuildCall2(e->builder, type, function, NULL, 0, "");
 }
 
@@ -63,6 +63,7 @@ static void begin(emitter *e, const kernel_spec *spec) {
   char lanes[16];
   snprintf(lanes, sizeof lanes, "%u", e->lanes);
   function_attribute(e, "nvvm.maxntid", lanes);
+  function_attribute(e, "nvvm.minctasm", "1"); /* registers before occupancy: ptxas would rather spill otherwise */
   function_attribute(e, "no-trapping-math", "true");
   unsigned nounwind = LLVMGetEnumAttributeKindForName("nounwind", 8);
   LLVMAddAttributeAtIndex(e->function, (LLVMAttributeIndex)LLVMAttributeFunctionIndex,
@@ -149,8 +150,8 @@ static V reduce(emitter *e, V value, reduction operation) {
 }
 
 /* Applies an instruction on f32 to each element. */
-static V each_element(emitter *e, const char *name, bool overloaded, V x) {
-  unsigned width = width_of(x), types = overloaded;
+static V each_element(emitter *e, const char *name, V x) {
+  unsigned width = width_of(x), types = 1;
   if (width == 1) return intrinsic(e, name, &e->f32, types, &x, 1);
   V result = LLVMGetPoison(LLVMTypeOf(x));
   for (unsigned i = 0; i < width; i++) {
@@ -161,11 +162,13 @@ static V each_element(emitter *e, const char *name, bool overloaded, V x) {
 }
 
 static V exp2_(emitter *e, V x) {
-  return each_element(e, "llvm.nvvm.ex2.approx", true, x);
+  return each_element(e, "llvm.nvvm.ex2.approx", x);
 }
 
+/* Correctly rounded twice: norms are few, and what they scale decides selections. */
 static V rsqrt(emitter *e, V x) {
-  return each_element(e, "llvm.nvvm.rsqrt.approx.f", false, x);
+  T type = LLVMTypeOf(x);
+  return fdiv_(e, splat(e, float32(e, 1), width_of(x)), intrinsic(e, "llvm.sqrt", &type, 1, &x, 1));
 }
 
 const atoms nvptx_atoms = {.name = "nvptx",

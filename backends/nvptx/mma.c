@@ -48,9 +48,10 @@ V cluster_rank(emitter *e) {
                        "");
 }
 
-void cluster_barrier(emitter *e) {
-  assembly(e, e->nothing, "barrier.cluster.arrive.aligned;\n\tbarrier.cluster.wait.aligned;", "~{memory}", NULL, 0,
-           true);
+void cluster_barrier(emitter *e, bool release) {
+  const char *text = release ? "barrier.cluster.arrive.aligned;\n\tbarrier.cluster.wait.aligned;"
+                             : "barrier.cluster.arrive.relaxed.aligned;\n\tbarrier.cluster.wait.aligned;";
+  assembly(e, e->nothing, text, "~{memory}", NULL, 0, true);
 }
 
 V cluster_load(emitter *e, V pointer, V rank) {

@@ -34,7 +34,7 @@ V pack_bf16(emitter *e, V low, V high);
  * `rank`. Between a store and a load in another workgroup there must be a barrier, and one before a workgroup ends
  * whose memory others read. */
 V cluster_rank(emitter *e);
-void cluster_barrier(emitter *e);
+void cluster_barrier(emitter *e, bool release); /* release: what was stored before it is seen behind it */
 V cluster_load(emitter *e, V pointer, V rank);
 /* Makes the kernel at hand run in clusters of `size` workgroups in x; its grid must be a multiple. */
 void cluster_size(emitter *e, unsigned size);

@@ -23,14 +23,14 @@ static target_tiles tiles(const char *target) {
                         .matrix_panel = 128,
                         .range_count = 3,
                         .ranges = {{8, 16, 0, 8}, {16, 16, 9, 16}, {64, 32, 17, UINT32_MAX}},
-                        .expert_ranges = {{8, 16, 0, 64}, {16, 16, 65, 256}, {64, 32, 257, UINT32_MAX}},
+                        .expert_ranges = {{8, 16, 0, 64}, {16, 32, 65, 256}, {64, 32, 257, UINT32_MAX}},
                         .split_selection = true,
                         .split_router = true,
                         .matrix_head_dim = 128,
                         .matrix_group = 16,
                         .attention_parts = 132,
-                        .cluster_size = 8,
-                        .cluster_tokens = 16,
+                        .cluster_count = 5,
+                        .clusters = {{16, 2}, {8, 4}, {4, 8}, {2, 16}, {1, UINT32_MAX}},
                         .transposed_values = true};
 }
 

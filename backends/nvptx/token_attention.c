@@ -17,7 +17,7 @@
 
 #include <math.h>
 
-enum { MOST_CLUSTER = 8, ROWS = 16, KEYS = 16, DIM = 128, DIM_TILES = DIM / 8, CHUNKS = DIM / 32 };
+enum { MOST_CLUSTER = 16, ROWS = 16, KEYS = 16, DIM = 128, DIM_TILES = DIM / 8, CHUNKS = DIM / 32 };
 
 /* Stands for "no score yet": finite, so that differences are never NaN. */
 static const double NO_SCORE = -1e30;
@@ -296,9 +296,9 @@ bool nvptx_topk_attention(emitter *e, const kernel_spec *spec) {
   e->atoms->barrier(e);
   merge_warps(e, &d, &m);
   if (d.cluster > 1) {
-    cluster_barrier(e);
+    cluster_barrier(e, true);
     merge_cluster(e, &d, &m, rank, token, argument[6]);
-    cluster_barrier(e);
+    cluster_barrier(e, false); /* nobody leaves while others read its memory */
   } else {
     e->atoms->barrier(e);
     store_output(e, &d, &m, token, argument[6]);

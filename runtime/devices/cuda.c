@@ -212,6 +212,8 @@ static sluice_status *find_functions(cuda_device *d, sluice_loaded_code *code) {
                           kernel->argument_count, MOST_ARGUMENTS - 1);
     if (d->driver.module_function(&code->functions[i], code->module, name))
       return sluice_error(SLUICE_INVALID, "the bundle's code lacks the kernel \"%s\" of its plan", name);
+    /* Clusters of more than 8 workgroups must be asked for; kernels without clusters do not mind. */
+    (void)d->driver.function_attribute(code->functions[i], CUDA_FUNCTION_NON_PORTABLE_CLUSTER, 1);
     if (kernel->workgroup_bytes > 48 * 1024)
       SLUICE_TRY(sluice_annotate(
           cuda_check(&d->driver,

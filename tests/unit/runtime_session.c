@@ -324,7 +324,10 @@ static void memory_is_planned(void **state) {
 static void other_devices_are_refused(void **state) {
   (void)state;
   sluice_model *model = NULL;
-  refused(sluice_model_open(bundle_path, &(sluice_model_options){.device = "cuda:0"}, &model), "cuda:0");
+  /* With a driver the GPU is missing, without one the driver. */
+  refused(sluice_model_open(bundle_path, &(sluice_model_options){.device = "cuda:4096"}, &model), "NVIDIA driver");
+  refused(sluice_model_open(bundle_path, &(sluice_model_options){.device = "hip:0"}, &model), "\"hip:0\"");
+  refused(sluice_model_open(bundle_path, &(sluice_model_options){.device = "cuda:x"}, &model), "\"cuda:x\"");
   refused(sluice_model_open(bundle_path, &(sluice_model_options){.device = "abacus"}, &model), "abacus");
   refused(sluice_model_open("/nonexistent.sluice", NULL, &model), "/nonexistent.sluice");
   char path[300];
