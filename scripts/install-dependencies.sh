@@ -4,17 +4,43 @@ set -euo pipefail
 
 packages=(gcc g++ libc6-dev make cmake pkg-config llvm-22-dev libmlir-22-dev lld-22)
 if [ "${1:-}" = --tests ]; then
-  packages+=(libcmocka-dev llvm-22-tools clang-format-22 clang-tidy-22 mandoc python3 git)
+  packages+=(libcmocka-dev llvm-22-tools clang-format-22 clang-tidy-22 mandoc python3 python3-pip git)
 elif [ -n "${1:-}" ]; then
   echo "usage: $0 [--tests]" >&2
   exit 2
 fi
 
+# ptxas, for the tests that check NVIDIA kernels without a GPU; without --tests it is used when it is there.
+install_ptxas() {
+  command -v ptxas > /dev/null && return
+  [ -x /usr/local/cuda/bin/ptxas ] && return
+  local tools
+  tools=$(cd "$(dirname "$0")/.." && pwd)/build/tools
+  [ -x "$tools/ptxas" ] && return
+  echo "installing: ptxas"
+  mkdir -p "$tools"
+  python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: -d "$tools" nvidia-cuda-nvcc==13.0.88
+  python3 - "$tools" << 'EOF'
+import glob, os, sys, zipfile
+[wheel] = glob.glob(sys.argv[1] + "/nvidia_cuda_nvcc-*.whl")
+with zipfile.ZipFile(wheel) as archive:
+    [name] = [n for n in archive.namelist() if n.endswith("/bin/ptxas")]
+    with open(sys.argv[1] + "/ptxas", "wb") as out:
+        out.write(archive.read(name))
+os.chmod(sys.argv[1] + "/ptxas", 0o755)
+os.remove(wheel)
+EOF
+}
+
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
 done
-[ ${#missing[@]} -eq 0 ] && exit 0
+finish() {
+  [ "${1:-}" != --tests ] || install_ptxas
+  exit 0
+}
+[ ${#missing[@]} -eq 0 ] && finish "$@"
 
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then
@@ -28,3 +54,4 @@ echo "installing: ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 "${as_root[@]}" apt-get update -qq
 "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
+finish "$@"
