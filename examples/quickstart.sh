@@ -15,8 +15,9 @@ set -x
 # A checkpoint: 4 layers, hidden 256, made from a seed.
 $sluice synth tests/golden/nano/config.json --seed 1 -o "$work/checkpoint"
 
-# Config to bundle: IR, fusions, machine code for three levels of x86-64, launch plans.
-$sluice compile "$work/checkpoint" --target host:x86-64-v2,host:x86-64-v3,host:x86-64-v4 --dtype float32 -o "$work/nano.sluice"
+# Config to bundle: IR, fusions, launch plans, machine code for three levels of x86-64 and for NVIDIA Hopper (PTX, and a cubin if
+# ptxas is there).
+$sluice compile "$work/checkpoint" --target host:x86-64-v2,host:x86-64-v3,host:x86-64-v4,h100 --dtype float32 -o "$work/nano.sluice"
 $sluice inspect "$work/nano.sluice" | sed -n '1,20p'
 
 # Bundle and weights to tokens, without the compiler.

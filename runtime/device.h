@@ -3,8 +3,8 @@
  * A driver extends `sluice_device` by its own state. All functions are called from one thread at a time, but for
  * staging_send and staging_wait. Entries marked "optional" are NULL on devices without.
  *
- * The device has one queue for launches, `copy`, `enqueue_in`, `enqueue_out` and graphs: what is put in runs in order, and the
- * functions may return before it is done. All other functions are complete when they return.
+ * The device has one queue for launches, `copy`, `enqueue_in`, `enqueue_out` and graphs: what is put in runs in order,
+ * and the functions may return before it is done. All other functions are complete when they return.
  */
 #ifndef SLUICE_RUNTIME_DEVICE_H
 #define SLUICE_RUNTIME_DEVICE_H
@@ -82,11 +82,11 @@ typedef struct sluice_device_driver {
 
   /* ---- Graphs: all optional, all there or none ---- */
 
-  /* Between begin and end the queue's work (launches, enqueue_in, enqueue_out) is recorded and not run; nothing else may
-   * be called but `launch` and the enqueue functions. A graph runs with the addresses, grids and byte counts that were
-   * recorded; contents of memory, page-locked memory included, are read when it runs. graph_end ends the recording also
-   * when it fails; with `out_graph` NULL it throws the recording away (for use after an error). A graph must be released
-   * before the code that it launches is unloaded. */
+  /* Between begin and end the queue's work (launches, enqueue_in, enqueue_out) is recorded and not run; nothing else
+   * may be called but `launch` and the enqueue functions. A graph runs with the addresses, grids and byte counts that
+   * were recorded; contents of memory, page-locked memory included, are read when it runs. graph_end ends the recording
+   * also when it fails; with `out_graph` NULL it throws the recording away (for use after an error). A graph must be
+   * released before the code that it launches is unloaded. */
   sluice_status *(*graph_begin)(sluice_device *device);
   sluice_status *(*graph_end)(sluice_device *device, sluice_device_graph **out_graph);
   sluice_status *(*graph_launch)(sluice_device *device, sluice_device_graph *graph); /* puts it into the queue */

@@ -92,7 +92,8 @@ static sluice_status *open_plan(sluice_model *model, const char *path) {
     code.assembly = sluice_bundle_data(model->bundle, (uint32_t)assembly);
     code.assembly_length = (size_t)sections[assembly].length;
   }
-  return sluice_annotate(model->device->driver->load_code(model->device, &code, &model->plan, &model->code), "%s", path);
+  return sluice_annotate(model->device->driver->load_code(model->device, &code, &model->plan, &model->code), "%s",
+                         path);
 }
 
 static sluice_status *open_all(sluice_model *model, const char *path, const sluice_model_options *options) {

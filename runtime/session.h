@@ -17,7 +17,6 @@ typedef struct sluice_block { /* memory that grows; its contents do not survive 
   uint64_t capacity;
 } sluice_block;
 
-
 struct sluice_session {
   sluice_model *model;
   sluice_session_options options; /* with all defaults resolved */

@@ -119,12 +119,12 @@ typedef struct loader {
   char *memory;          /* of the weights */
   uint64_t *first_block; /* of each weight; one more entry: the total */
   char **staging;        /* of each thread */
-  /* Devices with memory of their own: two page-locked buffers of each thread, so that one is filled while the other is on
-   * its way. Host memory is bounded by three buffers a thread, each of BLOCK_ELEMENTS elements or one panel of a weight,
-   * whichever is larger. */
+  /* Devices with memory of their own: two page-locked buffers of each thread, so that one is filled while the other is
+   * on its way. Host memory is bounded by three buffers a thread, each of BLOCK_ELEMENTS elements or one panel of a
+   * weight, whichever is larger. */
   sluice_staging **locked;
-  bool *next_locked; /* of each thread: which of its two comes next */
-  uint64_t rows_bytes;   /* of a thread's staging: the rows come first, then the packed block */
+  bool *next_locked;   /* of each thread: which of its two comes next */
+  uint64_t rows_bytes; /* of a thread's staging: the rows come first, then the packed block */
 
   pthread_mutex_t lock; /* the fields below */
   sluice_progress *progress;
@@ -158,7 +158,7 @@ static matrix_blocks cut(const sluice_plan_weight *weight) {
   result.block_units = BLOCK_ELEMENTS / unit_elements;
   if (result.block_units > result.units) result.block_units = result.units;
   if (result.block_units == 0) result.block_units = 1;
-  result.blocks = (result.units + result.block_units - 1) / result.block_units;
+  result.blocks = result.units ? (result.units - 1) / result.block_units + 1 : 1;
   return result;
 }
 
@@ -236,8 +236,8 @@ static sluice_status *pack_units(const loader *load, const sluice_plan_weight *w
       uint64_t count = last_row - row < weight->panel ? last_row - row : weight->panel;
       const void *from = rows + (row - first_row) * row_bytes;
       void *panel = to + (unit - first) * blocks->unit_bytes + half * panel_bytes;
-      pack_panel(from, count, row_bytes, weight->panel,
-                 weight->group * sluice_dtype_size((sluice_dtype)weight->dtype), panel);
+      pack_panel(from, count, row_bytes, weight->panel, weight->group * sluice_dtype_size((sluice_dtype)weight->dtype),
+                 panel);
     }
   }
   return NULL;

@@ -17,11 +17,12 @@ extern char **environ;
 /* The first executable ptxas of PATH and of CUDA's usual folder. */
 static bool find_ptxas(char path[512]) {
   const char *list = getenv("PATH");
-  for (const char *at = list ? list : ""; *at;) {
-    size_t length = strcspn(at, ":");
-    int written = snprintf(path, 512, "%.*s/ptxas", (int)length, at);
+  while (list && *list) {
+    const char *end = strchr(list, ':');
+    size_t length = end ? (size_t)(end - list) : strlen(list);
+    int written = snprintf(path, 512, "%.*s/ptxas", (int)length, list);
     if (length && written > 0 && written < 512 && access(path, X_OK) == 0) return true;
-    at += length + (at[length] == ':');
+    list = end ? end + 1 : NULL;
   }
   snprintf(path, 512, "/usr/local/cuda/bin/ptxas");
   return access(path, X_OK) == 0;

@@ -1,5 +1,5 @@
-/* NVIDIA GPUs as a device: code is a cubin or PTX, the queue is one stream, a launch is programmatically dependent on the
- * one before it (every kernel waits for its predecessor before it touches memory, backends/nvptx).
+/* NVIDIA GPUs as a device: code is a cubin or PTX, the queue is one stream, a launch is programmatically dependent on
+ * the one before it (every kernel waits for its predecessor before it touches memory, backends/nvptx).
  */
 #include "runtime/devices/cuda.h"
 #include "sluice/memory.h"
@@ -144,8 +144,8 @@ static sluice_status *cuda_staging_create(sluice_device *device, uint64_t bytes,
   sluice_status *status = cuda_allocate_locked(device, bytes, &memory);
   staging->base.memory = memory;
   if (!status)
-    status = cuda_check(&d->driver, d->driver.event_create(&staging->sent, CUDA_EVENT_DISABLE_TIMING),
-                        "creating an event");
+    status =
+        cuda_check(&d->driver, d->driver.event_create(&staging->sent, CUDA_EVENT_DISABLE_TIMING), "creating an event");
   if (status) {
     cuda_staging_release(device, &staging->base);
     return status;
@@ -215,12 +215,12 @@ static sluice_status *find_functions(cuda_device *d, sluice_loaded_code *code) {
     /* Clusters of more than 8 workgroups must be asked for; kernels without clusters do not mind. */
     (void)d->driver.function_attribute(code->functions[i], CUDA_FUNCTION_NON_PORTABLE_CLUSTER, 1);
     if (kernel->workgroup_bytes > 48 * 1024)
-      SLUICE_TRY(sluice_annotate(
-          cuda_check(&d->driver,
-                     d->driver.function_attribute(code->functions[i], CUDA_FUNCTION_MAX_DYNAMIC_SHARED,
-                                                  (int)kernel->workgroup_bytes),
-                     "asking for shared memory"),
-          "kernel \"%s\" with %u bytes of workgroup memory", name, kernel->workgroup_bytes));
+      SLUICE_TRY(
+          sluice_annotate(cuda_check(&d->driver,
+                                     d->driver.function_attribute(code->functions[i], CUDA_FUNCTION_MAX_DYNAMIC_SHARED,
+                                                                  (int)kernel->workgroup_bytes),
+                                     "asking for shared memory"),
+                          "kernel \"%s\" with %u bytes of workgroup memory", name, kernel->workgroup_bytes));
   }
   return NULL;
 }
@@ -250,10 +250,11 @@ static sluice_status *cuda_launch(sluice_device *device, sluice_loaded_code *cod
                                   const uint64_t grid[2]) {
   cuda_device *d = enter(device);
   if (grid[0] > INT32_MAX || grid[1] > UINT16_MAX)
-    return sluice_error(SLUICE_INVALID,
-                        "a launch of %llu x %llu workgroups; a GPU takes at most 2147483647 x 65535: use steps of fewer "
-                        "tokens",
-                        (unsigned long long)grid[0], (unsigned long long)grid[1]);
+    return sluice_error(
+        SLUICE_INVALID,
+        "a launch of %llu x %llu workgroups; a GPU takes at most 2147483647 x 65535: use steps of fewer "
+        "tokens",
+        (unsigned long long)grid[0], (unsigned long long)grid[1]);
   void *parameters[MOST_ARGUMENTS];
   for (uint32_t i = 0; i < argument_count; i++) parameters[i] = (void *)(uintptr_t)&arguments[i];
   parameters[argument_count] = &sizes;

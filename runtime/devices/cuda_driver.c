@@ -48,10 +48,11 @@ static sluice_status *find_symbols(cuda_driver *driver) {
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
     void *symbol = dlsym(driver->library, rows[i].name);
     if (!symbol && rows[i].required)
-      return sluice_error(SLUICE_UNSUPPORTED,
-                          "the NVIDIA driver library lacks %s: it is older than CUDA 12.3 (driver 545); install a newer "
-                          "driver",
-                          rows[i].name);
+      return sluice_error(
+          SLUICE_UNSUPPORTED,
+          "the NVIDIA driver library lacks %s: it is older than CUDA 12.3 (driver 545); install a newer "
+          "driver",
+          rows[i].name);
     memcpy((char *)driver + rows[i].offset, &symbol, sizeof symbol);
   }
   return NULL;
@@ -85,7 +86,8 @@ sluice_status *cuda_driver_open(const char *path, cuda_driver *out_driver) {
   char tried[1024] = "";
   out_driver->library = open_library(path, tried, sizeof tried);
   if (!out_driver->library)
-    return sluice_error(SLUICE_NOT_FOUND, "no NVIDIA driver: tried %s; install the driver, or use --device host", tried);
+    return sluice_error(SLUICE_NOT_FOUND, "no NVIDIA driver: tried %s; install the driver, or use --device host",
+                        tried);
   sluice_status *status = start(out_driver);
   if (status) {
     cuda_driver_close(out_driver);
