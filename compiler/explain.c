@@ -67,6 +67,24 @@ static launch_total cost_of(const sluice_plan *plan, const sluice_plan_launch *l
   return t;
 }
 
+/* Whether the step runs the launch, see sluice_plan_launch.range_size. */
+static bool in_range(const sluice_plan *plan, const sluice_plan_launch *launch, const step_shape *s) {
+  uint64_t each = s->tokens / s->sequences,
+           pages = (s->context + plan->header->page_tokens - 1) / plan->header->page_tokens;
+  const uint64_t sizes[SLUICE_SIZE_COUNT] = {
+      [SLUICE_SIZE_ONE] = 1,
+      [SLUICE_SIZE_TOKENS] = s->tokens,
+      [SLUICE_SIZE_ROWS] = s->sequences,
+      [SLUICE_SIZE_SEQUENCES] = s->sequences,
+      [SLUICE_SIZE_TILES] = (each + plan->header->query_tile - 1) / plan->header->query_tile * s->sequences,
+      [SLUICE_SIZE_PAGE_STRIDE] = pages,
+      [SLUICE_SIZE_CONTEXT] = pages * plan->header->page_tokens,
+      [SLUICE_SIZE_PAGES] = pages,
+      [SLUICE_SIZE_LONGEST] = each < plan->header->query_tile ? each : plan->header->query_tile};
+  uint64_t size = sizes[launch->range_size];
+  return size >= launch->range_from && size <= launch->range_to;
+}
+
 static bool same_launch(const sluice_plan_launch *a, const sluice_plan_launch *b) {
   return a->kernel == b->kernel && a->label == b->label && memcmp(&a->cost, &b->cost, sizeof a->cost) == 0;
 }
@@ -91,7 +109,10 @@ static sluice_status *write_launches(const sluice_plan *plan, const step_shape *
   bool *listed = sluice_allocate_array(count, sizeof *listed), first = true;
   if (!listed) return sluice_out_of_memory();
   launch_total sum = {0};
+  uint64_t run = 0;
   for (uint64_t i = 0; i < count; i++) {
+    if (!in_range(plan, &plan->launches[i], shape)) continue;
+    run++;
     launch_total one = cost_of(plan, &plan->launches[i], shape, options);
     sum.bytes += one.bytes;
     sum.flops += one.flops;
@@ -99,7 +120,8 @@ static sluice_status *write_launches(const sluice_plan *plan, const step_shape *
     if (listed[i]) continue;
     uint64_t times = 0;
     for (uint64_t j = i; j < count; j++)
-      if (!listed[j] && same_launch(&plan->launches[i], &plan->launches[j])) {
+      if (!listed[j] && in_range(plan, &plan->launches[j], shape) &&
+          same_launch(&plan->launches[i], &plan->launches[j])) {
         listed[j] = true;
         times++;
       }
@@ -109,9 +131,9 @@ static sluice_status *write_launches(const sluice_plan *plan, const step_shape *
   sluice_release(listed);
   if (options->json)
     sluice_text_printf(out, "],\"step\":{\"launches\":%llu,\"bytes\":%.0f,\"flops\":%.0f,\"floor_us\":%.3f}}",
-                       (unsigned long long)count, sum.bytes, sum.flops, sum.seconds * 1e6);
+                       (unsigned long long)run, sum.bytes, sum.flops, sum.seconds * 1e6);
   else
-    sluice_text_printf(out, "  %-18s %-22s %5llu %15.0f %17.0f %12.2f\n", "whole step", "", (unsigned long long)count,
+    sluice_text_printf(out, "  %-18s %-22s %5llu %15.0f %17.0f %12.2f\n", "whole step", "", (unsigned long long)run,
                        sum.bytes, sum.flops, sum.seconds * 1e6);
   return NULL;
 }

@@ -49,3 +49,22 @@ code=0
 [ "$code" -eq 1 ]
 grep "unknown target 'cuda:sm_80'.*cuda:sm_90a" "$work/err" > /dev/null
 [ ! -e "$work/no" ]
+
+# Of several kernels for one op a step runs one, and explain counts one: the bytes of a step are those of the host's plan, but for
+# what passes between launches. (Weights are padded to whole panels on either.)
+"$SLUICE" compile "$golden/m3-slice" --target=host,h100 -o "$work/fat.sluice" 2> /dev/null
+for tokens in 1 12 100; do
+  "$SLUICE" explain "$work/fat.sluice" --json --tokens $tokens --context 4096 > "$work/explain.json"
+  python3 - "$work/explain.json" << 'EOF'
+import json, sys
+host, cuda = json.load(open(sys.argv[1]))["targets"]
+assert cuda["target"] == "cuda:sm_90a"
+ratio = cuda["step"]["bytes"] / host["step"]["bytes"]
+assert 0.99 < ratio < 1.05, ratio
+assert cuda["step"]["launches"] == sum(launch["launches"] for launch in cuda["launches"])
+for op in ("linear", "experts", "lm_head"):
+    assert sum(l["launches"] for l in host["launches"] if l["op"] == op) == sum(
+        l["launches"] for l in cuda["launches"] if l["op"] == op
+    ), op
+EOF
+done
