@@ -1,6 +1,7 @@
 /* The `kernel` dialect: what each operand of a launch must be, and which attributes it has with which domain. One table
  * row for each op; docs/ir.md describes the rows. */
 #include "ir/verify.h"
+#include "sluice/plan.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -145,6 +146,9 @@ static bool verify_weight(verify_state *state, const char *name, MlirOperation s
   if (!text_equals(found, layout))
     return verify_fail(state, "%s is a weight with layout \"%.*s\", expected \"%s\"", name, (int)found.length,
                        found.data, layout);
+  if (ir_has(state->op, "group") && ir_get_integer(source, "group") != ir_get_integer(state->op, "group"))
+    return verify_fail(state, "%s has groups of %lld columns, expected %lld, the attribute 'group'", name,
+                       (long long)ir_get_integer(source, "group"), (long long)ir_get_integer(state->op, "group"));
   if (strcmp(layout, "rows") != 0 && ir_get_integer(source, "panel") != ir_get_integer(state->op, "panel"))
     return verify_fail(state, "%s has panels of %lld rows, expected %lld, the attribute 'panel'", name,
                        (long long)ir_get_integer(source, "panel"), (long long)ir_get_integer(state->op, "panel"));
@@ -252,7 +256,28 @@ static bool verify_memory_weight(verify_state *state) {
   return true;
 }
 
+/* launch.range, where it is given: a size, and the first and last of its values in which the launch runs. */
+static bool verify_range(verify_state *state) {
+  static const char name[] = "launch.range";
+  if (!ir_has(state->op, name)) return true;
+  MlirAttribute range = mlirOperationGetAttributeByName(state->op, mlirStringRefCreateFromCString(name));
+  bool three = mlirAttributeIsAArray(range) && mlirArrayAttrGetNumElements(range) == 3;
+  int64_t values[3] = {0};
+  for (intptr_t i = 0; three && i < 3; i++) {
+    MlirAttribute value = mlirArrayAttrGetElement(range, i);
+    three = mlirAttributeIsAInteger(value);
+    if (three) values[i] = mlirIntegerAttrGetValueInt(value);
+  }
+  if (!three) return verify_fail(state, "'%s' is not an array of three integers: a size, from, to", name);
+  if (values[0] < 0 || values[0] >= SLUICE_SIZE_COUNT || values[1] < 0 || values[1] > values[2] ||
+      values[2] > UINT32_MAX)
+    return verify_fail(state, "'%s' is %lld, %lld, %lld: expected a size below %d, and from <= to < 2^32", name,
+                       (long long)values[0], (long long)values[1], (long long)values[2], SLUICE_SIZE_COUNT);
+  return true;
+}
+
 static bool verify_launch(verify_state *state) {
+  if (!verify_range(state)) return false;
   MlirAttribute cost = mlirOperationGetAttributeByName(state->op, mlirStringRefCreateFromCString("cost"));
   if (mlirArrayAttrGetNumElements(cost) != 10)
     return verify_fail(state, "'cost' has %ld elements, expected 10", (long)mlirArrayAttrGetNumElements(cost));

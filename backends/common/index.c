@@ -131,6 +131,9 @@ void rows_multiply(emitter *e, const rows_product *product) {
     multiply_pairs(e, product);
     return;
   }
+  if (product->transposed && e->lanes == 1 && !e->status)
+    e->status = sluice_error(SLUICE_INTERNAL, "%s: a page whose keys are rows needs a target with several lanes",
+                             e->spec->symbol);
   rows_product rows = *product;
   tile_product tile = {.a_row = product_row,
                        .user = &rows,
