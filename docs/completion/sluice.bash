@@ -24,7 +24,7 @@ _sluice() {
   fi
   case $previous in
   --target) _sluice_complete_from "host host:x86-64 host:x86-64-v2 host:x86-64-v3 host:x86-64-v4
-    host:x86-64-v4-bf16" "$current" ;;
+    host:x86-64-v4-bf16 cuda:sm_90a h100 h200" "$current" ;;
   --dtype) _sluice_complete_from "float32 bfloat16" "$current" ;;
   --emit) _sluice_complete_from "model-ir kernel-ir llvm-ir asm obj bundle" "$current" ;;
   --passes | --disable-pass | --print-ir-after)
