@@ -295,6 +295,10 @@ static char *read_file(const char *path, size_t *out_length) {
 }
 
 int tiny_bundle_write(const char *path) {
+  return tiny_bundle_write_for(path, "host:x86-64");
+}
+
+int tiny_bundle_write_for(const char *path, const char *target) {
   char source[512], library[512], command[2048];
   snprintf(source, sizeof source, "%s.kernels.c", path);
   snprintf(library, sizeof library, "%s.kernels.so", path);
@@ -306,7 +310,7 @@ int tiny_bundle_write(const char *path) {
   unlink(source);
   unlink(library);
   if (!code) return 1;
-  void *bundle = tiny_bundle_bytes("host:x86-64", code, code_length, &length);
+  void *bundle = tiny_bundle_bytes(target, code, code_length, &length);
   int failed = write_file(path, bundle, length);
   sluice_release(bundle);
   sluice_release(code);

@@ -37,5 +37,7 @@ void tiny_bundle_seal(void *bundle);
 
 /* Compiles the kernels with cc and writes the bundle to `path`; 0 on success. */
 int tiny_bundle_write(const char *path);
+/* The same for `target`; the code stays what it is, for the fake driver of fake_cuda.h. */
+int tiny_bundle_write_for(const char *path, const char *target);
 
 #endif

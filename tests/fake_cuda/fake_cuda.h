@@ -1,0 +1,28 @@
+/* A double of the NVIDIA driver: device memory is the host's, "kernels" are host kernels (sluice_host_kernel) of the
+ * shared object that stands in for the cubin. What a test wants of it is set through fake_cuda_control, found by dlsym
+ * in the library that the runtime has opened.
+ */
+#ifndef TESTS_FAKE_CUDA_H
+#define TESTS_FAKE_CUDA_H
+
+#include <stddef.h>
+
+typedef struct fake_cuda_state {
+  int version, devices, major, minor; /* of the driver; of its GPUs */
+  size_t free_bytes;                  /* limits cuMemAlloc */
+  const char *fail;                   /* entry that fails, by its name in the library; NULL: none */
+  int fail_at, fail_result;           /* its call number fail_at, from 0 on, with this result */
+  int sticky;                         /* 1: after the failure every call but releases fails in the same way */
+  int refuse_binary;                  /* 1: images that are no PTX do not suit the GPU */
+  const char *log;                    /* what translating PTX writes to its log; with it, translating fails */
+  /* What happened. */
+  int live;                               /* contexts, streams, events, modules, graphs, memory */
+  int launches, graph_launches, captures; /* kernels put into the queue or recorded; graphs run; recordings begun */
+  int copies_in, copies_out;              /* run outside of graphs */
+  unsigned last_grid[2], last_block, last_shared;
+} fake_cuda_state;
+
+/* Back to a working driver with one H100; counts of what happened to zero, but not `live`. */
+typedef fake_cuda_state *fake_cuda_control_function(void);
+
+#endif
