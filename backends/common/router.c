@@ -56,6 +56,60 @@ static V largest_below(emitter *e, const choice *c, V bound) {
   return e->atoms->reduce(e, result, REDUCE_MAX);
 }
 
+/* Writes the experts whose key reaches `least`, ascending, and their shares of the sum of their scores. */
+static void list_in_turn(emitter *e, const choice *c, V least, V out_experts, V out_weights) {
+  V place = local_set(e, e->i64, int64(e, 0));
+  V sum = local_set(e, e->f32, float32(e, 0));
+  loop each = loop_begin(e, int64(e, 0), int64(e, c->experts), int64(e, 1));
+  V key = load(e, e->i64, element(e, e->i64, c->keys, each.index));
+  branch chosen = if_begin(e, icmp(e, LLVMIntSGE, key, least));
+  V at = get(e, e->i64, place);
+  V score = load_f32(e, SLUICE_F32, c->scores, each.index, 1);
+  store_i32(e, each.index, out_experts, at);
+  store_f32(e, SLUICE_F32, score, out_weights, at);
+  set(e, sum, fadd_(e, get(e, e->f32, sum), score));
+  set(e, place, add(e, at, int64(e, 1)));
+  if_end(e, &chosen);
+  loop_end(e, &each);
+
+  loop slots = loop_begin(e, int64(e, 0), int64(e, c->k), int64(e, 1));
+  V share = fdiv_(e, load_f32(e, SLUICE_F32, out_weights, slots.index, 1), get(e, e->f32, sum));
+  store_f32(e, SLUICE_F32, share, out_weights, slots.index);
+  loop_end(e, &slots);
+}
+
+/* The same with several lanes: each places its experts by counting the chosen ones before them. Sums go in the same
+ * order. */
+static void list_at_once(emitter *e, const choice *c, V least, V out_experts, V out_weights) {
+  enum { AT_ONCE = 8 };
+  V listed = workgroup_take(e, (uint64_t)c->k * sizeof(float)); /* scores in order */
+  loop mine = lane_loop(e, int64(e, 0), int64(e, c->experts));
+  V key = load(e, e->i64, element(e, e->i64, c->keys, mine.index));
+  branch chosen = if_begin(e, icmp(e, LLVMIntSGE, key, least));
+  V place = local_set(e, e->i64, int64(e, 0));
+  loop before = loop_begin(e, int64(e, 0), mine.index, int64(e, AT_ONCE));
+  for (unsigned i = 0; i < AT_ONCE; i++) {
+    V other = add(e, before.index, int64(e, i)), inside = imin(e, other, int64(e, c->experts - 1));
+    V reaches = icmp(e, LLVMIntSGE, load(e, e->i64, element(e, e->i64, c->keys, inside)), least);
+    V counts = and_(e, reaches, icmp(e, LLVMIntSLT, other, mine.index));
+    set(e, place, add(e, get(e, e->i64, place), LLVMBuildZExt(e->builder, counts, e->i64, "")));
+  }
+  loop_end(e, &before);
+  store_i32(e, mine.index, out_experts, get(e, e->i64, place));
+  store_f32(e, SLUICE_F32, load_f32(e, SLUICE_F32, c->scores, mine.index, 1), listed, get(e, e->i64, place));
+  if_end(e, &chosen);
+  loop_end(e, &mine);
+  e->atoms->barrier(e);
+  loop slots = lane_loop(e, int64(e, 0), int64(e, c->k));
+  V sum = local_set(e, e->f32, float32(e, 0));
+  loop all = loop_begin(e, int64(e, 0), int64(e, c->k), int64(e, 1));
+  set(e, sum, fadd_(e, get(e, e->f32, sum), load_f32(e, SLUICE_F32, listed, all.index, 1)));
+  loop_end(e, &all);
+  V share = fdiv_(e, load_f32(e, SLUICE_F32, listed, slots.index, 1), get(e, e->f32, sum));
+  store_f32(e, SLUICE_F32, share, out_weights, slots.index);
+  loop_end(e, &slots);
+}
+
 /* Takes `c`'s k experts with the largest sigmoid + bias and writes them in ascending order, with their share of the sum
  * of the unbiased scores. */
 static void choose(emitter *e, choice *c, V out_experts, V out_weights) {
@@ -71,26 +125,10 @@ static void choose(emitter *e, choice *c, V out_experts, V out_weights) {
   set(e, least, largest_below(e, c, get(e, e->i64, least)));
   loop_end(e, &passes);
 
-  branch serial = if_begin(e, first_lane);
-  V place = local_set(e, e->i64, int64(e, 0));
-  V sum = local_set(e, e->f32, float32(e, 0));
-  loop each = loop_begin(e, int64(e, 0), int64(e, c->experts), int64(e, 1));
-  V key = load(e, e->i64, element(e, e->i64, c->keys, each.index));
-  branch chosen = if_begin(e, icmp(e, LLVMIntSGE, key, get(e, e->i64, least)));
-  V at = get(e, e->i64, place);
-  V score = load_f32(e, SLUICE_F32, c->scores, each.index, 1);
-  store_i32(e, each.index, out_experts, at);
-  store_f32(e, SLUICE_F32, score, out_weights, at);
-  set(e, sum, fadd_(e, get(e, e->f32, sum), score));
-  set(e, place, add(e, at, int64(e, 1)));
-  if_end(e, &chosen);
-  loop_end(e, &each);
-
-  loop slots = loop_begin(e, int64(e, 0), int64(e, c->k), int64(e, 1));
-  V share = fdiv_(e, load_f32(e, SLUICE_F32, out_weights, slots.index, 1), get(e, e->f32, sum));
-  store_f32(e, SLUICE_F32, share, out_weights, slots.index);
-  loop_end(e, &slots);
-  if_end(e, &serial);
+  if (e->lanes == 1)
+    list_in_turn(e, c, get(e, e->i64, least), out_experts, out_weights);
+  else
+    list_at_once(e, c, get(e, e->i64, least), out_experts, out_weights);
 }
 
 static V take_keys(emitter *e, int64_t experts) {

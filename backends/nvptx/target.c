@@ -23,7 +23,7 @@ static target_tiles tiles(const char *target) {
                         .matrix_panel = 128,
                         .range_count = 3,
                         .ranges = {{8, 16, 0, 8}, {16, 16, 9, 16}, {64, 32, 17, UINT32_MAX}},
-                        .expert_ranges = {{8, 16, 0, 64}, {16, 32, 65, 256}, {64, 32, 257, UINT32_MAX}},
+                        .expert_ranges = {{8, 16, 0, 16}, {16, 32, 17, 256}, {64, 32, 257, UINT32_MAX}},
                         .split_selection = true,
                         .split_router = true,
                         .matrix_head_dim = 128,
