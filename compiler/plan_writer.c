@@ -282,6 +282,28 @@ static void list_attributes(plan_writer *w, MlirOperation op, kernel_entry *kern
   }
 }
 
+/* Adds a kernel and takes over `attributes`, its attributes as text; NULL when memory is short. */
+static kernel_entry *add_kernel(plan_writer *w, MlirStringRef family, char *attributes, uint32_t argument_count) {
+  if (w->kernel_count == w->kernel_capacity) {
+    size_t capacity = w->kernel_capacity ? w->kernel_capacity * 2 : 64;
+    kernel_entry *grown = sluice_reallocate_array(w->kernels, capacity, sizeof *grown);
+    if (!grown) fail(w, sluice_out_of_memory());
+    if (grown) {
+      w->kernels = grown;
+      w->kernel_capacity = capacity;
+    }
+  }
+  char *family_copy = w->status ? NULL : copy_text(w, family);
+  if (w->status) {
+    sluice_release(family_copy);
+    sluice_release(attributes);
+    return NULL;
+  }
+  kernel_entry *kernel = &w->kernels[w->kernel_count++];
+  *kernel = (kernel_entry){.attributes = attributes, .family = family_copy, .argument_count = argument_count};
+  return kernel;
+}
+
 /* The index of the launch's kernel, shared with launches that agree in family and attributes. */
 static uint32_t kernel_of(plan_writer *w, MlirOperation op) {
   sluice_text text = {0};
@@ -296,26 +318,17 @@ static uint32_t kernel_of(plan_writer *w, MlirOperation op) {
       sluice_text_free(&text);
       return (uint32_t)i;
     }
-  if (w->kernel_count == w->kernel_capacity) {
-    size_t capacity = w->kernel_capacity ? w->kernel_capacity * 2 : 64;
-    kernel_entry *grown = sluice_reallocate_array(w->kernels, capacity, sizeof *grown);
-    if (!grown) fail(w, sluice_out_of_memory());
-    if (grown) {
-      w->kernels = grown;
-      w->kernel_capacity = capacity;
-    }
-  }
-  char *family_copy = w->status ? NULL : copy_text(w, mlirStringRefCreate(family, family_length));
-  if (w->status) {
-    sluice_release(family_copy);
-    sluice_text_free(&text);
-    return 0;
-  }
-  kernel_entry *kernel = &w->kernels[w->kernel_count++];
-  *kernel = (kernel_entry){
-      .attributes = text.data, .family = family_copy, .argument_count = (uint32_t)mlirOperationGetNumOperands(op)};
+  kernel_entry *kernel =
+      add_kernel(w, mlirStringRefCreate(family, family_length), text.data, (uint32_t)mlirOperationGetNumOperands(op));
+  if (!kernel) return 0;
   list_attributes(w, op, kernel);
   return (uint32_t)(w->kernel_count - 1);
+}
+
+/* The kernel that makes synthetic weights (sluice_synthetic_piece): in every plan, in no launch. */
+static void add_synthesis(plan_writer *w) {
+  char *attributes = copy_text(w, mlirStringRefCreateFromCString("{}"));
+  (void)add_kernel(w, mlirStringRefCreateFromCString("synthesize"), attributes, 2);
 }
 
 static void write_launch(plan_writer *w, MlirOperation op) {
@@ -510,6 +523,7 @@ sluice_status *plan_write(ir_context *context, MlirModule module, plan_image *ou
                    .function = ir_function(module, "step")};
   if (mlirOperationIsNull(w.function)) return sluice_error(SLUICE_INTERNAL, "plan: no function @step");
   write_function(&w);
+  if (!w.status) add_synthesis(&w);
   if (!w.status) lay_out(&w, out_plan);
   if (!w.status) make_specs(&w, out_plan);
   if (!w.status) {

@@ -265,6 +265,10 @@ bool sluice_checkpoint_is_synthetic(const sluice_checkpoint *checkpoint) {
   return checkpoint->synthetic;
 }
 
+uint64_t sluice_checkpoint_seed(const sluice_checkpoint *checkpoint) {
+  return checkpoint->seed;
+}
+
 const char *sluice_checkpoint_source(const sluice_checkpoint *checkpoint) {
   return checkpoint->source;
 }

@@ -1,3 +1,5 @@
+#include "runtime/synthetic.h"
+
 #include "sluice/checkpoint.h"
 
 #include <math.h>
@@ -16,12 +18,20 @@ static double scale_of(const char *name, int64_t last_dimension) {
   return 1 / sqrt((double)last_dimension);
 }
 
+uint64_t sluice_synthetic_base(const char *name, uint64_t seed) {
+  uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
+  for (const char *c = name; *c; c++) hash = (hash ^ (unsigned char)*c) * 0x100000001b3u;
+  return hash ^ (seed * 0x9e3779b97f4a7c15u);
+}
+
+float sluice_synthetic_factor(const char *name, int64_t last_dimension) {
+  return (float)(scale_of(name, last_dimension) / 37837.227);
+}
+
 void sluice_synthetic_fill(const char *name, uint64_t seed, int64_t last_dimension, uint64_t first, uint64_t count,
                            uint16_t *destination) {
-  uint64_t base = 0xcbf29ce484222325u; /* FNV-1a */
-  for (const char *c = name; *c; c++) base = (base ^ (unsigned char)*c) * 0x100000001b3u;
-  base ^= seed * 0x9e3779b97f4a7c15u;
-  float factor = (float)(scale_of(name, last_dimension) / 37837.227);
+  uint64_t base = sluice_synthetic_base(name, seed);
+  float factor = sluice_synthetic_factor(name, last_dimension);
   for (uint64_t i = 0; i < count; i++) {
     uint64_t z = base + (first + i + 1) * 0x9e3779b97f4a7c15u;
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;

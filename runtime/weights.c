@@ -1,7 +1,8 @@
-/* Loads the weights: every matrix is cut into blocks of rows, and the pool's threads read and pack one block each at a
- * time. So the host memory needed next to the weights is one block for each thread, whatever the checkpoint's size.
+/* Loads the weights. Of files every matrix is cut into blocks of rows, and the pool's threads read and pack one block
+ * each at a time. So the host memory needed next to the weights is one block for each thread, whatever the checkpoint's
+ * size. Synthetic weights are made on the device (synthesize.c).
  */
-#include "runtime/model.h"
+#include "runtime/weights.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -9,22 +10,21 @@
 #include <string.h>
 
 #define BLOCK_ELEMENTS ((uint64_t)1 << 19) /* of a block, about; at least one panel */
-#define MAX_TENSOR_NAME 1024
 #define TEXT_MODEL_PREFIX "language_model."
 
 /* ---- Names ---- */
 
-/* The checkpoint's name of `source` for one expert: "{expert}" replaced by its number. */
-static sluice_status *tensor_name(const sluice_plan *plan, const sluice_plan_weight *weight,
-                                  const sluice_plan_source *source, uint32_t expert, char out_name[MAX_TENSOR_NAME]) {
+sluice_status *sluice_weight_tensor_name(const sluice_plan *plan, const sluice_plan_weight *weight,
+                                         const sluice_plan_source *source, uint32_t expert,
+                                         char out_name[SLUICE_MAX_TENSOR_NAME]) {
   const char *pattern = sluice_plan_string(plan, source->name);
   const char *mark = weight->batch > 1 ? strstr(pattern, "{expert}") : NULL;
-  int length = mark ? snprintf(out_name, MAX_TENSOR_NAME, "%.*s%u%s", (int)(mark - pattern), pattern, expert,
+  int length = mark ? snprintf(out_name, SLUICE_MAX_TENSOR_NAME, "%.*s%u%s", (int)(mark - pattern), pattern, expert,
                                mark + strlen("{expert}"))
-                    : snprintf(out_name, MAX_TENSOR_NAME, "%s", pattern);
-  if (length < 0 || length >= MAX_TENSOR_NAME)
-    return sluice_error(SLUICE_INVALID, "a tensor name of the plan is longer than %d bytes: %.60s...", MAX_TENSOR_NAME,
-                        pattern);
+                    : snprintf(out_name, SLUICE_MAX_TENSOR_NAME, "%s", pattern);
+  if (length < 0 || length >= SLUICE_MAX_TENSOR_NAME)
+    return sluice_error(SLUICE_INVALID, "a tensor name of the plan is longer than %d bytes: %.60s...",
+                        SLUICE_MAX_TENSOR_NAME, pattern);
   return NULL;
 }
 
@@ -79,8 +79,8 @@ static sluice_status *check_sources(const sluice_plan *plan, const sluice_checkp
     for (uint32_t expert = 0; expert < weight->batch; expert++)
       for (uint32_t s = 0; s < weight->source_count; s++) {
         const sluice_plan_source *source = &plan->sources[weight->first_source + s];
-        char name[MAX_TENSOR_NAME];
-        SLUICE_TRY(tensor_name(plan, weight, source, expert, name));
+        char name[SLUICE_MAX_TENSOR_NAME];
+        SLUICE_TRY(sluice_weight_tensor_name(plan, weight, source, expert, name));
         size_t index = find_index(checkpoint, name);
         if (index == SIZE_MAX)
           return sluice_error(SLUICE_NOT_FOUND,
@@ -103,7 +103,6 @@ static sluice_status *check_sources(const sluice_plan *plan, const sluice_checkp
 }
 
 static sluice_status *check_checkpoint(const sluice_plan *plan, const sluice_checkpoint *checkpoint) {
-  if (sluice_checkpoint_is_synthetic(checkpoint)) return NULL;
   bool *used = sluice_allocate_array(sluice_checkpoint_tensor_count(checkpoint), sizeof *used);
   if (!used) return sluice_out_of_memory();
   sluice_status *status = check_sources(plan, checkpoint, used);
@@ -174,8 +173,8 @@ static sluice_status *read_rows(const loader *load, const sluice_plan_weight *we
     uint64_t end = start + source->rows;
     if (first < end) {
       uint64_t here = count < end - first ? count : end - first;
-      char name[MAX_TENSOR_NAME];
-      SLUICE_TRY(tensor_name(plan, weight, source, expert, name));
+      char name[SLUICE_MAX_TENSOR_NAME];
+      SLUICE_TRY(sluice_weight_tensor_name(plan, weight, source, expert, name));
       int64_t shape[2];
       unsigned rank = source_shape(source, shape);
       SLUICE_TRY(sluice_checkpoint_read(load->checkpoint, name, shape, rank, (first - start) * weight->columns,
@@ -350,19 +349,13 @@ static sluice_status *check_room(const sluice_model *model) {
                       sluice_describe_bytes(available).text);
 }
 
-sluice_status *sluice_model_load(sluice_model *model, const sluice_checkpoint *checkpoint, sluice_progress *progress,
-                                 void *user) {
-  if (model->weights) return sluice_error(SLUICE_USAGE, "the model has its weights already");
-  SLUICE_TRY(check_checkpoint(&model->plan, checkpoint));
-  SLUICE_TRY(check_room(model));
-  loader load = {.model = model, .checkpoint = checkpoint, .progress = progress, .user = user};
+static sluice_status *load_files(sluice_model *model, const sluice_checkpoint *checkpoint, char *memory,
+                                 sluice_progress *progress, void *user) {
+  loader load = {.model = model, .checkpoint = checkpoint, .memory = memory, .progress = progress, .user = user};
   pthread_mutex_init(&load.lock, NULL);
   sluice_device *device = model->device;
-  void *memory = NULL;
   sluice_status *status = prepare(&load);
-  if (!status) status = device->driver->allocate(device, model->weight_bytes, &memory);
   if (!status) {
-    load.memory = memory;
     uint64_t blocks = load.first_block[model->plan.header->weights.count];
     sluice_threads_run(device->threads, (int64_t)blocks, 1, load_blocks, &load);
     status = load.status;
@@ -376,10 +369,25 @@ sluice_status *sluice_model_load(sluice_model *model, const sluice_checkpoint *c
   sluice_release(load.locked);
   sluice_release(load.next_locked);
   if (load.staging)
-    for (unsigned i = 0; i < sluice_threads_count(device->threads); i++) sluice_release(load.staging[i]);
+    for (unsigned i = 0; i < threads; i++) sluice_release(load.staging[i]);
   sluice_release(load.staging);
   sluice_release(load.first_block);
   pthread_mutex_destroy(&load.lock);
+  return status;
+}
+
+sluice_status *sluice_model_load(sluice_model *model, const sluice_checkpoint *checkpoint, sluice_progress *progress,
+                                 void *user) {
+  if (model->weights) return sluice_error(SLUICE_USAGE, "the model has its weights already");
+  bool synthetic = sluice_checkpoint_is_synthetic(checkpoint);
+  if (!synthetic) SLUICE_TRY(check_checkpoint(&model->plan, checkpoint));
+  SLUICE_TRY(check_room(model));
+  sluice_device *device = model->device;
+  void *memory = NULL;
+  SLUICE_TRY(device->driver->allocate(device, model->weight_bytes, &memory));
+  sluice_status *status = synthetic
+                              ? sluice_synthesize(model, sluice_checkpoint_seed(checkpoint), memory, progress, user)
+                              : load_files(model, checkpoint, memory, progress, user);
   if (status) {
     device->driver->release(device, memory);
     return status;

@@ -11,7 +11,7 @@
           family(rope_table) family(rope) family(cache_append) family(norm_rope_append) family(gemm)                   \
               family(expert_gemm) family(index_score) family(block_max) family(block_score) family(topk_blocks)        \
                   family(index_select) family(attention) family(block_attention) family(select_attention)              \
-                      family(sample)
+                      family(sample) family(synthesize)
 
 #define KERNEL_FAMILY_DECLARATION(name) kernel_family family_##name;
 KERNEL_FAMILIES(KERNEL_FAMILY_DECLARATION)

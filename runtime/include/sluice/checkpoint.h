@@ -37,6 +37,7 @@ SLUICE_MUST_USE sluice_status *sluice_checkpoint_open(const char *source, sluice
 void sluice_checkpoint_close(sluice_checkpoint *checkpoint);
 
 bool sluice_checkpoint_is_synthetic(const sluice_checkpoint *checkpoint);
+uint64_t sluice_checkpoint_seed(const sluice_checkpoint *checkpoint); /* of a synthetic one */
 const char *sluice_checkpoint_source(const sluice_checkpoint *checkpoint);
 
 /* Tensors of a checkpoint on disk, sorted by name; 0 for a synthetic one. */

@@ -248,6 +248,33 @@ static inline const char *sluice_plan_string(const sluice_plan *plan, uint32_t o
   return plan->strings + offset;
 }
 
+/* Synthetic weights (docs/synthetic.md) are made on the device, in place and packed, by a kernel that every plan of the
+ * compiler has and none of its launches uses: the one of the family "synthesize". Its arguments are an array of these
+ * pieces and the weights' memory; sizes[SLUICE_SIZE_TOKENS] is the number of pieces, and so is grid[0] of its launch.
+ *
+ * A piece is a part of one tensor in one weight: panels of `groups` groups of columns of `row_units` units. A unit is
+ * `unit` elements that lie together, aligned to their size: unit / group rows of `group` columns. Unit u is number
+ * u % row_units in group t % groups of panel t / groups, t = u / row_units. A row-major matrix is one row of groups of
+ * `unit` columns. */
+typedef struct sluice_synthetic_piece {
+  uint64_t to;           /* first unit: bytes from the start of the weights */
+  uint64_t base;         /* of the tensor: what docs/synthetic.md calls so */
+  uint64_t first;        /* index in the tensor of the first unit's first element */
+  uint64_t panel_bytes;  /* from a panel to the next */
+  uint32_t group_bytes;  /* from a group of columns to the next */
+  uint32_t units;        /* of the piece */
+  uint32_t row_units;    /* of a group of columns */
+  uint32_t groups;       /* of a panel */
+  uint32_t panel;        /* rows from a panel to the next */
+  uint32_t row_elements; /* of the tensor, from a row to the next */
+  uint32_t rows;         /* from the first unit's first row on; those beyond are zero */
+  uint32_t columns;      /* from the first unit's first column on; those beyond are zero */
+  uint32_t unit;         /* 1, 2, 4, or 8 */
+  uint32_t group;        /* columns of a unit: 1, 2, 4, or 8, at most `unit` */
+  uint32_t dtype;        /* sluice_dtype: F32 (units of at most 4) or BF16 */
+  float factor;          /* of the tensor: its scale / 37837.227 */
+} sluice_synthetic_piece;
+
 /* The host calling convention of every kernel: runs workgroups [first, last) with `arguments` (one pointer each, in the
  * order of the kernel's operands in docs/ir.md), `sizes`, and `workgroup` (workgroup_bytes bytes, 64-byte aligned,
  * contents undefined). Different workgroups may run on different threads at once. */
