@@ -36,7 +36,7 @@ names = [kernel["name"] for kernel in target["kernels"]]
 assert sorted(entries) == sorted(names), set(entries) ^ set(names)
 assert any(name.startswith("block_score_") for name in names)
 for kernel in target["kernels"]:
-    assert kernel["launches"] > 0, kernel["name"]
+    assert (kernel["launches"] > 0) == (kernel["family"] != "synthesize"), kernel["name"]
     assert kernel["lanes"] in (32, 64, 128, 256, 512, 1024), kernel
     assert kernel["workgroup_bytes"] <= 227 * 1024, kernel
 print(f"{len(names)} kernels")

@@ -44,7 +44,31 @@ static const char kernel_source[] =
     "    const struct row *s = &sampling[r];\n"
     "    if (s->temperature > 0) best = (int)((uint64_t)(s->position + s->top_k) + s->seed) % V;\n"
     "    ((int32_t *)a[2])[r] = best;\n"
-    "  }\n}\n";
+    "  }\n}\n"
+    "struct piece {\n  uint64_t to, base, first, panel_bytes;\n"
+    "  uint32_t group_bytes, units, row_units, groups, panel, row_elements, rows, columns, unit, group, dtype;\n"
+    "  float factor;\n};\n"
+    "static uint32_t weight(const struct piece *p, uint64_t i) { /* the bits of the weight, as f32 */\n"
+    "  uint64_t z = p->base + (i + 1) * 0x9e3779b97f4a7c15u;\n"
+    "  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;\n  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;\n  z ^= z >> 31;\n"
+    "  int32_t sum = (int32_t)((z & 65535) + (z >> 16 & 65535) + (z >> 32 & 65535) + (z >> 48)) - 131070;\n"
+    "  union { float f; uint32_t u; } v = {(float)sum * p->factor};\n"
+    "  return (v.u + 0x7fff + (v.u >> 16 & 1)) & 0xffff0000u;\n}\n"
+    "void tiny_synthesize(void *const *a, const int32_t *sizes, int64_t first, int64_t last, void *w) {\n"
+    "  (void)w;\n"
+    "  for (int64_t i = first; i < last && i < sizes[1]; i++) {\n"
+    "    const struct piece *p = (const struct piece *)a[0] + i;\n"
+    "    for (uint32_t u = 0; u < p->units; u++) {\n"
+    "      uint32_t t = u / p->row_units, panel = t / p->groups, group = t % p->groups;\n"
+    "      uint64_t to = p->to + panel * p->panel_bytes + (uint64_t)group * p->group_bytes;\n"
+    "      for (uint32_t j = 0; j < p->unit; j++) {\n"
+    "        uint64_t row = panel * p->panel + u % p->row_units * (p->unit / p->group) + j / p->group;\n"
+    "        uint64_t column = group * p->group + j % p->group, at = u % p->row_units * p->unit + j;\n"
+    "        uint32_t bits = row < p->rows && column < p->columns\n"
+    "                            ? weight(p, p->first + row * p->row_elements + column) : 0;\n"
+    "        if (p->dtype == 1) ((uint32_t *)((char *)a[1] + to))[at] = bits;\n"
+    "        else ((uint16_t *)((char *)a[1] + to))[at] = (uint16_t)(bits >> 16);\n"
+    "      }\n    }\n  }\n}\n";
 
 typedef struct tiny_strings {
   char data[2048];
@@ -165,6 +189,11 @@ void *tiny_plan(size_t *out_length) {
        .lanes = 1},
       {.name = intern(&s, "tiny_logits"), .attributes = attributes, .argument_count = 4, .lanes = 1},
       {.name = intern(&s, "tiny_pick"), .attributes = attributes, .argument_count = 3, .lanes = 1},
+      {.name = intern(&s, "tiny_synthesize"),
+       .family = intern(&s, "synthesize"),
+       .attributes = attributes,
+       .argument_count = 2,
+       .lanes = 1},
   };
   const sluice_plan_argument arguments[] = {
       {SLUICE_MEMORY_INPUT, SLUICE_INPUT_TOKENS},
@@ -314,5 +343,53 @@ int tiny_bundle_write_for(const char *path, const char *target) {
   int failed = write_file(path, bundle, length);
   sluice_release(bundle);
   sluice_release(code);
+  return failed;
+}
+
+/* ---- its checkpoint ---- */
+
+enum { TENSORS = 5 + 2 * TINY_EXPERTS };
+
+int tiny_checkpoint_write(const char *path, uint64_t seed, const char *skip, const char *reshape, const char *extra) {
+  sluice_tensor_info tensors[TENSORS + 1] = {
+      {.name = TINY_SCALE, .rank = 1, .shape = {16}},       {.name = TINY_PANELS_A, .rank = 2, .shape = {5, 7}},
+      {.name = TINY_PANELS_B, .rank = 2, .shape = {4, 7}},  {.name = TINY_WIDE, .rank = 2, .shape = {6, 41}},
+      {.name = TINY_WIDE_F32, .rank = 2, .shape = {6, 23}},
+  };
+  char names[2 * TINY_EXPERTS][64];
+  size_t count = 5;
+  for (unsigned e = 0; e < TINY_EXPERTS; e++) {
+    snprintf(names[2 * e], 64, "language_model.experts.%u.gate.weight", e);
+    snprintf(names[2 * e + 1], 64, "language_model.experts.%u.up.weight", e);
+    tensors[count++] = (sluice_tensor_info){.name = names[2 * e], .rank = 2, .shape = {6, 5}};
+    tensors[count++] = (sluice_tensor_info){.name = names[2 * e + 1], .rank = 2, .shape = {6, 5}};
+  }
+  size_t kept = 0;
+  for (size_t i = 0; i < count; i++)
+    if (!skip || strcmp(tensors[i].name, skip) != 0) tensors[kept++] = tensors[i];
+  if (extra) tensors[kept++] = (sluice_tensor_info){.name = extra, .rank = 1, .shape = {3}};
+  uint16_t data[TENSORS + 1][6 * 41];
+  for (size_t i = 0; i < kept; i++) {
+    uint64_t elements = (uint64_t)(tensors[i].shape[0] * (tensors[i].rank == 2 ? tensors[i].shape[1] : 1));
+    tensors[i].dtype = SLUICE_BF16;
+    tensors[i].bytes = 2 * elements;
+    sluice_synthetic_fill(tensors[i].name, seed, tensors[i].shape[tensors[i].rank - 1], 0, elements, data[i]);
+    if (reshape && strcmp(tensors[i].name, reshape) == 0) {
+      int64_t first = tensors[i].shape[0];
+      tensors[i].shape[0] = tensors[i].shape[1];
+      tensors[i].shape[1] = first;
+    }
+  }
+  sluice_safetensors_writer *writer = NULL;
+  sluice_status *status = sluice_safetensors_create(path, tensors, kept, NULL, 0, &writer);
+  for (size_t i = 0; i < kept && !status; i++)
+    status = sluice_safetensors_append(writer, data[i], (size_t)tensors[i].bytes);
+  if (!status)
+    status = sluice_safetensors_finish(writer);
+  else if (writer)
+    sluice_safetensors_abandon(writer);
+  sluice_status_print(status);
+  int failed = status != NULL;
+  sluice_status_free(status);
   return failed;
 }

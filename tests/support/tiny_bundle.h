@@ -40,4 +40,8 @@ int tiny_bundle_write(const char *path);
 /* The same for `target`; the code stays what it is, for the fake driver of fake_cuda.h. */
 int tiny_bundle_write_for(const char *path, const char *target);
 
+/* Writes the model's weights of "synthetic:SEED" as safetensors; `skip` is left out, `reshape` transposed, `extra`
+ * added (NULL: none). 0 on success. */
+int tiny_checkpoint_write(const char *path, uint64_t seed, const char *skip, const char *reshape, const char *extra);
+
 #endif

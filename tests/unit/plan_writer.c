@@ -225,7 +225,9 @@ static void check_kernels(const model_config *config, const plan_image *image, c
     assert_true(plan->launches[l].kernel <= next);
     next += plan->launches[l].kernel == next;
   }
-  assert_int_equal(next, count);
+  assert_int_equal(next, count - 1); /* and, last, the one that no launch uses */
+  assert_string_equal(sluice_plan_string(plan, plan->kernels[next].family), "synthesize");
+  assert_int_equal(plan->kernels[next].argument_count, 2);
   for (uint64_t i = 0; i < count; i++) {
     const sluice_plan_kernel *k = &plan->kernels[i];
     const kernel_spec *spec = &image->specs[i];

@@ -46,7 +46,9 @@ _Static_assert(offsetof(cuda_launch_config, attributes) == offsetof(CUlaunchConf
 _Static_assert(offsetof(cuda_launch_config, attribute_count) == offsetof(CUlaunchConfig, numAttrs), "launch");
 #endif
 
-static char host_bundle[128], cuda_bundle[128];
+static char host_bundle[128], cuda_bundle[128], files[128];
+static const char *weights; /* what is loaded: `files`, or `synthetic`, which holds the same */
+static const char synthetic[] = "synthetic:7";
 static fake_cuda_state *fake; /* of the library that stays loaded for the whole test */
 static fake_cuda_control_function *control;
 
@@ -68,25 +70,29 @@ static int set_up(void **state) {
   (void)state;
   snprintf(host_bundle, sizeof host_bundle, "/tmp/runtime_cuda_%d.host", (int)getpid());
   snprintf(cuda_bundle, sizeof cuda_bundle, "/tmp/runtime_cuda_%d.cuda", (int)getpid());
+  snprintf(files, sizeof files, "/tmp/runtime_cuda_%d.safetensors", (int)getpid());
   void *library = dlopen("libcuda.so.1", RTLD_NOW);
   if (!library) return 1;
   void *symbol = dlsym(library, "fake_cuda_control");
   if (!symbol) return 1; /* a real driver */
   memcpy(&control, &symbol, sizeof symbol);
   fake = control();
-  return tiny_bundle_write(host_bundle) || tiny_bundle_write_for(cuda_bundle, "cuda:sm_90a");
+  return tiny_bundle_write(host_bundle) || tiny_bundle_write_for(cuda_bundle, "cuda:sm_90a") ||
+         tiny_checkpoint_write(files, 7, NULL, NULL, NULL);
 }
 
 static int tear_down(void **state) {
   (void)state;
   unlink(host_bundle);
   unlink(cuda_bundle);
+  unlink(files);
   return 0;
 }
 
 /* Before each test: a working driver. */
 static int reset(void **state) {
   (void)state;
+  weights = files;
   fake = control();
   return 0;
 }
@@ -105,7 +111,7 @@ static sluice_status *try_model(const char *bundle, const char *device, sluice_m
 
 static sluice_status *try_load(sluice_model *model) {
   sluice_checkpoint *checkpoint = NULL;
-  SLUICE_TRY(sluice_checkpoint_open("synthetic:7", &checkpoint));
+  SLUICE_TRY(sluice_checkpoint_open(weights, &checkpoint));
   sluice_status *status = sluice_model_load(model, checkpoint, NULL, NULL);
   sluice_checkpoint_close(checkpoint);
   return status;
@@ -259,15 +265,19 @@ static void memory_runs_out_in_words(void **state) {
 
 /* ---- steps ---- */
 
+/* That a model on the fake GPU has the weights of one on the host, byte for byte. */
+static void expect_weights_of(const sluice_model *host, const sluice_model *cuda) {
+  assert_int_equal(host->weight_bytes, cuda->weight_bytes);
+  char *copy = malloc(cuda->weight_bytes);
+  ok(cuda->device->driver->copy_out(cuda->device, copy, cuda->weights, cuda->weight_bytes));
+  assert_memory_equal(copy, host->weights, host->weight_bytes);
+  free(copy);
+}
+
 static void steps_give_what_the_host_gives(void **state) {
   (void)state;
   sluice_model *models[2] = {loaded_model(host_bundle, "host"), loaded_model(cuda_bundle, "cuda:0")};
-  /* Weights: the same bytes, whatever way they took. */
-  assert_int_equal(models[0]->weight_bytes, models[1]->weight_bytes);
-  char *copy = malloc(models[1]->weight_bytes);
-  ok(models[1]->device->driver->copy_out(models[1]->device, copy, models[1]->weights, models[1]->weight_bytes));
-  assert_memory_equal(copy, models[0]->weights, models[0]->weight_bytes);
-  free(copy);
+  expect_weights_of(models[0], models[1]);
 
   sluice_session *sessions[2] = {session_of(models[0]), session_of(models[1])};
   for (int s = 0; s < 2; s++)
@@ -297,6 +307,38 @@ static void steps_give_what_the_host_gives(void **state) {
   for (int s = 0; s < 2; s++) {
     sluice_session_close(sessions[s]);
     sluice_model_close(models[s]);
+  }
+}
+
+static void synthetic_weights_are_made_by_one_launch(void **state) {
+  (void)state;
+  sluice_model *host = loaded_model(host_bundle, "host"), *cuda = NULL;
+  ok(try_model(cuda_bundle, "cuda:0", &cuda));
+  weights = synthetic;
+  int live = fake->live;
+  ok(try_load(cuda));
+  assert_int_equal(fake->live, live + 1); /* the weights; the pieces are gone */
+  assert_int_equal(fake->launches, 1);
+  assert_int_equal(fake->copies_in, 1);
+  /* Pieces: scale 1; of a and b each the part of a panel that they share and the rest, 4; gate and up of each expert;
+   * the two wide ones. */
+  assert_int_equal(fake->last_grid[0], 1 + 4 + 2 * TINY_EXPERTS + 2);
+  assert_int_equal(fake->last_grid[1], 1);
+  expect_weights_of(host, cuda);
+  sluice_model_close(host);
+  sluice_model_close(cuda);
+
+  static const char *const entries[] = {"cuMemcpyHtoDAsync_v2", "cuLaunchKernelEx", "cuStreamSynchronize"};
+  for (size_t i = 0; i < sizeof entries / sizeof *entries; i++) {
+    fake = control();
+    ok(try_model(cuda_bundle, "cuda:0", &cuda));
+    fake->fail = entries[i];
+    fake->fail_result = 700;
+    refused(try_load(cuda), SLUICE_DEVICE, "making synthetic weights");
+    fake->fail = NULL;
+    ok(try_load(cuda));
+    sluice_model_close(cuda);
+    assert_int_equal(fake->live, 0);
   }
 }
 
@@ -409,8 +451,8 @@ static sluice_status *whole_run(void) {
   return status;
 }
 
-static void host_memory_runs_out_anywhere(void **state) {
-  (void)state;
+static void run_without_host_memory(const char *source) {
+  weights = source;
   size_t before = sluice_live_allocations();
   int at = 0;
   for (;; at++) {
@@ -426,35 +468,52 @@ static void host_memory_runs_out_anywhere(void **state) {
     assert_int_equal(fake->live, 0);
     if (finished) break;
   }
-  assert_true(at > 30);
+  assert_true(at > 20);
+}
+
+static void host_memory_runs_out_anywhere(void **state) {
+  (void)state;
+  run_without_host_memory(files);
+  run_without_host_memory(synthetic);
+}
+
+static void run_without_device_memory(const char *source, const char *entry) {
+  weights = source;
+  for (int at = 0;; at++) {
+    fake = control();
+    fake->fail = entry;
+    fake->fail_at = at;
+    fake->fail_result = 2;
+    sluice_status *status = whole_run();
+    assert_int_equal(fake->live, 0);
+    if (!status) {
+      assert_true(at >= 4);
+      break;
+    }
+    assert_int_equal(sluice_status_code(status), SLUICE_OUT_OF_MEMORY);
+    sluice_status_free(status);
+  }
 }
 
 static void device_memory_runs_out_anywhere(void **state) {
   (void)state;
-  static const char *const entries[] = {"cuMemAlloc_v2", "cuMemHostAlloc"};
-  for (size_t i = 0; i < sizeof entries / sizeof *entries; i++)
-    for (int at = 0;; at++) {
-      fake = control();
-      fake->fail = entries[i];
-      fake->fail_at = at;
-      fake->fail_result = 2;
-      sluice_status *status = whole_run();
-      assert_int_equal(fake->live, 0);
-      if (!status) {
-        assert_true(at >= 4);
-        break;
-      }
-      assert_int_equal(sluice_status_code(status), SLUICE_OUT_OF_MEMORY);
-      sluice_status_free(status);
-    }
+  run_without_device_memory(files, "cuMemAlloc_v2");
+  run_without_device_memory(files, "cuMemHostAlloc");
+  run_without_device_memory(synthetic, "cuMemAlloc_v2");
 }
 
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, reset, nothing_is_left)
-  const struct CMUnitTest tests[] = {TEST(opening_fails_in_words),         TEST(another_architecture_is_refused),
-                                     TEST(code_that_does_not_suit),        TEST(memory_runs_out_in_words),
-                                     TEST(steps_give_what_the_host_gives), TEST(many_batch_sizes_share_sixteen_graphs),
-                                     TEST(failures_name_launch_and_step),  TEST(grids_have_limits),
-                                     TEST(host_memory_runs_out_anywhere),  TEST(device_memory_runs_out_anywhere)};
+  const struct CMUnitTest tests[] = {TEST(opening_fails_in_words),
+                                     TEST(another_architecture_is_refused),
+                                     TEST(code_that_does_not_suit),
+                                     TEST(memory_runs_out_in_words),
+                                     TEST(steps_give_what_the_host_gives),
+                                     TEST(synthetic_weights_are_made_by_one_launch),
+                                     TEST(many_batch_sizes_share_sixteen_graphs),
+                                     TEST(failures_name_launch_and_step),
+                                     TEST(grids_have_limits),
+                                     TEST(host_memory_runs_out_anywhere),
+                                     TEST(device_memory_runs_out_anywhere)};
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -89,7 +89,7 @@ static void wrong_fields_are_refused(void **state) {
   WRONG(AT(sluice_plan_argument, arguments, 0)->index = 7, "does not exist");
   WRONG(AT(sluice_plan_argument, arguments, 4)->index = 2, "does not exist");
   WRONG(AT(sluice_plan_argument, arguments, 4)->memory = 6, "does not exist");
-  WRONG(AT(sluice_plan_launch, launches, 0)->kernel = 4, "no kernel");
+  WRONG(AT(sluice_plan_launch, launches, 0)->kernel = 5, "no kernel");
   WRONG(AT(sluice_plan_launch, launches, 4)->first_argument = 20, "arguments");
   WRONG(AT(sluice_plan_launch, launches, 0)->grid[1].divisor = 0, "grid");
   WRONG(AT(sluice_plan_launch, launches, 0)->grid[0].size = 16, "grid");

@@ -115,43 +115,9 @@ static void synthetic_weights_are_packed(void **state) {
 
 /* ---- A checkpoint on disk ---- */
 
-enum { TENSORS = 5 + 2 * TINY_EXPERTS };
-
-/* Writes the tiny model's weights of seed 11; `skip` is left out, `reshape` transposed, `extra` added (NULL: none). */
+/* The tiny model's weights of seed 11. */
 static void write_checkpoint(const char *skip, const char *reshape, const char *extra) {
-  sluice_tensor_info tensors[TENSORS + 1] = {
-      {.name = TINY_SCALE, .rank = 1, .shape = {16}},       {.name = TINY_PANELS_A, .rank = 2, .shape = {5, 7}},
-      {.name = TINY_PANELS_B, .rank = 2, .shape = {4, 7}},  {.name = TINY_WIDE, .rank = 2, .shape = {6, 41}},
-      {.name = TINY_WIDE_F32, .rank = 2, .shape = {6, 23}},
-  };
-  char names[2 * TINY_EXPERTS][64];
-  size_t count = 5;
-  for (unsigned e = 0; e < TINY_EXPERTS; e++) {
-    snprintf(names[2 * e], 64, "language_model.experts.%u.gate.weight", e);
-    snprintf(names[2 * e + 1], 64, "language_model.experts.%u.up.weight", e);
-    tensors[count++] = (sluice_tensor_info){.name = names[2 * e], .rank = 2, .shape = {6, 5}};
-    tensors[count++] = (sluice_tensor_info){.name = names[2 * e + 1], .rank = 2, .shape = {6, 5}};
-  }
-  size_t kept = 0;
-  for (size_t i = 0; i < count; i++)
-    if (!skip || strcmp(tensors[i].name, skip) != 0) tensors[kept++] = tensors[i];
-  if (extra) tensors[kept++] = (sluice_tensor_info){.name = extra, .rank = 1, .shape = {3}};
-  uint16_t data[TENSORS + 1][6 * 41];
-  for (size_t i = 0; i < kept; i++) {
-    uint64_t elements = (uint64_t)(tensors[i].shape[0] * (tensors[i].rank == 2 ? tensors[i].shape[1] : 1));
-    tensors[i].dtype = SLUICE_BF16;
-    tensors[i].bytes = 2 * elements;
-    sluice_synthetic_fill(tensors[i].name, 11, tensors[i].shape[tensors[i].rank - 1], 0, elements, data[i]);
-    if (reshape && strcmp(tensors[i].name, reshape) == 0) {
-      int64_t first = tensors[i].shape[0];
-      tensors[i].shape[0] = tensors[i].shape[1];
-      tensors[i].shape[1] = first;
-    }
-  }
-  sluice_safetensors_writer *writer = NULL;
-  ok(sluice_safetensors_create(weights_path, tensors, kept, NULL, 0, &writer));
-  for (size_t i = 0; i < kept; i++) ok(sluice_safetensors_append(writer, data[i], (size_t)tensors[i].bytes));
-  ok(sluice_safetensors_finish(writer));
+  assert_int_equal(tiny_checkpoint_write(weights_path, 11, skip, reshape, extra), 0);
 }
 
 static sluice_status *load(sluice_model **model) {
