@@ -1,6 +1,6 @@
 /* Checkpoints: named tensors, read in place from safetensors files or generated.
  *
- * Three sources look the same to the loader:
+ * Three sources look the same to a reader:
  *   - a directory with `model.safetensors.index.json` and its shards, or with one `model.safetensors`;
  *   - a single `*.safetensors` file;
  *   - `synthetic:SEED`, whose tensors are a pure function of name, index and seed (docs/synthetic.md) and exist for

@@ -50,8 +50,9 @@ const sluice_json_value *sluice_model_manifest(const sluice_model *model);
  * one at a time. */
 typedef void sluice_progress(void *user, uint64_t done, uint64_t total, const char *tensor);
 
-/* Loads and packs all weights. A checkpoint that lacks a tensor, or has one of another shape, or has text-model tensors
- * that the plan does not know ("extra"), is refused with the tensor and file named. */
+/* Loads and packs all weights; those of a synthetic checkpoint are made on the device. A checkpoint that lacks a
+ * tensor, or has one of another shape, or has text-model tensors that the plan does not know ("extra"), is refused with
+ * the tensor and file named; a synthetic one where the bundle, built by an older compiler, has no kernel for it. */
 SLUICE_MUST_USE sluice_status *sluice_model_load(sluice_model *model, const sluice_checkpoint *checkpoint,
                                                  sluice_progress *progress, void *user);
 
