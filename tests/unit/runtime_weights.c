@@ -113,6 +113,27 @@ static void synthetic_weights_are_packed(void **state) {
   }
 }
 
+static void bundles_without_the_kernel_are_refused(void **state) {
+  (void)state;
+  sluice_model *model = NULL;
+  sluice_checkpoint *checkpoint = NULL;
+  ok(sluice_model_open(bundle_path, &(sluice_model_options){.threads = 1}, &model));
+  ok(sluice_checkpoint_open("synthetic:11", &checkpoint));
+  sluice_plan_kernel kernels[8];
+  size_t count = (size_t)model->plan.header->kernels.count;
+  assert_true(count <= 8);
+  memcpy(kernels, model->plan.kernels, count * sizeof *kernels);
+  kernels[count - 1].family = kernels[0].family;
+  model->plan.kernels = kernels;
+  sluice_status *status = sluice_model_load(model, checkpoint, NULL, NULL);
+  assert_int_equal(sluice_status_code(status), SLUICE_UNSUPPORTED);
+  assert_non_null(strstr(sluice_status_message(status), "no kernel that makes synthetic weights: compile it again"));
+  sluice_status_free(status);
+  assert_null(model->weights);
+  sluice_checkpoint_close(checkpoint);
+  sluice_model_close(model);
+}
+
 /* ---- A checkpoint on disk ---- */
 
 /* The tiny model's weights of seed 11. */
@@ -161,7 +182,8 @@ static void bad_checkpoints_are_refused(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(synthetic_weights_are_packed), cmocka_unit_test(files_are_packed),
-                                     cmocka_unit_test(bad_checkpoints_are_refused)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(synthetic_weights_are_packed),
+                                     cmocka_unit_test(bundles_without_the_kernel_are_refused),
+                                     cmocka_unit_test(files_are_packed), cmocka_unit_test(bad_checkpoints_are_refused)};
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }
