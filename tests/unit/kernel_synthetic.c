@@ -167,12 +167,18 @@ static void watch_progress(void *user, uint64_t done, uint64_t total, const char
   seen->calls++;
 }
 
-/* `plan` of `w` on `device`, with a kernel compiled for `target`. */
-static void check_device(sluice_device *device, const char *target, weights *w, const char *expected) {
+/* The kernel for `target`. Compiling forks, so it comes before a device starts threads. */
+static code_object compiled(const char *target) {
   const kernel_spec spec = {.family = "synthesize", .symbol = "synthesize_0", .argument_count = 2};
   code_object code;
   ok(backend_compile(target, &spec, 1, &(backend_options){.form = CODE_LINKED}, &code));
   assert_int_equal(code.kernels[0].spill_bytes, 0);
+  return code;
+}
+
+/* Makes the weights on `device` with the kernel in `code`, compiled for `target`, and compares. */
+static void check_device(sluice_device *device, const char *target, const code_object *code, weights *w,
+                         const char *expected) {
   char strings[sizeof w->strings];
   memcpy(strings, w->strings, sizeof strings);
   const uint32_t family = w->length, symbol = family + 16;
@@ -181,18 +187,18 @@ static void check_device(sluice_device *device, const char *target, weights *w, 
   const sluice_plan_kernel kernel = {.name = symbol,
                                      .family = family,
                                      .argument_count = 2,
-                                     .lanes = code.kernels[0].lanes,
-                                     .workgroup_bytes = code.kernels[0].workgroup_bytes};
+                                     .lanes = code->kernels[0].lanes,
+                                     .workgroup_bytes = code->kernels[0].workgroup_bytes};
   const sluice_plan_header header = {.weights.count = w->count, .kernels.count = 1};
   sluice_model model = {
       .plan = {.header = &header, .strings = strings, .weights = w->list, .sources = w->sources, .kernels = &kernel},
       .device = device,
       .weight_bytes = w->bytes,
       .offsets = w->offsets};
-  const sluice_code_sections sections = {.binary = code.data,
-                                         .binary_length = code.length,
-                                         .assembly = code.assembly,
-                                         .assembly_length = code.assembly_length};
+  const sluice_code_sections sections = {.binary = code->data,
+                                         .binary_length = code->length,
+                                         .assembly = code->assembly,
+                                         .assembly_length = code->assembly_length};
   ok(device->driver->load_code(device, &sections, &model.plan, &model.code));
   sluice_checkpoint *checkpoint = NULL;
   char source[32];
@@ -218,7 +224,6 @@ static void check_device(sluice_device *device, const char *target, weights *w, 
   device->driver->release(device, model.weights);
   device->driver->unload_code(device, model.code);
   sluice_checkpoint_close(checkpoint);
-  code_object_free(&code);
 }
 
 static void every_layout_has_its_bytes(void **state) {
@@ -226,19 +231,23 @@ static void every_layout_has_its_bytes(void **state) {
   weights *w = all_weights();
   char *expected = expected_weights(w);
   for (const char *const *target = harness_targets(); *target; target++) {
+    code_object code = compiled(*target);
     sluice_device *device = NULL;
     ok(sluice_host_open(2, &device));
-    check_device(device, *target, w, expected);
+    check_device(device, *target, &code, w, expected);
     device->driver->close(device);
+    code_object_free(&code);
   }
+  code_object code = compiled("cuda:sm_90a");
   sluice_device *gpu = NULL;
   sluice_status *none = sluice_cuda_open(0, 2, &gpu);
   if (!none && gpu->driver->preference(gpu, "cuda:sm_90a")) {
-    check_device(gpu, "cuda:sm_90a", w, expected);
+    check_device(gpu, "cuda:sm_90a", &code, w, expected);
     print_message("compared on %s, too\n", gpu->name);
   }
   if (gpu) gpu->driver->close(gpu);
   sluice_status_free(none);
+  code_object_free(&code);
   free(expected);
   free(w);
 }
