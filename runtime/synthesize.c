@@ -43,7 +43,7 @@ static sluice_status *find_kernel(const sluice_plan *plan, uint32_t *out_kernel)
 
 /* ---- Pieces ---- */
 
-/* Makes what is pending; `weight` is the last one that it belongs to. */
+/* Makes what is pending; `weight` is the one at hand. */
 static sluice_status *make_pending(synthesis *s, const sluice_plan_weight *weight) {
   if (s->count == 0) return NULL;
   sluice_device *device = s->model->device;
