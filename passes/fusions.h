@@ -14,5 +14,6 @@ bool pass_fuse_index_select(pass_state *state, MlirModule module);
 bool pass_fuse_select_attend(pass_state *state, MlirModule module);
 bool pass_fuse_router(pass_state *state, MlirModule module);
 bool pass_fuse_experts(pass_state *state, MlirModule module);
+bool pass_fold_shared_expert(pass_state *state, MlirModule module);
 
 #endif

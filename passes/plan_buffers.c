@@ -99,10 +99,14 @@ static bool push_op(planner *p, intptr_t i) {
   if (p->partials > 0 && ir_is(op, "model.attention")) return push_scratch(p, i, "one", p->partials);
   if (p->split_router && ir_is(op, "model.router"))
     return push_scratch(p, i, "tokens", ir_dimension(mlirOperationGetOperand(op, 1), 0) * 4);
-  bool fused = ir_is(op, "model.experts");
+  bool shared = ir_experts_shared(op), fused = shared || ir_is(op, "model.experts");
   if (!fused && !ir_is(op, "model.expert_linear")) return true;
   MlirValue w = mlirOperationGetOperand(op, fused ? 3 : 2), routed = mlirOperationGetOperand(op, 1);
   int64_t experts = ir_dimension(w, 0), k = ir_dimension(routed, 1);
+  if (shared) { /* one more expert, and of each token one more slot */
+    experts++;
+    k++;
+  }
   if (!push_scratch(p, i, "one", (experts + 2) * 4) || !push_scratch(p, i, "tokens", k * 4) ||
       !push_scratch(p, i, "tokens", k * 16))
     return false;
@@ -131,11 +135,9 @@ static intptr_t in_place_operand(MlirOperation op, intptr_t attempt) {
   static const struct {
     const char *name;
     intptr_t operands[2];
-  } table[] = {{"model.rms_norm", {0, -1}},
-               {"model.linear_add", {2, -1}},
-               {"model.add", {0, 1}},
-               {"model.swiglu_oai", {0, 1}},
-               {"model.experts", {6, -1}}};
+  } table[] = {
+      {"model.rms_norm", {0, -1}}, {"model.linear_add", {2, -1}}, {"model.add", {0, 1}}, {"model.swiglu_oai", {0, 1}}};
+  if (ir_is(op, "model.experts") || ir_experts_shared(op)) return attempt == 0 ? ir_experts_residual(op) : -1;
   for (size_t i = 0; i < sizeof table / sizeof *table; i++)
     if (ir_is(op, table[i].name)) {
       intptr_t operand = table[i].operands[attempt];

@@ -14,6 +14,7 @@ const pass_description pass_table[] = {
     {"fuse-select-attend", "block selection inside the attention over the blocks", true, pass_fuse_select_attend},
     {"fuse-router", "router product and expert selection as one op", true, pass_fuse_router},
     {"fuse-experts", "expert products, activation, weighted sum and residual as one op", true, pass_fuse_experts},
+    {"fold-shared-expert", "the shared expert as one more of the routed experts", true, pass_fold_shared_expert},
     {"dce", "drops pure ops without uses", true, pass_eliminate_dead},
     {"plan-buffers", "gives every value its place in the arena", false, pass_plan_buffers},
     {"choose-tiles", "chooses tile sizes for the target", false, pass_choose_tiles},

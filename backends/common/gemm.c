@@ -175,24 +175,28 @@ void family_gemm(emitter *e, const kernel_spec *spec) {
   kernel_end(e);
 }
 
-/* Operands: x, w, counts, order, expert_tiles, out. */
+/* Operands: x, w, shared_w or none, counts, order, expert_tiles, out. */
 void family_expert_gemm(emitter *e, const kernel_spec *spec) {
   e->spec = spec;
   gemm g = {0};
   read_attributes(e, &g);
-  int64_t top_k = attribute(e, "top_k"), batch_bytes = attribute(e, "batch_bytes");
-  g.slots_per_row = attribute_is(e, "gather", "token") ? top_k : 1;
+  int64_t batch_bytes = attribute(e, "batch_bytes"), experts = attribute(e, "experts");
+  bool shared = attribute(e, "shared") != 0;
+  int64_t slots = attribute(e, "top_k") + shared; /* of a token */
+  g.slots_per_row = attribute_is(e, "gather", "token") ? slots : 1;
   if (e->status) return;
-  kernel_begin(e, spec, shape_of(e, &g, (sluice_plan_extent){SLUICE_SIZE_TOKENS, 1, (uint32_t)top_k, 0}));
+  kernel_begin(e, spec, shape_of(e, &g, (sluice_plan_extent){SLUICE_SIZE_TOKENS, 1, (uint32_t)slots, 0}));
   g.x = e->argument[0];
-  g.order = e->argument[3];
-  g.out = e->argument[5];
-  branch used = if_begin(e, icmp(e, LLVMIntSLT, e->y, load_i32(e, e->argument[2], int64(e, 0))));
+  g.order = e->argument[4];
+  g.out = e->argument[6];
+  branch used = if_begin(e, icmp(e, LLVMIntSLT, e->y, load_i32(e, e->argument[3], int64(e, 0))));
   V tile = mul(e, e->y, int64(e, 4));
-  V expert = load_i32(e, e->argument[4], tile);
-  g.first_row = load_i32(e, e->argument[4], add(e, tile, int64(e, 1)));
-  g.rows = load_i32(e, e->argument[4], add(e, tile, int64(e, 2)));
-  compute_tile(e, &g, byte_offset(e, e->argument[1], mul(e, expert, int64(e, batch_bytes))));
+  V expert = load_i32(e, e->argument[5], tile);
+  g.first_row = load_i32(e, e->argument[5], add(e, tile, int64(e, 1)));
+  g.rows = load_i32(e, e->argument[5], add(e, tile, int64(e, 2)));
+  V weights = byte_offset(e, e->argument[1], mul(e, expert, int64(e, batch_bytes)));
+  if (shared) weights = select_(e, icmp(e, LLVMIntEQ, expert, int64(e, experts)), e->argument[2], weights);
+  compute_tile(e, &g, weights);
   if_end(e, &used);
   kernel_end(e);
 }

@@ -252,22 +252,61 @@ void family_router(emitter *e, const kernel_spec *spec) {
 
 /* ---- sort_experts ---- */
 
-/* A stable counting sort of the slots by expert. One lane does it: a slot costs a few nanoseconds, and the order must
- * not depend on anything but the slots. */
-/* A counting sort of the slots by expert. */
+/* A stable counting sort of the chosen slots by expert. With a shared expert each token has one slot more than it has
+ * choices, its last; these slots follow all others, and need no sorting. */
 typedef struct sorting {
-  int64_t experts, tile_m;
+  int64_t experts, k, tile_m;
+  bool shared;
   V expert_of, counts, order, tiles; /* operands */
   V next;                            /* workgroup memory, i32[experts]: slots of an expert, then its next place */
-  V slots;
+  V tokens, chosen;                  /* choices of all tokens */
 } sorting;
+
+/* The slot of choice `number`. */
+static V slot_of(emitter *e, const sorting *o, V number) {
+  return o->shared ? add(e, number, udiv(e, number, int64(e, o->k))) : number;
+}
+
+/* The tiles of the shared expert. */
+static V shared_tiles(emitter *e, const sorting *o) {
+  return o->shared ? ceil_div(e, o->tokens, o->tile_m) : int64(e, 0);
+}
+
+static void write_tile(emitter *e, const sorting *o, V number, V expert, V first, V end) {
+  V entry = mul(e, number, int64(e, 4));
+  store_i32(e, expert, o->tiles, entry);
+  store_i32(e, first, o->tiles, add(e, entry, int64(e, 1)));
+  store_i32(e, imin(e, sub(e, end, first), int64(e, o->tile_m)), o->tiles, add(e, entry, int64(e, 2)));
+  store_i32(e, int64(e, 0), o->tiles, add(e, entry, int64(e, 3)));
+}
+
+/* The counts behind those of the chosen experts, of which there are `tiles`. */
+static void finish_counts(emitter *e, const sorting *o, V tiles) {
+  store_i32(e, add(e, tiles, shared_tiles(e, o)), o->counts, int64(e, 0));
+  store_i32(e, o->chosen, o->counts, int64(e, o->experts + 1));
+  if (o->shared) store_i32(e, add(e, o->chosen, o->tokens), o->counts, int64(e, o->experts + 2));
+}
+
+/* The shared expert's places in `order`, and its tiles, behind all others. */
+static void add_shared_slots(emitter *e, const sorting *o) {
+  V end = add(e, o->chosen, o->tokens), tiles = shared_tiles(e, o);
+  V first_tile = sub(e, load_i32(e, o->counts, int64(e, 0)), tiles);
+  loop token = lane_loop(e, int64(e, 0), o->tokens);
+  V slot = add(e, mul(e, token.index, int64(e, o->k + 1)), int64(e, o->k));
+  store_i32(e, slot, o->order, add(e, o->chosen, token.index));
+  loop_end(e, &token);
+  loop tile = lane_loop(e, int64(e, 0), tiles);
+  V first = add(e, o->chosen, mul(e, tile.index, int64(e, o->tile_m)));
+  write_tile(e, o, add(e, first_tile, tile.index), int64(e, o->experts), first, end);
+  loop_end(e, &tile);
+}
 
 static void count_in_one_pass(emitter *e, const sorting *o) {
   V zero = int64(e, 0), one = int64(e, 1);
   loop clear = loop_begin(e, zero, int64(e, o->experts), one);
   store_i32(e, zero, o->next, clear.index);
   loop_end(e, &clear);
-  loop count = loop_begin(e, zero, o->slots, one);
+  loop count = loop_begin(e, zero, o->chosen, one);
   V counted = load_i32(e, o->expert_of, count.index);
   store_i32(e, add(e, load_i32(e, o->next, counted), one), o->next, counted);
   loop_end(e, &count);
@@ -275,32 +314,32 @@ static void count_in_one_pass(emitter *e, const sorting *o) {
 
 static void place_in_one_pass(emitter *e, const sorting *o) {
   V one = int64(e, 1);
-  loop place = loop_begin(e, int64(e, 0), o->slots, one);
+  loop place = loop_begin(e, int64(e, 0), o->chosen, one);
   V expert = load_i32(e, o->expert_of, place.index), to = load_i32(e, o->next, expert);
-  store_i32(e, place.index, o->order, to);
+  store_i32(e, slot_of(e, o, place.index), o->order, to);
   store_i32(e, add(e, to, one), o->next, expert);
   loop_end(e, &place);
 }
 
-/* Several lanes: each goes over all slots for its experts, and counts them, or, with `order`, places them. */
+/* Several lanes: each goes over all choices for its experts, and counts them, or, with `order`, places them. */
 static void scan_by_expert(emitter *e, const sorting *o, V order) {
   enum { AT_ONCE = 4 }; /* independent reads */
-  V last = sub(e, o->slots, int64(e, 1));
+  V last = sub(e, o->chosen, int64(e, 1));
   loop experts = lane_loop(e, int64(e, 0), int64(e, o->experts));
   V place = local_set(e, e->i64, order ? load_i32(e, o->next, experts.index) : int64(e, 0));
-  loop slots = loop_begin(e, int64(e, 0), o->slots, int64(e, AT_ONCE));
+  loop choices = loop_begin(e, int64(e, 0), o->chosen, int64(e, AT_ONCE));
   V expert[AT_ONCE];
   for (unsigned i = 0; i < AT_ONCE; i++)
-    expert[i] = load_i32(e, o->expert_of, imin(e, add(e, slots.index, int64(e, i)), last));
+    expert[i] = load_i32(e, o->expert_of, imin(e, add(e, choices.index, int64(e, i)), last));
   for (unsigned i = 0; i < AT_ONCE; i++) {
-    V slot = add(e, slots.index, int64(e, i));
-    V wanted = and_(e, icmp(e, LLVMIntEQ, expert[i], experts.index), icmp(e, LLVMIntSLE, slot, last));
+    V number = add(e, choices.index, int64(e, i));
+    V wanted = and_(e, icmp(e, LLVMIntEQ, expert[i], experts.index), icmp(e, LLVMIntSLE, number, last));
     branch mine = if_begin(e, wanted);
-    if (order) store_i32(e, slot, order, get(e, e->i64, place));
+    if (order) store_i32(e, slot_of(e, o, number), order, get(e, e->i64, place));
     set(e, place, add(e, get(e, e->i64, place), int64(e, 1)));
     if_end(e, &mine);
   }
-  loop_end(e, &slots);
+  loop_end(e, &choices);
   if (!order) store_i32(e, get(e, e->i64, place), o->next, experts.index);
   loop_end(e, &experts);
 }
@@ -322,20 +361,16 @@ static void list_tiles_by_expert(emitter *e, const sorting *o) {
   }
   loop_end(e, &before);
   V start = get(e, e->i64, first);
-  store_i32(e, start, o->counts, add(e, experts.index, one));
   branch real = if_begin(e, icmp(e, LLVMIntSLT, experts.index, all));
+  store_i32(e, start, o->counts, add(e, experts.index, one));
   store_i32(e, start, first_of, experts.index);
   V end = add(e, start, load_i32(e, o->next, experts.index));
   loop tile = loop_begin(e, start, end, int64(e, o->tile_m));
-  V entry = mul(e, get(e, e->i64, tiles), int64(e, 4));
-  store_i32(e, experts.index, o->tiles, entry);
-  store_i32(e, tile.index, o->tiles, add(e, entry, one));
-  store_i32(e, imin(e, sub(e, end, tile.index), int64(e, o->tile_m)), o->tiles, add(e, entry, int64(e, 2)));
-  store_i32(e, int64(e, 0), o->tiles, add(e, entry, int64(e, 3)));
+  write_tile(e, o, get(e, e->i64, tiles), experts.index, tile.index, end);
   set(e, tiles, add(e, get(e, e->i64, tiles), one));
   loop_end(e, &tile);
   if_else(e, &real);
-  store_i32(e, get(e, e->i64, tiles), o->counts, int64(e, 0));
+  finish_counts(e, o, get(e, e->i64, tiles));
   if_end(e, &real);
   loop_end(e, &experts);
   e->atoms->barrier(e);
@@ -354,36 +389,37 @@ static void list_tiles(emitter *e, const sorting *o) {
   store_i32(e, first, o->next, each.index);
   set(e, start, end);
   loop tile = loop_begin(e, first, end, int64(e, o->tile_m));
-  V number = get(e, e->i64, tile_count), entry = mul(e, number, int64(e, 4));
-  store_i32(e, each.index, o->tiles, entry);
-  store_i32(e, tile.index, o->tiles, add(e, entry, one));
-  store_i32(e, imin(e, sub(e, end, tile.index), int64(e, o->tile_m)), o->tiles, add(e, entry, int64(e, 2)));
-  store_i32(e, zero, o->tiles, add(e, entry, int64(e, 3)));
+  V number = get(e, e->i64, tile_count);
+  write_tile(e, o, number, each.index, tile.index, end);
   set(e, tile_count, add(e, number, one));
   loop_end(e, &tile);
   loop_end(e, &each);
-  store_i32(e, get(e, e->i64, tile_count), o->counts, zero);
-  store_i32(e, o->slots, o->counts, int64(e, o->experts + 1));
+  finish_counts(e, o, get(e, e->i64, tile_count));
 }
 
 void family_sort_experts(emitter *e, const kernel_spec *spec) {
   const int64_t experts = kernel_integer(spec, "experts", &e->status);
   const int64_t k = kernel_integer(spec, "k", &e->status);
   const int64_t tile_m = kernel_integer(spec, "tile_m", &e->status);
+  const bool shared = kernel_integer(spec, "shared", &e->status) != 0;
   if (!counts_are_valid(e, spec, experts, k)) return;
   if (tile_m < 1) {
     e->status = sluice_error(SLUICE_INTERNAL, "%s: tiles of %lld slots", spec->symbol, (long long)tile_m);
     return;
   }
   kernel_begin(e, spec, each(SLUICE_SIZE_ONE));
+  V tokens = size_of(e, SLUICE_SIZE_TOKENS);
   sorting o = {.experts = experts,
+               .k = k,
                .tile_m = tile_m,
+               .shared = shared,
                .expert_of = e->argument[0],
                .counts = e->argument[1],
                .order = e->argument[2],
                .tiles = e->argument[3],
                .next = workgroup_take(e, (uint64_t)experts * sizeof(int32_t)),
-               .slots = mul(e, size_of(e, SLUICE_SIZE_TOKENS), int64(e, k))};
+               .tokens = tokens,
+               .chosen = mul(e, tokens, int64(e, k))};
   if (e->lanes == 1)
     count_in_one_pass(e, &o);
   else
@@ -398,5 +434,6 @@ void family_sort_experts(emitter *e, const kernel_spec *spec) {
     place_in_one_pass(e, &o);
   else
     scan_by_expert(e, &o, o.order);
+  if (shared) add_shared_slots(e, &o);
   kernel_end(e);
 }

@@ -26,20 +26,22 @@ typedef enum launch_role {
   ROLE_EXPERTS = 128,
 } launch_role;
 
+/* A shared expert without launches of its own is among the experts. */
 static const struct {
   const char *name;
   unsigned roles;
+  unsigned optional; /* roles that a layer may lack */
 } names[] = {
-    {"projections", ROLE_PROJECTIONS},
-    {"select_attend", ROLE_SELECT_ATTEND},
-    {"attention", ROLE_ATTENTION},
-    {"output_projection", ROLE_OUTPUT_PROJECTION},
-    {"mlp", ROLE_MLP},
-    {"shared_expert", ROLE_SHARED_EXPERT},
-    {"router", ROLE_ROUTER},
-    {"experts", ROLE_EXPERTS},
-    {"routed", ROLE_ROUTER | ROLE_EXPERTS},
-    {"moe", ROLE_ROUTER | ROLE_EXPERTS | ROLE_SHARED_EXPERT},
+    {"projections", ROLE_PROJECTIONS, 0},
+    {"select_attend", ROLE_SELECT_ATTEND, 0},
+    {"attention", ROLE_ATTENTION, 0},
+    {"output_projection", ROLE_OUTPUT_PROJECTION, 0},
+    {"mlp", ROLE_MLP, 0},
+    {"shared_expert", ROLE_SHARED_EXPERT, 0},
+    {"router", ROLE_ROUTER, 0},
+    {"experts", ROLE_EXPERTS, 0},
+    {"routed", ROLE_ROUTER | ROLE_EXPERTS, 0},
+    {"moe", ROLE_ROUTER | ROLE_EXPERTS | ROLE_SHARED_EXPERT, ROLE_SHARED_EXPERT},
 };
 #define NAME_COUNT (sizeof names / sizeof names[0])
 
@@ -68,7 +70,7 @@ static uint32_t layer_of(const active_launches *active, uint32_t i) {
 static const char *const select_labels[] = {"select_attention", "index_select",    "index_score", "block_max",
                                             "topk_blocks",      "block_attention", NULL};
 static const char *const router_labels[] = {"router", "topk_experts", NULL};
-static const char *const expert_labels[] = {"experts", "expert_linear", "combine", NULL};
+static const char *const expert_labels[] = {"experts", "experts_shared", "expert_linear", "combine", NULL};
 static const char *const projection_labels[] = {"linear", "linear_add", "add", "rms_norm", NULL};
 
 /* The role of a launch behind attention and its output projection; `before` is that of the one before. */
@@ -214,10 +216,8 @@ static unsigned roles_of_layer(const active_launches *active, uint32_t layer) {
 static sluice_status *collect_layer(const active_launches *active, uint32_t layer, bench_group_list *list) {
   unsigned found = roles_of_layer(active, layer);
   for (size_t n = 0; n < NAME_COUNT; n++) {
-    unsigned wanted = names[n].roles;
-    bool several = (wanted & (wanted - 1)) != 0;
-    if ((found & wanted) && (!several || (found & wanted) == wanted))
-      SLUICE_TRY(collect(active, layer, names[n].name, wanted, list));
+    unsigned needed = names[n].roles & ~names[n].optional;
+    if ((found & needed) == needed) SLUICE_TRY(collect(active, layer, names[n].name, names[n].roles, list));
   }
   for (uint32_t i = 0; i < active->count; i++) {
     if (layer_of(active, i) != layer || active->roles[i] != ROLE_OTHER) continue;

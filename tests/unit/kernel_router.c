@@ -177,26 +177,35 @@ static void sort_experts_groups_slots(void **state) {
   (void)state;
   random_state random = {3};
   static const struct {
-    int64_t experts, k, tile;
-  } shapes[] = {{1, 1, 8}, {4, 2, 3}, {128, 4, 16}, {256, 8, 1}};
+    int64_t experts, k, tile, shared;
+  } shapes[] = {{1, 1, 8, 0}, {4, 2, 3, 0}, {128, 4, 16, 0}, {256, 8, 1, 0},
+                {1, 1, 1, 1}, {4, 3, 3, 1}, {128, 4, 8, 1}};
+  enum { SHAPES = sizeof shapes / sizeof *shapes };
   static const int32_t tokens[] = {0, 1, 2, 37, 500};
   kernel_harness *h = harness_create("host:x86-64");
-  for (int i = 0; i < 4; i++)
-    harness_add(h, "sort_experts", 4, "i:experts", shapes[i].experts, "i:k", shapes[i].k, "i:tile_m", shapes[i].tile,
-                NULL);
+  for (int i = 0; i < SHAPES; i++)
+    harness_add(h, "sort_experts", 4, "i:experts", shapes[i].experts, "i:k", shapes[i].k, "i:shared", shapes[i].shared,
+                "i:tile_m", shapes[i].tile, NULL);
   harness_compile(h);
-  for (int i = 0; i < 4; i++) {
+  for (int i = 0; i < SHAPES; i++) {
     for (int n = 0; n < 5; n++) {
-      const int64_t experts = shapes[i].experts, slots = tokens[n] * shapes[i].k, tile = shapes[i].tile;
-      int32_t *expert = calloc((size_t)slots + 1, sizeof *expert);
+      const int64_t k = shapes[i].k, shared = shapes[i].shared, tile = shapes[i].tile;
+      const int64_t experts = shapes[i].experts + shared, slots = tokens[n] * (k + shared);
+      int32_t *expert = calloc((size_t)slots + 1, sizeof *expert);           /* of each slot */
+      int32_t *chosen = calloc((size_t)(tokens[n] * k) + 1, sizeof *chosen); /* without the shared one */
       int32_t *counts = poisoned_elements(SLUICE_F32, (size_t)experts + 2);
       int32_t *order = poisoned_elements(SLUICE_F32, (size_t)slots),
               *tiles = poisoned_elements(SLUICE_F32, (size_t)slots * 4);
-      assert_non_null(expert);
+      assert_true(expert && chosen);
       /* Half of the experts, so that some get none and some many; the last step all to one. */
-      for (int64_t s = 0; s < slots; s++)
-        expert[s] = n == 4 ? (int32_t)experts - 1 : (int32_t)random_between(&random, 0, (experts - 1) / 2);
-      harness_run(h, i, (void *[]){expert, counts, order, tiles}, step_sizes(tokens[n]), 1, 1);
+      for (int64_t c = 0; c < tokens[n] * k; c++)
+        chosen[c] =
+            n == 4 ? (int32_t)shapes[i].experts - 1 : (int32_t)random_between(&random, 0, (shapes[i].experts - 1) / 2);
+      for (int64_t s = 0; s < slots; s++) {
+        const int64_t token = s / (k + shared), choice = s % (k + shared);
+        expert[s] = choice == k ? (int32_t)shapes[i].experts : chosen[token * k + choice];
+      }
+      harness_run(h, i, (void *[]){chosen, counts, order, tiles}, step_sizes(tokens[n]), 1, 1);
       int64_t place = 0, tile_count = 0;
       for (int32_t e = 0; e < experts; e++) {
         const int64_t first = place;
@@ -216,6 +225,7 @@ static void sort_experts_groups_slots(void **state) {
       assert_int_equal(order[slots], -1);
       assert_int_equal(tiles[tile_count * 4], -1);
       free(expert);
+      free(chosen);
       free(counts);
       free(order);
       free(tiles);
