@@ -910,6 +910,27 @@ irdl.dialect @kernel {
     %9 = irdl.base "#builtin.integer"
     irdl.attributes {"label" = %4, "layer" = %5, "target" = %6, "cost" = %7, "experts" = %8, "k" = %9}
   }
+  irdl.operation @route {
+    %0 = irdl.base @kernel::@buffer
+    %1 = irdl.base @kernel::@buffer
+    %2 = irdl.base @kernel::@buffer
+    %3 = irdl.base @kernel::@buffer
+    %4 = irdl.base @kernel::@buffer
+    %5 = irdl.base @kernel::@buffer
+    %6 = irdl.base @kernel::@buffer
+    irdl.operands(logits: %0, bias: %1, counts: %2, order: %3, expert_tiles: %4, experts: %5, weights: %6)
+    %7 = irdl.base "#builtin.string"
+    %8 = irdl.base "#builtin.integer"
+    %9 = irdl.base "#builtin.string"
+    %10 = irdl.base "#builtin.array"
+    %11 = irdl.base "#builtin.integer"
+    %12 = irdl.base "#builtin.integer"
+    %13 = irdl.base "#builtin.integer"
+    %14 = irdl.base "#builtin.integer"
+    %15 = irdl.base "#builtin.integer"
+    irdl.attributes {"label" = %7, "layer" = %8, "target" = %9, "cost" = %10, "experts" = %11, "k" = %12,
+                     "shared" = %13, "tile_m" = %14, "tokens" = %15}
+  }
   irdl.operation @sort_experts {
     %0 = irdl.base @kernel::@buffer
     %1 = irdl.base @kernel::@buffer

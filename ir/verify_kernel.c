@@ -79,6 +79,10 @@ static const kernel_op launches[] = {
      LAUNCH "experts:positive k:positive"},
     {"sort_experts", "experts=value/i32 counts=value/i32 order=value/i32 expert_tiles=value/i32",
      LAUNCH "experts:positive k:positive shared:flag tile_m:positive"},
+    {"route",
+     "logits=value/f32 bias=rows/f32 counts=value/i32 order=value/i32 expert_tiles=value/i32 experts=value/i32 "
+     "weights=value/f32",
+     LAUNCH "experts:positive k:positive shared:flag tile_m:positive tokens:positive"},
     {"expert_gemm",
      "x=value/x_dtype w=panels/weight_dtype shared_w=maybe_panels/weight_dtype counts=value/i32 order=value/i32 "
      "expert_tiles=value/i32 out=value/out_dtype",
@@ -346,7 +350,19 @@ static bool verify_index_branch(verify_state *state) {
   return true;
 }
 
+/* A route has room for the choices of 'tokens' tokens. */
+static bool verify_route(verify_state *state) {
+  MlirAttribute range = mlirOperationGetAttributeByName(state->op, mlirStringRefCreateFromCString("launch.range"));
+  if (!mlirAttributeIsNull(range) &&
+      mlirIntegerAttrGetValueInt(mlirArrayAttrGetElement(range, 0)) == SLUICE_SIZE_TOKENS &&
+      mlirIntegerAttrGetValueInt(mlirArrayAttrGetElement(range, 2)) <= integer(state, "tokens"))
+    return true;
+  return verify_fail(state, "it takes %lld tokens, but its launch.range does not end there",
+                     (long long)integer(state, "tokens"));
+}
+
 static bool verify_relations(verify_state *state) {
+  if (ir_is(state->op, "kernel.route") && !verify_route(state)) return false;
   if (ir_is(state->op, "kernel.gemm") || ir_is(state->op, "kernel.expert_gemm")) return verify_gemm(state);
   if (ir_is(state->op, "kernel.norm_rope_append")) return verify_index_branch(state);
   if (ir_is(state->op, "kernel.rope") && integer(state, "rotary_dim") > integer(state, "head_dim"))

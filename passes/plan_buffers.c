@@ -117,6 +117,13 @@ static bool push_op(planner *p, intptr_t i) {
          push_scratch(p, i, "tokens", k * ir_dimension(x, 1) * 4);
 }
 
+/* The logits of a split router live as long as its choice: fuse-route reads them while it writes what the experts sort
+ * into. */
+static void keep_logits(planner *p, value *chosen, intptr_t user) {
+  enum { RESULTS = 2 };
+  if (p->split_router && ir_is(p->ops[chosen->op], "model.router")) (chosen + RESULTS)->last = user;
+}
+
 /* Extends the lives of the operands of op `i`, and finds out whether its results follow logit rows. */
 static void use_operands(planner *p, intptr_t i) {
   MlirOperation op = p->ops[i];
@@ -125,6 +132,8 @@ static void use_operands(planner *p, intptr_t i) {
     value *v = value_of(p, mlirOperationGetOperand(op, o));
     if (!v) continue;
     if (!ir_is(op, "model.observe")) v->last = i;
+    if (o == 1 && (ir_is(op, "model.experts") || ir_experts_shared(op) || ir_is(op, "model.expert_linear")))
+      keep_logits(p, v, i);
     if (p->rows[v->op]) p->rows[i] = true;
   }
 }

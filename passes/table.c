@@ -19,6 +19,7 @@ const pass_description pass_table[] = {
     {"plan-buffers", "gives every value its place in the arena", false, pass_plan_buffers},
     {"choose-tiles", "chooses tile sizes for the target", false, pass_choose_tiles},
     {"lower-to-kernels", "turns model ops into kernel launches", false, pass_lower_to_kernels},
+    {"fuse-route", "choice and sort of experts as one launch in small steps", true, pass_fuse_route},
     {NULL, NULL, false, NULL},
 };
 

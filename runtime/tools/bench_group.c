@@ -76,10 +76,11 @@ static const char *const projection_labels[] = {"linear", "linear_add", "add", "
 /* The role of a launch behind attention and its output projection; `before` is that of the one before. */
 static launch_role feed_forward_role(const active_launches *active, uint32_t i, launch_role before) {
   const char *label = label_of(active, i);
+  if (strcmp(label, "route") == 0) return ROLE_ROUTER | ROLE_EXPERTS; /* the choice and the sort */
   if (is_one_of(label, router_labels)) return ROLE_ROUTER;
   if (is_one_of(label, expert_labels)) return ROLE_EXPERTS;
   bool between_experts = strcmp(label, "swiglu_oai") == 0 || strcmp(label, "add") == 0;
-  if (before == ROLE_EXPERTS && between_experts) return ROLE_EXPERTS;
+  if ((before & ROLE_EXPERTS) && between_experts) return ROLE_EXPERTS;
   bool last = i + 1 == active->count;
   if (!last && strcmp(label, "linear") == 0 && strcmp(label_of(active, i + 1), "topk_experts") == 0)
     return ROLE_ROUTER; /* its logits, where the two are not fused */
@@ -116,7 +117,7 @@ static void find_layer_roles(active_launches *active, uint32_t first, uint32_t l
       roles[i] = feed_forward_role(active, i, i > first ? (launch_role)roles[i - 1] : ROLE_OTHER);
       break;
     }
-    has_experts = has_experts || roles[i] == ROLE_EXPERTS;
+    has_experts = has_experts || (roles[i] & ROLE_EXPERTS) != 0;
   }
   for (uint32_t i = first; i < last; i++)
     if (has_experts && roles[i] == ROLE_MLP) roles[i] = ROLE_SHARED_EXPERT;

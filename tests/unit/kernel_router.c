@@ -1,4 +1,5 @@
-/* router, router_logits, topk_experts and sort_experts against plain C, with ties, NaN, and every host level. */
+/* router, router_logits, topk_experts, sort_experts and route against plain C or each other, with ties, NaN, and every
+ * host level. */
 #include "kernel_support/kernel_harness.h"
 
 #include <math.h>
@@ -234,6 +235,65 @@ static void sort_experts_groups_slots(void **state) {
   harness_free(h);
 }
 
+/* ---- route: writes what topk_experts and then sort_experts do ---- */
+
+static void route_chooses_and_sorts(void **state) {
+  (void)state;
+  enum { MOST_TOKENS = 64 };
+  static const struct {
+    int64_t experts, k, tile, shared;
+  } shapes[] = {{1, 1, 8, 0}, {5, 5, 3, 0}, {128, 4, 8, 1}, {257, 16, 16, 0}, {31, 3, 1, 1}, {40, 32, 16, 1}};
+  enum { SHAPES = sizeof shapes / sizeof *shapes };
+  static const int32_t tokens[] = {0, 1, 2, 37, MOST_TOKENS};
+  random_state random = {17};
+  for (const char *const *target = harness_targets(); *target; target++) {
+    kernel_harness *h = harness_create(*target);
+    for (int i = 0; i < SHAPES; i++) {
+      const int64_t experts = shapes[i].experts, k = shapes[i].k, shared = shapes[i].shared, tile = shapes[i].tile;
+      harness_add(h, "topk_experts", 4, "i:experts", experts, "i:k", k, NULL);
+      harness_add(h, "sort_experts", 4, "i:experts", experts, "i:k", k, "i:shared", shared, "i:tile_m", tile, NULL);
+      harness_add(h, "route", 7, "i:experts", experts, "i:k", k, "i:shared", shared, "i:tile_m", tile, "i:tokens",
+                  (int64_t)MOST_TOKENS, NULL);
+    }
+    harness_compile(h);
+    for (int i = 0; i < SHAPES; i++)
+      for (size_t n = 0; n < sizeof tokens / sizeof *tokens; n++) {
+        const int64_t experts = shapes[i].experts, k = shapes[i].k, slots = tokens[n] * (k + shapes[i].shared);
+        float *logits = random_elements(&random, SLUICE_F32, (size_t)(tokens[n] * experts) + 1, 2);
+        float *bias = random_elements(&random, SLUICE_F32, (size_t)experts, 0.3);
+        for (int64_t e = 0; e < experts && tokens[n] > 2; e++) { /* ties, then NaN */
+          logits[e] = (float)random_between(&random, 0, 2);
+          if (e % 4) logits[2 * experts + e] = NAN;
+        }
+        for (int64_t e = 0; e < experts; e++) bias[e] = e % 3 ? 0 : bias[e];
+        /* counts, order, expert_tiles, experts, weights, by both. */
+        const size_t sizes[] = {(size_t)(experts + shapes[i].shared) + 2, (size_t)slots, (size_t)slots * 4,
+                                (size_t)(tokens[n] * k), (size_t)(tokens[n] * k)};
+        void *apart[5], *together[5];
+        for (int o = 0; o < 5; o++) {
+          apart[o] = poisoned_elements(SLUICE_F32, sizes[o]);
+          together[o] = poisoned_elements(SLUICE_F32, sizes[o]);
+        }
+        const int32_t *step = step_sizes(tokens[n]);
+        harness_run(h, 3 * i, (void *[]){logits, bias, apart[3], apart[4]}, step, tokens[n], 1);
+        harness_run(h, 3 * i + 1, (void *[]){apart[3], apart[0], apart[1], apart[2]}, step, 1, 1);
+        harness_run(h, 3 * i + 2,
+                    (void *[]){logits, bias, together[0], together[1], together[2], together[3], together[4]}, step, 1,
+                    1);
+        for (int o = 0; o < 4; o++) assert_memory_equal(apart[o], together[o], (sizes[o] + 1) * sizeof(int32_t));
+        for (size_t s = 0; s < sizes[4]; s++) {
+          const float one = ((const float *)apart[4])[s], other = ((const float *)together[4])[s];
+          assert_true(isnan(one) ? isnan(other) : fabsf(one - other) <= 2e-6f * one);
+        }
+        assert_int_equal(((const uint32_t *)together[4])[sizes[4]], UINT32_MAX); /* untouched */
+        for (int o = 0; o < 5; o++) free(apart[o]), free(together[o]);
+        free(logits);
+        free(bias);
+      }
+    harness_free(h);
+  }
+}
+
 /* ---- router_logits ---- */
 
 static void router_logits_are_products(void **state) {
@@ -284,6 +344,7 @@ static void router_logits_are_products(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(router_logits_are_products), cmocka_unit_test(topk_experts_follows_the_rule),
-      cmocka_unit_test(router_multiplies_and_chooses), cmocka_unit_test(sort_experts_groups_slots)};
+      cmocka_unit_test(router_multiplies_and_chooses), cmocka_unit_test(sort_experts_groups_slots),
+      cmocka_unit_test(route_chooses_and_sorts)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -24,7 +24,7 @@ static void must(sluice_status *status) {
 /* The optional passes that are left out of a plan. */
 static const char *const all_fusions[] = {"fuse-projections",  "fuse-epilogues",     "fuse-norm-rope-append",
                                           "fuse-index-select", "fuse-select-attend", "fuse-router",
-                                          "fuse-experts",      "fold-shared-expert"};
+                                          "fuse-experts",      "fold-shared-expert", "fuse-route"};
 enum { FUSIONS = sizeof all_fusions / sizeof *all_fusions };
 
 static model_config *read_config(const char *name) {
@@ -88,6 +88,7 @@ static uint32_t outputs_of(const char *family) {
                                     "topk_experts",     "attention_part",   "topk_attention"};
   if (strcmp(family, "cache_append") == 0) return 0;
   if (strcmp(family, "sort_experts") == 0) return 3;
+  if (strcmp(family, "route") == 0) return 5;
   for (size_t i = 0; i < sizeof two / sizeof *two; i++)
     if (strcmp(family, two[i]) == 0) return 2;
   return 1;
