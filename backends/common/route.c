@@ -3,11 +3,12 @@
 #include "backends/common/families.h"
 #include "backends/common/router.h"
 
-enum { MOST_CHOSEN = 32, MOST_WAVES = 32, MOST_KEY_BYTES = 32 << 10 };
+enum { MOST_CHOSEN = 32, MOST_WAVES = 32, MOST_KEY_BYTES = 32 << 10, AT_ONCE = 8 };
 
 typedef struct routing {
   int64_t experts, k;
   int64_t per_lane;           /* experts of a lane: its number in the wave, and every wave-th after it */
+  int64_t at_once;            /* of these; divides per_lane. All of them: the keys stay in registers */
   V lane;                     /* in the wave */
   V keys;                     /* workgroup memory, i64[per_lane][lanes]: each lane its own */
   V bias;                     /* f32[experts] */
@@ -20,23 +21,32 @@ static V own_key(emitter *e, const routing *r, V number) {
 }
 
 static void make_keys(emitter *e, const routing *r, V logits) {
-  loop each = loop_begin(e, int64(e, 0), int64(e, r->per_lane), int64(e, 1));
-  V expert = add(e, mul(e, each.index, int64(e, e->atoms->wave)), r->lane);
-  V inside = imin(e, expert, int64(e, r->experts - 1));
-  V score = sigmoid(e, load_f32(e, SLUICE_F32, logits, inside, 1));
-  V key = expert_key(e, fadd_(e, score, load_f32(e, SLUICE_F32, r->bias, inside, 1)), expert);
-  key = select_(e, icmp(e, LLVMIntSLT, expert, int64(e, r->experts)), key, int64(e, INT64_MIN));
-  store(e, key, own_key(e, r, each.index));
+  loop each = loop_begin(e, int64(e, 0), int64(e, r->per_lane), int64(e, r->at_once));
+  V number[AT_ONCE], expert[AT_ONCE], logit[AT_ONCE], bias[AT_ONCE];
+  for (int64_t i = 0; i < r->at_once; i++) {
+    number[i] = add(e, each.index, int64(e, i));
+    expert[i] = add(e, mul(e, number[i], int64(e, e->atoms->wave)), r->lane);
+    V inside = imin(e, expert[i], int64(e, r->experts - 1));
+    logit[i] = load_f32(e, SLUICE_F32, logits, inside, 1);
+    bias[i] = load_f32(e, SLUICE_F32, r->bias, inside, 1);
+  }
+  for (int64_t i = 0; i < r->at_once; i++) {
+    V key = expert_key(e, fadd_(e, sigmoid(e, logit[i]), bias[i]), expert[i]);
+    key = select_(e, icmp(e, LLVMIntSLT, expert[i], int64(e, r->experts)), key, int64(e, INT64_MIN));
+    store(e, key, own_key(e, r, number[i]));
+  }
   loop_end(e, &each);
 }
 
 /* The largest key of the wave below `bound`. */
 static V largest_below(emitter *e, const routing *r, V bound) {
   V best = local_set(e, e->i64, int64(e, INT64_MIN));
-  loop each = loop_begin(e, int64(e, 0), int64(e, r->per_lane), int64(e, 1));
-  V key = load(e, e->i64, own_key(e, r, each.index));
-  V eligible = select_(e, icmp(e, LLVMIntSLT, key, bound), key, int64(e, INT64_MIN));
-  set(e, best, imax(e, get(e, e->i64, best), eligible));
+  loop each = loop_begin(e, int64(e, 0), int64(e, r->per_lane), int64(e, r->at_once));
+  for (int64_t i = 0; i < r->at_once; i++) {
+    V key = load(e, e->i64, own_key(e, r, add(e, each.index, int64(e, i))));
+    V eligible = select_(e, icmp(e, LLVMIntSLT, key, bound), key, int64(e, INT64_MIN));
+    set(e, best, imax(e, get(e, e->i64, best), eligible));
+  }
   loop_end(e, &each);
   return e->atoms->reduce_wave(e, get(e, e->i64, best), REDUCE_MAX);
 }
@@ -90,6 +100,8 @@ void family_route(emitter *e, const kernel_spec *spec) {
                              spec->symbol, (long long)o.k, (long long)tokens, MOST_CHOSEN);
   if (e->status) return;
   routing r = {.experts = o.experts, .k = o.k, .per_lane = (o.experts + wave - 1) / wave};
+  r.at_once = r.per_lane < AT_ONCE ? r.per_lane : AT_ONCE;
+  r.per_lane = (r.per_lane + r.at_once - 1) / r.at_once * r.at_once;
   kernel_shape shape = each(SLUICE_SIZE_ONE);
   shape.lanes = waves_for(e, tokens, r.per_lane) * e->atoms->wave;
   kernel_begin(e, spec, shape);
