@@ -354,6 +354,26 @@ irdl.dialect @model {
     %10 = irdl.base "#builtin.float"
     irdl.attributes {"alpha" = %8, "limit" = %9, "scale" = %10}
   }
+  irdl.operation @experts_shared {
+    %0 = irdl.base "!builtin.tensor"
+    %1 = irdl.base "!builtin.tensor"
+    %2 = irdl.base "!builtin.tensor"
+    %3 = irdl.base "!builtin.tensor"
+    %4 = irdl.base "!builtin.tensor"
+    %5 = irdl.base "!builtin.tensor"
+    %6 = irdl.base "!builtin.tensor"
+    %7 = irdl.base "!builtin.tensor"
+    %8 = irdl.base "!builtin.tensor"
+    %9 = irdl.base "!builtin.tensor"
+    irdl.operands(x: %0, experts: %1, weights: %2, w_gate: %3, w_up: %4, w_down: %5, shared_gate: %6, shared_up: %7,
+                  shared_down: %8, residual: variadic %9)
+    %10 = irdl.base "!builtin.tensor"
+    irdl.results(result: %10)
+    %11 = irdl.base "#builtin.float"
+    %12 = irdl.base "#builtin.float"
+    %13 = irdl.base "#builtin.float"
+    irdl.attributes {"alpha" = %11, "limit" = %12, "scale" = %13}
+  }
 }
 irdl.dialect @kernel {
   irdl.type @buffer
@@ -890,6 +910,27 @@ irdl.dialect @kernel {
     %9 = irdl.base "#builtin.integer"
     irdl.attributes {"label" = %4, "layer" = %5, "target" = %6, "cost" = %7, "experts" = %8, "k" = %9}
   }
+  irdl.operation @route {
+    %0 = irdl.base @kernel::@buffer
+    %1 = irdl.base @kernel::@buffer
+    %2 = irdl.base @kernel::@buffer
+    %3 = irdl.base @kernel::@buffer
+    %4 = irdl.base @kernel::@buffer
+    %5 = irdl.base @kernel::@buffer
+    %6 = irdl.base @kernel::@buffer
+    irdl.operands(logits: %0, bias: %1, counts: %2, order: %3, expert_tiles: %4, experts: %5, weights: %6)
+    %7 = irdl.base "#builtin.string"
+    %8 = irdl.base "#builtin.integer"
+    %9 = irdl.base "#builtin.string"
+    %10 = irdl.base "#builtin.array"
+    %11 = irdl.base "#builtin.integer"
+    %12 = irdl.base "#builtin.integer"
+    %13 = irdl.base "#builtin.integer"
+    %14 = irdl.base "#builtin.integer"
+    %15 = irdl.base "#builtin.integer"
+    irdl.attributes {"label" = %7, "layer" = %8, "target" = %9, "cost" = %10, "experts" = %11, "k" = %12,
+                     "shared" = %13, "tile_m" = %14, "tokens" = %15}
+  }
   irdl.operation @sort_experts {
     %0 = irdl.base @kernel::@buffer
     %1 = irdl.base @kernel::@buffer
@@ -903,7 +944,9 @@ irdl.dialect @kernel {
     %8 = irdl.base "#builtin.integer"
     %9 = irdl.base "#builtin.integer"
     %10 = irdl.base "#builtin.integer"
-    irdl.attributes {"label" = %4, "layer" = %5, "target" = %6, "cost" = %7, "experts" = %8, "k" = %9, "tile_m" = %10}
+    %11 = irdl.base "#builtin.integer"
+    irdl.attributes {"label" = %4, "layer" = %5, "target" = %6, "cost" = %7, "experts" = %8, "k" = %9, "tile_m" = %10,
+                     "shared" = %11}
   }
   irdl.operation @expert_gemm {
     %0 = irdl.base @kernel::@buffer
@@ -912,29 +955,33 @@ irdl.dialect @kernel {
     %3 = irdl.base @kernel::@buffer
     %4 = irdl.base @kernel::@buffer
     %5 = irdl.base @kernel::@buffer
-    irdl.operands(x: %0, w: %1, counts: %2, order: %3, expert_tiles: %4, out: %5)
-    %6 = irdl.base "#builtin.string"
-    %7 = irdl.base "#builtin.integer"
-    %8 = irdl.base "#builtin.string"
-    %9 = irdl.base "#builtin.array"
-    %10 = irdl.base "#builtin.integer"
+    %6 = irdl.base @kernel::@buffer
+    irdl.operands(x: %0, w: %1, shared_w: %2, counts: %3, order: %4, expert_tiles: %5, out: %6)
+    %7 = irdl.base "#builtin.string"
+    %8 = irdl.base "#builtin.integer"
+    %9 = irdl.base "#builtin.string"
+    %10 = irdl.base "#builtin.array"
     %11 = irdl.base "#builtin.integer"
     %12 = irdl.base "#builtin.integer"
-    %13 = irdl.base "#builtin.string"
-    %14 = irdl.base "#builtin.string"
-    %15 = irdl.base "#builtin.float"
-    %16 = irdl.base "#builtin.float"
+    %13 = irdl.base "#builtin.integer"
+    %14 = irdl.base "#builtin.integer"
+    %15 = irdl.base "#builtin.integer"
+    %16 = irdl.base "#builtin.string"
     %17 = irdl.base "#builtin.string"
-    %18 = irdl.base "#builtin.string"
-    %19 = irdl.base "#builtin.string"
-    %20 = irdl.base "#builtin.integer"
-    %21 = irdl.base "#builtin.integer"
-    %22 = irdl.base "#builtin.integer"
+    %18 = irdl.base "#builtin.float"
+    %19 = irdl.base "#builtin.float"
+    %20 = irdl.base "#builtin.string"
+    %21 = irdl.base "#builtin.string"
+    %22 = irdl.base "#builtin.string"
     %23 = irdl.base "#builtin.integer"
     %24 = irdl.base "#builtin.integer"
-    irdl.attributes {"label" = %6, "layer" = %7, "target" = %8, "cost" = %9, "n" = %10, "k" = %11, "top_k" = %12,
-                     "gather" = %13, "epilogue" = %14, "alpha" = %15, "limit" = %16, "x_dtype" = %17,
-                     "weight_dtype" = %18, "out_dtype" = %19, "tile_m" = %20, "panel" = %21, "batch_bytes" = %22, "group" = %23, "slice" = %24}
+    %25 = irdl.base "#builtin.integer"
+    %26 = irdl.base "#builtin.integer"
+    %27 = irdl.base "#builtin.integer"
+    irdl.attributes {"label" = %7, "layer" = %8, "target" = %9, "cost" = %10, "n" = %11, "k" = %12, "experts" = %13,
+                     "top_k" = %14, "shared" = %15, "gather" = %16, "epilogue" = %17, "alpha" = %18, "limit" = %19,
+                     "x_dtype" = %20, "weight_dtype" = %21, "out_dtype" = %22, "tile_m" = %23, "panel" = %24,
+                     "slice" = %25, "group" = %26, "batch_bytes" = %27}
   }
   irdl.operation @combine {
     %0 = irdl.base @kernel::@buffer
@@ -950,8 +997,9 @@ irdl.dialect @kernel {
     %9 = irdl.base "#builtin.integer"
     %10 = irdl.base "#builtin.float"
     %11 = irdl.base "#builtin.string"
+    %12 = irdl.base "#builtin.integer"
     irdl.attributes {"label" = %4, "layer" = %5, "target" = %6, "cost" = %7, "width" = %8, "k" = %9, "scale" = %10,
-                     "dtype" = %11}
+                     "dtype" = %11, "shared" = %12}
   }
   irdl.operation @swiglu {
     %0 = irdl.base @kernel::@buffer

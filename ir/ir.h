@@ -92,6 +92,11 @@ MlirOperation ir_single_user(MlirValue value);
 int64_t ir_dimension(MlirValue value, intptr_t index); /* -1 for `?` */
 intptr_t ir_rank(MlirValue value);
 
+/* Of model.experts and model.experts_shared: */
+enum { IR_EXPERTS_SHARED = 6 };                      /* the first of the shared expert's three weights */
+bool ir_experts_shared(MlirOperation experts);       /* whether it is the second, and has them */
+intptr_t ir_experts_residual(MlirOperation experts); /* operand, -1: none */
+
 /* ---- effects (ir/purity.c): one row for each op ---- */
 bool ir_is_pure(MlirOperation operation); /* no effect but its results: may be merged and dropped */
 

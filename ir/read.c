@@ -59,6 +59,15 @@ intptr_t ir_rank(MlirValue value) {
   return mlirTypeIsAShaped(type) && mlirShapedTypeHasRank(type) ? (intptr_t)mlirShapedTypeGetRank(type) : 0;
 }
 
+bool ir_experts_shared(MlirOperation experts) {
+  return ir_is(experts, "model.experts_shared");
+}
+
+intptr_t ir_experts_residual(MlirOperation experts) {
+  intptr_t residual = IR_EXPERTS_SHARED + (ir_experts_shared(experts) ? 3 : 0);
+  return residual < mlirOperationGetNumOperands(experts) ? residual : -1;
+}
+
 int64_t ir_dimension(MlirValue value, intptr_t index) {
   MlirType type = mlirValueGetType(value);
   if (index < 0 || index >= ir_rank(value) || mlirShapedTypeIsDynamicDim(type, index)) return -1;

@@ -13,6 +13,7 @@
  *   rows/D      a weight, row-major
  *   maybe_rows/D    the same, or kernel.none
  *   panels/D    a weight in panels; pairs of panels when `epilogue` is "swiglu"
+ *   maybe_panels/D  the same, or kernel.none
  *   input/NAME  kernel.input of that name
  *   cache       the page pool of the launch's layer */
 typedef struct kernel_op {
@@ -77,15 +78,18 @@ static const kernel_op launches[] = {
     {"topk_experts", "logits=value/f32 bias=rows/f32 experts=value/i32 weights=value/f32",
      LAUNCH "experts:positive k:positive"},
     {"sort_experts", "experts=value/i32 counts=value/i32 order=value/i32 expert_tiles=value/i32",
-     LAUNCH "experts:positive k:positive tile_m:positive"},
+     LAUNCH "experts:positive k:positive shared:flag tile_m:positive"},
+    {"route",
+     "logits=value/f32 bias=rows/f32 counts=value/i32 order=value/i32 expert_tiles=value/i32 experts=value/i32 "
+     "weights=value/f32",
+     LAUNCH "experts:positive k:positive shared:flag tile_m:positive tokens:positive"},
     {"expert_gemm",
-     "x=value/x_dtype w=panels/weight_dtype counts=value/i32 order=value/i32 expert_tiles=value/i32 "
-     "out=value/out_dtype",
-     LAUNCH
-     "n:positive k:positive top_k:positive gather:token|slot epilogue:none|swiglu alpha:number limit:number " GEMM
-     " batch_bytes:positive_multiple"},
+     "x=value/x_dtype w=panels/weight_dtype shared_w=maybe_panels/weight_dtype counts=value/i32 order=value/i32 "
+     "expert_tiles=value/i32 out=value/out_dtype",
+     LAUNCH "n:positive k:positive experts:positive top_k:positive shared:flag "
+            "gather:token|slot epilogue:none|swiglu alpha:number limit:number " GEMM " batch_bytes:positive_multiple"},
     {"combine", "y=value/f32 weights=value/f32 residual=maybe/dtype out=value/dtype",
-     LAUNCH "width:positive k:positive scale:number dtype:dtype"},
+     LAUNCH "width:positive k:positive shared:flag scale:number dtype:dtype"},
     {"swiglu", "gate=value/dtype up=value/dtype out=value/dtype",
      LAUNCH "size:rows width:positive alpha:number limit:number dtype:dtype slots:positive"},
     {"add", "a=value/dtype b=value/dtype out=value/dtype", LAUNCH "size:rows width:positive dtype:dtype"},
@@ -182,6 +186,7 @@ static bool verify_operand(verify_state *state, const char *name, const char *ro
   if (strcmp(role, "maybe_rows") == 0) return none || verify_weight(state, name, source, "rows", detail);
   if (strcmp(role, "input") == 0) return verify_input(state, name, source, detail);
   if (strcmp(role, "cache") == 0) return verify_cache(state, name, source);
+  if (strcmp(role, "maybe_panels") == 0 && none) return true;
   bool pairs = text_equals(ir_get_string(state->op, "epilogue"), "swiglu");
   return verify_weight(state, name, source, pairs ? "panel_pairs" : "panels", detail);
 }
@@ -295,6 +300,25 @@ static bool verify_launch(verify_state *state) {
   return true;
 }
 
+/* The shared expert's weight of expert_gemm is like one expert's, `w`. */
+static bool verify_shared_weight(verify_state *state, MlirOperation w) {
+  if ((integer(state, "shared") == 0) != is_none(state, 2))
+    return verify_fail(state, "shared_w is %s, but 'shared' is %lld", is_none(state, 2) ? "absent" : "given",
+                       (long long)integer(state, "shared"));
+  if (ir_get_integer(w, "batch") != integer(state, "experts"))
+    return verify_fail(state, "w has %lld matrices, expected %lld, the attribute 'experts'",
+                       (long long)ir_get_integer(w, "batch"), (long long)integer(state, "experts"));
+  if (is_none(state, 2)) return true;
+  MlirOperation shared = ir_definition(mlirOperationGetOperand(state->op, 2));
+  static const char same[][8] = {"rows", "columns"};
+  for (size_t i = 0; i < sizeof same / sizeof same[0]; i++)
+    if (ir_get_integer(shared, same[i]) != ir_get_integer(w, same[i]))
+      return verify_fail(state, "shared_w has %lld %s, expected %lld, those of w",
+                         (long long)ir_get_integer(shared, same[i]), same[i], (long long)ir_get_integer(w, same[i]));
+  if (ir_get_integer(shared, "batch") == 1) return true;
+  return verify_fail(state, "shared_w has %lld matrices, expected one", (long long)ir_get_integer(shared, "batch"));
+}
+
 static bool verify_gemm(verify_state *state) {
   MlirOperation w = ir_definition(mlirOperationGetOperand(state->op, 1));
   bool pairs = text_equals(ir_get_string(state->op, "epilogue"), "swiglu");
@@ -304,7 +328,7 @@ static bool verify_gemm(verify_state *state) {
                        (long long)ir_get_integer(w, "columns"), (long long)integer(state, "k"));
   if (pairs ? rows % 2 || rows / 2 != n : rows != n)
     return verify_fail(state, "w has %lld rows, expected %s%lld", (long long)rows, pairs ? "twice " : "", (long long)n);
-  if (!ir_is(state->op, "kernel.gemm")) return true;
+  if (ir_is(state->op, "kernel.expert_gemm")) return verify_shared_weight(state, w);
   bool add = text_equals(ir_get_string(state->op, "epilogue"), "add");
   if (add != !is_none(state, 2))
     return verify_fail(state, "residual is %s, but the epilogue %s it", add ? "absent" : "given",
@@ -326,7 +350,19 @@ static bool verify_index_branch(verify_state *state) {
   return true;
 }
 
+/* A route has room for the choices of 'tokens' tokens. */
+static bool verify_route(verify_state *state) {
+  MlirAttribute range = mlirOperationGetAttributeByName(state->op, mlirStringRefCreateFromCString("launch.range"));
+  if (!mlirAttributeIsNull(range) &&
+      mlirIntegerAttrGetValueInt(mlirArrayAttrGetElement(range, 0)) == SLUICE_SIZE_TOKENS &&
+      mlirIntegerAttrGetValueInt(mlirArrayAttrGetElement(range, 2)) <= integer(state, "tokens"))
+    return true;
+  return verify_fail(state, "it takes %lld tokens, but its launch.range does not end there",
+                     (long long)integer(state, "tokens"));
+}
+
 static bool verify_relations(verify_state *state) {
+  if (ir_is(state->op, "kernel.route") && !verify_route(state)) return false;
   if (ir_is(state->op, "kernel.gemm") || ir_is(state->op, "kernel.expert_gemm")) return verify_gemm(state);
   if (ir_is(state->op, "kernel.norm_rope_append")) return verify_index_branch(state);
   if (ir_is(state->op, "kernel.rope") && integer(state, "rotary_dim") > integer(state, "head_dim"))

@@ -400,9 +400,28 @@ static bool expert_linear(verify_state *state) {
          verify_size(state, out, 2, "result", ir_dimension(w, 1), "the rows of w");
 }
 
+/* The weight `shared` is like that of one of the experts in `w`. */
+static bool verify_shared_weight(verify_state *state, MlirValue shared, const char *name, MlirValue w) {
+  if (!verify_weight(state, shared, name, 2, ir_dimension(w, 2)) ||
+      !verify_size(state, shared, 0, name, ir_dimension(w, 1), "the rows of one expert"))
+    return false;
+  if (mlirTypeEqual(mlirShapedTypeGetElementType(mlirValueGetType(shared)),
+                    mlirShapedTypeGetElementType(mlirValueGetType(w))))
+    return true;
+  return verify_fail(state, "%s has elements of another type than the experts' weight", name);
+}
+
+static bool verify_shared_expert(verify_state *state, MlirValue w_gate, MlirValue w_up, MlirValue w_down) {
+  return verify_shared_weight(state, operand(state, IR_EXPERTS_SHARED), "shared_gate", w_gate) &&
+         verify_shared_weight(state, operand(state, IR_EXPERTS_SHARED + 1), "shared_up", w_up) &&
+         verify_shared_weight(state, operand(state, IR_EXPERTS_SHARED + 2), "shared_down", w_down);
+}
+
 static bool experts(verify_state *state) {
-  intptr_t operands = mlirOperationGetNumOperands(state->op);
-  if (operands > 7) return verify_fail(state, "it has %ld operands, expected 6 or 7", (long)operands);
+  intptr_t operands = mlirOperationGetNumOperands(state->op), residual = ir_experts_residual(state->op);
+  intptr_t least = ir_experts_shared(state->op) ? IR_EXPERTS_SHARED + 3 : IR_EXPERTS_SHARED;
+  if (operands > least + 1)
+    return verify_fail(state, "it has %ld operands, expected %ld or %ld", (long)operands, (long)least, (long)least + 1);
   MlirValue x = operand(state, 0), chosen = operand(state, 1), weights = operand(state, 2), w_gate = operand(state, 3);
   MlirValue w_up = operand(state, 4), w_down = operand(state, 5), out = result(state, 0);
   return verify_rows(state, x, "x", ACTIVATION) && verify_rows(state, chosen, "experts", I32) &&
@@ -415,7 +434,8 @@ static bool experts(verify_state *state) {
          verify_size(state, w_down, 2, "w_down", ir_dimension(w_gate, 1), "the rows of w_gate") &&
          verify_rows(state, out, "result", ACTIVATION) &&
          verify_size(state, out, 1, "result", ir_dimension(w_down, 1), "the rows of w_down") &&
-         (operands == 6 || verify_same_type(state, operand(state, 6), "residual", out, "result"));
+         (!ir_experts_shared(state->op) || verify_shared_expert(state, w_gate, w_up, w_down)) &&
+         (residual < 0 || verify_same_type(state, operand(state, residual), "residual", out, "result"));
 }
 
 static bool swiglu_oai(verify_state *state) {
@@ -532,6 +552,7 @@ static const model_op ops[] = {
      "block:positive k:positive init:count local:count"},
     {"router", router, "k:positive"},
     {"experts", experts, "alpha:number limit:positive_number scale:number"},
+    {"experts_shared", experts, "alpha:number limit:positive_number scale:number"},
     {"embed", embed, ""},
     {"lm_head", lm_head, ""},
     {"select_rows", select_rows, ""},

@@ -24,7 +24,7 @@ static void choose_panel(pass_state *state, MlirOperation op, const target_tiles
 
 bool pass_choose_tiles(pass_state *state, MlirModule module) {
   static const char *const products[] = {"model.linear", "model.linear_add", "model.linear_swiglu", "model.lm_head"};
-  static const char *const expert_products[] = {"model.expert_linear", "model.experts"};
+  static const char *const expert_products[] = {"model.expert_linear", "model.experts", "model.experts_shared"};
   static const char *const queries[] = {"model.attention", "model.block_attention", "model.select_attention",
                                         "model.index_select", "model.index_score"};
   MlirOperation function = ir_function(module, "step");
@@ -42,7 +42,7 @@ bool pass_choose_tiles(pass_state *state, MlirModule module) {
     for (size_t i = 0; i < sizeof expert_products / sizeof *expert_products; i++)
       if (ir_is(op, expert_products[i])) {
         annotate(state, op, "tile.m", tiles.expert_tile_m);
-        choose_panel(state, op, &tiles, ir_is(op, "model.experts") ? 3 : 2);
+        choose_panel(state, op, &tiles, ir_is(op, "model.expert_linear") ? 2 : 3);
       }
     for (size_t i = 0; i < sizeof queries / sizeof *queries; i++)
       if (ir_is(op, queries[i])) annotate(state, op, "tile.query", tiles.query_tile);

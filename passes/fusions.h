@@ -1,4 +1,4 @@
-/* The passes before the lowering, each in the file of its name; docs/ir.md says what each matches and makes. */
+/* The passes around the lowering, each in the file of its name; docs/ir.md says what each matches and makes. */
 #ifndef PASSES_FUSIONS_H
 #define PASSES_FUSIONS_H
 
@@ -14,5 +14,7 @@ bool pass_fuse_index_select(pass_state *state, MlirModule module);
 bool pass_fuse_select_attend(pass_state *state, MlirModule module);
 bool pass_fuse_router(pass_state *state, MlirModule module);
 bool pass_fuse_experts(pass_state *state, MlirModule module);
+bool pass_fold_shared_expert(pass_state *state, MlirModule module);
+bool pass_fuse_route(pass_state *state, MlirModule module); /* of kernel ops */
 
 #endif

@@ -58,27 +58,31 @@ static void lower_router(lowering *l) {
 typedef struct sorted_slots {
   MlirValue counts, order, tiles;
   int64_t experts, k;
+  int64_t shared;          /* 1: each token has one more slot, of the shared expert */
   const gemm_range *range; /* of the products that follow */
 } sorted_slots;
 
-static sorted_slots sort_slots(lowering *l, intptr_t routed, int64_t experts, const gemm_range *range) {
-  sorted_slots s = {.experts = experts, .k = ir_dimension(operand(l, routed), 1), .range = range};
-  s.counts = scratch_buffer(l, 0, "counts", "i32", experts + 2);
-  s.order = scratch_buffer(l, 1, "order", "i32", s.k);
-  s.tiles = scratch_buffer(l, 2, "expert_tiles", "i32", 4 * s.k);
+static sorted_slots sort_slots(lowering *l, intptr_t routed, int64_t experts, bool shared, const gemm_range *range) {
+  sorted_slots s = {.experts = experts, .k = ir_dimension(operand(l, routed), 1), .shared = shared, .range = range};
+  int64_t counts = experts + s.shared + 2, slots = s.k + s.shared;
+  s.counts = scratch_buffer(l, 0, "counts", "i32", counts);
+  s.order = scratch_buffer(l, 1, "order", "i32", slots);
+  s.tiles = scratch_buffer(l, 2, "expert_tiles", "i32", 4 * slots);
   MlirValue buffers[] = {operand_buffer(l, routed), s.counts, s.order, s.tiles};
   attribute_list list = {.count = 0};
   attribute_integer(l, &list, "experts", experts);
   attribute_integer(l, &list, "k", s.k);
+  attribute_integer(l, &list, "shared", s.shared);
   attribute_integer(l, &list, "tile_m", range->tile_m);
   launch_range(l, &list, SLUICE_SIZE_TOKENS, range->from, range->to);
   launch(l, "sort_experts", buffers, COUNT_OF(buffers), &list,
-         &(launch_cost){.fixed_bytes = 4 * (experts + 2), .row_bytes = 24 * s.k});
+         &(launch_cost){.fixed_bytes = 4 * counts, .row_bytes = 4 * s.k + 20 * slots});
   return s;
 }
 
 typedef struct expert_product {
   MlirValue x, weights, out;
+  MlirValue shared_weights; /* kernel.none without a shared expert */
   MlirValue matrix, second; /* weight values; second null unless swiglu */
   bool by_slot;
   const char *x_dtype, *out_dtype;
@@ -88,11 +92,13 @@ static void launch_product(lowering *l, const sorted_slots *s, const expert_prod
   bool swiglu = !mlirValueIsNull(p->second);
   int64_t n = ir_dimension(p->matrix, 1), k = ir_dimension(p->matrix, 2), panel = ir_get_integer(l->op, "tile.panel");
   int64_t batch_bytes = weight_batch_bytes(l, p->matrix, swiglu, panel);
-  MlirValue buffers[] = {p->x, p->weights, s->counts, s->order, s->tiles, p->out};
+  MlirValue buffers[] = {p->x, p->weights, p->shared_weights, s->counts, s->order, s->tiles, p->out};
   attribute_list list = {.count = 0};
   attribute_integer(l, &list, "n", n);
   attribute_integer(l, &list, "k", k);
+  attribute_integer(l, &list, "experts", s->experts);
   attribute_integer(l, &list, "top_k", s->k);
+  attribute_integer(l, &list, "shared", s->shared);
   attribute_text(l, &list, "gather", p->by_slot ? "slot" : "token");
   attribute_text(l, &list, "epilogue", swiglu ? "swiglu" : "none");
   attribute_number(l, &list, "alpha", swiglu ? ir_get_float(l->op, "alpha") : 0);
@@ -103,9 +109,11 @@ static void launch_product(lowering *l, const sorted_slots *s, const expert_prod
   gemm_attributes(l, &list, s->range, SLUICE_SIZE_TOKENS);
   attribute_integer(l, &list, "batch_bytes", batch_bytes);
   int64_t x_bytes = p->x_dtype[0] == 'b' ? 2 : 4, out_bytes = p->out_dtype[0] == 'b' ? 2 : 4;
+  int64_t slots = s->k + s->shared;
   launch(l, "expert_gemm", buffers, COUNT_OF(buffers), &list,
-         &(launch_cost){.row_bytes = s->k * (k * x_bytes + n * out_bytes),
-                        .row_flops = 2 * s->k * n * k * (swiglu ? 2 : 1),
+         &(launch_cost){.fixed_bytes = s->shared ? batch_bytes : 0,
+                        .row_bytes = slots * (k * x_bytes + n * out_bytes),
+                        .row_flops = 2 * slots * n * k * (swiglu ? 2 : 1),
                         .expert_bytes = batch_bytes});
 }
 
@@ -116,12 +124,13 @@ static void lower_expert_linear(lowering *l) {
   size_t count = gemm_ranges(l, l->tiles.expert_ranges, ranges);
   MlirValue weights = weight_panels(l, w, ir_get_integer(l->op, "tile.panel"));
   for (size_t i = 0; i < count; i++) {
-    sorted_slots s = sort_slots(l, 1, ir_dimension(w, 0), &ranges[i]);
+    sorted_slots s = sort_slots(l, 1, ir_dimension(w, 0), false, &ranges[i]);
     launch_product(l, &s,
                    &(expert_product){.x = x_buffer,
                                      .out = out_buffer,
                                      .matrix = w,
                                      .weights = weights,
+                                     .shared_weights = none_buffer(l),
                                      .by_slot = ir_rank(x) == 3,
                                      .x_dtype = element_name(x),
                                      .out_dtype = element_name(out)});
@@ -129,43 +138,52 @@ static void lower_expert_linear(lowering *l) {
 }
 
 static void launch_combine(lowering *l, MlirValue y, MlirValue weights, MlirValue residual, MlirValue out,
-                           int64_t width, int64_t k) {
+                           int64_t width, int64_t k, bool shared) {
   MlirValue buffers[] = {y, weights, residual, out};
   attribute_list list = {.count = 0};
   attribute_integer(l, &list, "width", width);
   attribute_integer(l, &list, "k", k);
+  attribute_integer(l, &list, "shared", shared);
   attribute_number(l, &list, "scale", ir_get_float(l->op, "scale"));
   attribute_text(l, &list, "dtype", activation_name(l));
   launch(l, "combine", buffers, COUNT_OF(buffers), &list,
-         &(launch_cost){.row_bytes = width * (4 * k + 2 * (l->f32 ? 4 : 2)), .row_flops = 2 * width * k});
+         &(launch_cost){.row_bytes = width * (4 * (k + shared) + 2 * (l->f32 ? 4 : 2)), .row_flops = 2 * width * k});
 }
 
 static void lower_combine(lowering *l) {
   MlirValue y = operand(l, 0);
   MlirValue y_buffer = operand_buffer(l, 0), weights = operand_buffer(l, 1), none = none_buffer(l);
-  launch_combine(l, y_buffer, weights, none, result_buffer(l, 0), ir_dimension(y, 2), ir_dimension(y, 1));
+  launch_combine(l, y_buffer, weights, none, result_buffer(l, 0), ir_dimension(y, 2), ir_dimension(y, 1), false);
 }
 
-/* Operands: x, experts, weights, w_gate, w_up, w_down [, residual]. */
+/* Operands: x, experts, weights, w_gate, w_up, w_down [, shared_gate, shared_up, shared_down] [, residual]. */
 static void lower_experts(lowering *l) {
   MlirValue x = operand(l, 0), w_gate = operand(l, 3), w_down = operand(l, 5);
   int64_t inner = ir_dimension(w_gate, 1), width = ir_dimension(w_down, 1);
   const int64_t k = ir_dimension(operand(l, 1), 1);
+  const bool shared = ir_experts_shared(l->op);
+  const int64_t slots = k + shared;
   MlirValue x_buffer = operand_buffer(l, 0);
-  MlirValue hidden = scratch_buffer(l, 3, "hidden", element_name(x), k * inner);
-  MlirValue y = scratch_buffer(l, 4, "y", "f32", k * width);
+  MlirValue hidden = scratch_buffer(l, 3, "hidden", element_name(x), slots * inner);
+  MlirValue y = scratch_buffer(l, 4, "y", "f32", slots * width);
   gemm_range ranges[4];
   size_t count = gemm_ranges(l, l->tiles.expert_ranges, ranges);
   const int64_t panel = ir_get_integer(l->op, "tile.panel");
   MlirValue gate_up = weight_pairs(l, w_gate, operand(l, 4), panel), down = weight_panels(l, w_down, panel);
+  MlirValue shared_gate_up = none_buffer(l), shared_down = shared_gate_up;
+  if (shared) {
+    shared_gate_up = weight_pairs(l, operand(l, IR_EXPERTS_SHARED), operand(l, IR_EXPERTS_SHARED + 1), panel);
+    shared_down = weight_panels(l, operand(l, IR_EXPERTS_SHARED + 2), panel);
+  }
   for (size_t i = 0; i < count; i++) {
-    sorted_slots s = sort_slots(l, 1, ir_dimension(w_gate, 0), &ranges[i]);
+    sorted_slots s = sort_slots(l, 1, ir_dimension(w_gate, 0), shared, &ranges[i]);
     launch_product(l, &s,
                    &(expert_product){.x = x_buffer,
                                      .out = hidden,
                                      .matrix = w_gate,
                                      .second = operand(l, 4),
                                      .weights = gate_up,
+                                     .shared_weights = shared_gate_up,
                                      .x_dtype = element_name(x),
                                      .out_dtype = element_name(x)});
     launch_product(l, &s,
@@ -173,13 +191,14 @@ static void lower_experts(lowering *l) {
                                      .out = y,
                                      .matrix = w_down,
                                      .weights = down,
+                                     .shared_weights = shared_down,
                                      .by_slot = true,
                                      .x_dtype = element_name(x),
                                      .out_dtype = "f32"});
   }
-  bool residual = mlirOperationGetNumOperands(l->op) > 6;
-  MlirValue weights = operand_buffer(l, 2), added = residual ? operand_buffer(l, 6) : none_buffer(l);
-  launch_combine(l, y, weights, added, result_buffer(l, 0), width, k);
+  const intptr_t residual = ir_experts_residual(l->op);
+  MlirValue weights = operand_buffer(l, 2), added = residual < 0 ? none_buffer(l) : operand_buffer(l, residual);
+  launch_combine(l, y, weights, added, result_buffer(l, 0), width, k, shared);
 }
 
 bool lower_experts_op(lowering *l) {
@@ -190,7 +209,8 @@ bool lower_experts_op(lowering *l) {
                {"model.topk_experts", lower_topk_experts},
                {"model.expert_linear", lower_expert_linear},
                {"model.combine", lower_combine},
-               {"model.experts", lower_experts}};
+               {"model.experts", lower_experts},
+               {"model.experts_shared", lower_experts}};
   for (size_t i = 0; i < COUNT_OF(table); i++)
     if (ir_is(l->op, table[i].name)) {
       table[i].lower(l);

@@ -99,10 +99,14 @@ static bool push_op(planner *p, intptr_t i) {
   if (p->partials > 0 && ir_is(op, "model.attention")) return push_scratch(p, i, "one", p->partials);
   if (p->split_router && ir_is(op, "model.router"))
     return push_scratch(p, i, "tokens", ir_dimension(mlirOperationGetOperand(op, 1), 0) * 4);
-  bool fused = ir_is(op, "model.experts");
+  bool shared = ir_experts_shared(op), fused = shared || ir_is(op, "model.experts");
   if (!fused && !ir_is(op, "model.expert_linear")) return true;
   MlirValue w = mlirOperationGetOperand(op, fused ? 3 : 2), routed = mlirOperationGetOperand(op, 1);
   int64_t experts = ir_dimension(w, 0), k = ir_dimension(routed, 1);
+  if (shared) { /* one more expert, and of each token one more slot */
+    experts++;
+    k++;
+  }
   if (!push_scratch(p, i, "one", (experts + 2) * 4) || !push_scratch(p, i, "tokens", k * 4) ||
       !push_scratch(p, i, "tokens", k * 16))
     return false;
@@ -113,6 +117,13 @@ static bool push_op(planner *p, intptr_t i) {
          push_scratch(p, i, "tokens", k * ir_dimension(x, 1) * 4);
 }
 
+/* The logits of a split router live as long as its choice: fuse-route reads them while it writes what the experts sort
+ * into. */
+static void keep_logits(planner *p, value *chosen, intptr_t user) {
+  enum { RESULTS = 2 };
+  if (p->split_router && ir_is(p->ops[chosen->op], "model.router")) (chosen + RESULTS)->last = user;
+}
+
 /* Extends the lives of the operands of op `i`, and finds out whether its results follow logit rows. */
 static void use_operands(planner *p, intptr_t i) {
   MlirOperation op = p->ops[i];
@@ -121,6 +132,8 @@ static void use_operands(planner *p, intptr_t i) {
     value *v = value_of(p, mlirOperationGetOperand(op, o));
     if (!v) continue;
     if (!ir_is(op, "model.observe")) v->last = i;
+    if (o == 1 && (ir_is(op, "model.experts") || ir_experts_shared(op) || ir_is(op, "model.expert_linear")))
+      keep_logits(p, v, i);
     if (p->rows[v->op]) p->rows[i] = true;
   }
 }
@@ -131,11 +144,9 @@ static intptr_t in_place_operand(MlirOperation op, intptr_t attempt) {
   static const struct {
     const char *name;
     intptr_t operands[2];
-  } table[] = {{"model.rms_norm", {0, -1}},
-               {"model.linear_add", {2, -1}},
-               {"model.add", {0, 1}},
-               {"model.swiglu_oai", {0, 1}},
-               {"model.experts", {6, -1}}};
+  } table[] = {
+      {"model.rms_norm", {0, -1}}, {"model.linear_add", {2, -1}}, {"model.add", {0, 1}}, {"model.swiglu_oai", {0, 1}}};
+  if (ir_is(op, "model.experts") || ir_experts_shared(op)) return attempt == 0 ? ir_experts_residual(op) : -1;
   for (size_t i = 0; i < sizeof table / sizeof *table; i++)
     if (ir_is(op, table[i].name)) {
       intptr_t operand = table[i].operands[attempt];

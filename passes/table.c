@@ -14,10 +14,12 @@ const pass_description pass_table[] = {
     {"fuse-select-attend", "block selection inside the attention over the blocks", true, pass_fuse_select_attend},
     {"fuse-router", "router product and expert selection as one op", true, pass_fuse_router},
     {"fuse-experts", "expert products, activation, weighted sum and residual as one op", true, pass_fuse_experts},
+    {"fold-shared-expert", "the shared expert as one more of the routed experts", true, pass_fold_shared_expert},
     {"dce", "drops pure ops without uses", true, pass_eliminate_dead},
     {"plan-buffers", "gives every value its place in the arena", false, pass_plan_buffers},
     {"choose-tiles", "chooses tile sizes for the target", false, pass_choose_tiles},
     {"lower-to-kernels", "turns model ops into kernel launches", false, pass_lower_to_kernels},
+    {"fuse-route", "choice and sort of experts as one launch in small steps", true, pass_fuse_route},
     {NULL, NULL, false, NULL},
 };
 

@@ -30,6 +30,7 @@ typedef enum reduction { REDUCE_ADD, REDUCE_MAX, REDUCE_MIN } reduction;
 typedef struct atoms {
   const char *name;
   unsigned lanes;  /* lanes of a workgroup unless a family asks for another number; 1 on the host */
+  unsigned wave;   /* lanes that run in step: neighbours from a multiple of this on, a power of two; 1 on the host */
   unsigned vector; /* f32 elements of a lane's widest useful vector: 16, 8, 4 */
   unsigned vector_registers;
   bool aligned_vectors; /* vectors lie at multiples of their size, see emitter.vector */
@@ -40,8 +41,9 @@ typedef struct atoms {
   V (*lane)(emitter *e);                                 /* i64, 0 .. lanes-1 */
   void (*barrier)(emitter *e);                           /* all lanes of the workgroup */
   V (*reduce)(emitter *e, V value, reduction operation); /* an f32, f64 or i64 over all lanes; every lane gets it */
-  V (*exp2)(emitter *e, V x);                            /* f32 scalar or vector; at most 2 ulp; exp2(-inf) = 0 */
-  V (*rsqrt)(emitter *e, V x);                           /* f32, at most 2 ulp */
+  V (*reduce_wave)(emitter *e, V value, reduction operation); /* over the lanes of each wave, no barrier in it */
+  V (*exp2)(emitter *e, V x);                                 /* f32 scalar or vector; at most 2 ulp; exp2(-inf) = 0 */
+  V (*rsqrt)(emitter *e, V x);                                /* f32, at most 2 ulp */
   /* accumulator (f32 vector) + the two products of each lane's pair of bf16 (i32 vectors, first of the pair in the low
    * half); NULL when the target has no such instruction. */
   V (*dot_bf16)(emitter *e, V accumulator, V a, V b);

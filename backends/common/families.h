@@ -7,7 +7,7 @@
 /* Family name, in the order of the files that define them. */
 #define KERNEL_FAMILIES(family)                                                                                        \
   family(embed) family(rms_norm) family(select_rows) family(add) family(swiglu) family(slice) family(combine)          \
-      family(router) family(router_logits) family(topk_experts) family(sort_experts) family(head_norm)                 \
+      family(router) family(router_logits) family(topk_experts) family(sort_experts) family(route) family(head_norm)   \
           family(rope_table) family(rope) family(cache_append) family(norm_rope_append) family(gemm)                   \
               family(expert_gemm) family(index_score) family(block_max) family(block_score) family(topk_blocks)        \
                   family(index_select) family(attention) family(block_attention) family(select_attention)              \

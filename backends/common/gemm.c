@@ -175,24 +175,46 @@ void family_gemm(emitter *e, const kernel_spec *spec) {
   kernel_end(e);
 }
 
-/* Operands: x, w, counts, order, expert_tiles, out. */
+/* The tiles of the shared expert, the last of `tiles`, read the same weights: their workgroups go through them slice by
+ * slice, so that those of one slice run together and memory is read once. Changes e->x and e->y. */
+static void order_shared_tiles(emitter *e, const gemm *g, V tiles) {
+  V own = ceil_div(e, size_of(e, SLUICE_SIZE_TOKENS), g->tile_m), first = sub(e, tiles, own);
+  V x = local_set(e, e->i64, e->x), y = local_set(e, e->i64, e->y);
+  V inside = and_(e, icmp(e, LLVMIntSGE, e->y, first), icmp(e, LLVMIntSGT, own, int64(e, 1)));
+  branch several = if_begin(e, inside);
+  int64_t slices = (g->n + g->slice - 1) / g->slice;
+  V number = to_i32(e, add(e, mul(e, sub(e, e->y, first), int64(e, slices)), e->x)), count = to_i32(e, own);
+  set(e, x, to_i64(e, udiv(e, number, count)));
+  set(e, y, add(e, first, to_i64(e, urem(e, number, count))));
+  if_end(e, &several);
+  e->x = get(e, e->i64, x);
+  e->y = get(e, e->i64, y);
+}
+
+/* Operands: x, w, shared_w or none, counts, order, expert_tiles, out. */
 void family_expert_gemm(emitter *e, const kernel_spec *spec) {
   e->spec = spec;
   gemm g = {0};
   read_attributes(e, &g);
-  int64_t top_k = attribute(e, "top_k"), batch_bytes = attribute(e, "batch_bytes");
-  g.slots_per_row = attribute_is(e, "gather", "token") ? top_k : 1;
+  int64_t batch_bytes = attribute(e, "batch_bytes"), experts = attribute(e, "experts");
+  bool shared = attribute(e, "shared") != 0;
+  int64_t slots = attribute(e, "top_k") + shared; /* of a token */
+  g.slots_per_row = attribute_is(e, "gather", "token") ? slots : 1;
   if (e->status) return;
-  kernel_begin(e, spec, shape_of(e, &g, (sluice_plan_extent){SLUICE_SIZE_TOKENS, 1, (uint32_t)top_k, 0}));
+  kernel_begin(e, spec, shape_of(e, &g, (sluice_plan_extent){SLUICE_SIZE_TOKENS, 1, (uint32_t)slots, 0}));
   g.x = e->argument[0];
-  g.order = e->argument[3];
-  g.out = e->argument[5];
-  branch used = if_begin(e, icmp(e, LLVMIntSLT, e->y, load_i32(e, e->argument[2], int64(e, 0))));
+  g.order = e->argument[4];
+  g.out = e->argument[6];
+  V tiles = load_i32(e, e->argument[3], int64(e, 0));
+  branch used = if_begin(e, icmp(e, LLVMIntSLT, e->y, tiles));
+  if (shared) order_shared_tiles(e, &g, tiles);
   V tile = mul(e, e->y, int64(e, 4));
-  V expert = load_i32(e, e->argument[4], tile);
-  g.first_row = load_i32(e, e->argument[4], add(e, tile, int64(e, 1)));
-  g.rows = load_i32(e, e->argument[4], add(e, tile, int64(e, 2)));
-  compute_tile(e, &g, byte_offset(e, e->argument[1], mul(e, expert, int64(e, batch_bytes))));
+  V expert = load_i32(e, e->argument[5], tile);
+  g.first_row = load_i32(e, e->argument[5], add(e, tile, int64(e, 1)));
+  g.rows = load_i32(e, e->argument[5], add(e, tile, int64(e, 2)));
+  V weights = byte_offset(e, e->argument[1], mul(e, expert, int64(e, batch_bytes)));
+  if (shared) weights = select_(e, icmp(e, LLVMIntEQ, expert, int64(e, experts)), e->argument[2], weights);
+  compute_tile(e, &g, weights);
   if_end(e, &used);
   kernel_end(e);
 }

@@ -1,5 +1,5 @@
-/* The router of mixture-of-experts layers (m3.md 2.11): router, topk_experts, and sort_experts, which groups the chosen
- * slots by expert for expert_gemm. */
+/* The router of mixture-of-experts layers (m3.md 2.11): router, router_logits, topk_experts. */
+#include "backends/common/router.h"
 #include "backends/common/families.h"
 #include "backends/common/tile.h"
 
@@ -22,21 +22,28 @@ static V counting(emitter *e, unsigned width) {
   return LLVMConstVector(values, width);
 }
 
-/* Keys order experts by preference: the selection score in the upper half, as an integer that orders like the float
- * with NaN below everything, and in the lower half the complement of the id. All keys differ, so no tie is left. */
+V expert_key(emitter *e, V biased, V id) {
+  unsigned width = width_of(biased);
+  T integers = vector_type(e->i32, width), wide = vector_type(e->i64, width);
+  V bits = bitcast(e, fadd_(e, biased, float32(e, 0)), integers); /* -0 + 0 = 0 */
+  V sign = LLVMBuildAShr(e->builder, bits, splat(e, int32(e, 31), width), "");
+  V ordered = LLVMBuildXor(e->builder, bits, and_(e, sign, int32(e, INT32_MAX)), "");
+  ordered = select_(e, fcmp(e, LLVMRealUNO, biased, biased), splat(e, int32(e, INT32_MIN), width), ordered);
+  V upper = shl(e, LLVMBuildSExt(e->builder, ordered, wide, ""), int64(e, 32));
+  return or_(e, upper, sub(e, int64(e, UINT32_MAX), id));
+}
+
+V expert_of_key(emitter *e, V key) {
+  return sub(e, int64(e, UINT32_MAX), and_(e, key, int64(e, UINT32_MAX)));
+}
+
 static void key_body(emitter *e, V offset, unsigned vector, void *user) {
   const choice *c = user;
-  T integers = vector_type(e->i32, vector), wide = vector_type(e->i64, vector);
   V score = sigmoid(e, load_f32(e, SLUICE_F32, c->logits, offset, vector));
   store_f32(e, SLUICE_F32, score, c->scores, offset);
   V biased = fadd_(e, score, load_f32(e, SLUICE_F32, c->bias, offset, vector));
-  V bits = bitcast(e, fadd_(e, biased, float32(e, 0)), integers); /* -0 + 0 = 0 */
-  V sign = LLVMBuildAShr(e->builder, bits, splat(e, int32(e, 31), vector), "");
-  V ordered = LLVMBuildXor(e->builder, bits, and_(e, sign, int32(e, INT32_MAX)), "");
-  ordered = select_(e, fcmp(e, LLVMRealUNO, biased, biased), splat(e, int32(e, INT32_MIN), vector), ordered);
-  V upper = shl(e, LLVMBuildSExt(e->builder, ordered, wide, ""), int64(e, 32));
-  V lower = sub(e, int64(e, UINT32_MAX), add(e, counting(e, vector), offset));
-  store(e, or_(e, upper, lower), element(e, e->i64, c->keys, offset));
+  V key = expert_key(e, biased, add(e, counting(e, vector), offset));
+  store(e, key, element(e, e->i64, c->keys, offset));
 }
 
 /* The largest key below `bound`, found by all lanes. */
@@ -136,7 +143,7 @@ static V take_keys(emitter *e, int64_t experts) {
   return workgroup_take(e, (uint64_t)((experts + vector - 1) / vector * vector) * sizeof(int64_t));
 }
 
-static bool counts_are_valid(emitter *e, const kernel_spec *spec, int64_t experts, int64_t k) {
+bool expert_counts_are_valid(emitter *e, const kernel_spec *spec, int64_t experts, int64_t k) {
   if (!e->status && (experts < 1 || experts > MAX_EXPERTS || k < 1 || k > experts))
     e->status = sluice_error(SLUICE_INTERNAL, "%s: %lld of %lld experts: expected 1 to %d experts", spec->symbol,
                              (long long)k, (long long)experts, MAX_EXPERTS);
@@ -145,7 +152,7 @@ static bool counts_are_valid(emitter *e, const kernel_spec *spec, int64_t expert
 
 void family_topk_experts(emitter *e, const kernel_spec *spec) {
   choice c = {.experts = kernel_integer(spec, "experts", &e->status), .k = kernel_integer(spec, "k", &e->status)};
-  if (!counts_are_valid(e, spec, c.experts, c.k)) return;
+  if (!expert_counts_are_valid(e, spec, c.experts, c.k)) return;
   kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS));
   V slot = mul(e, e->x, int64(e, c.k));
   c.logits = element(e, e->f32, e->argument[0], mul(e, e->x, int64(e, c.experts)));
@@ -185,7 +192,7 @@ void family_router_logits(emitter *e, const kernel_spec *spec) {
   const int64_t experts = kernel_integer(spec, "experts", &e->status);
   const int64_t width = kernel_integer(spec, "width", &e->status);
   logits_row row = {.dtype = kernel_dtype(spec, "dtype", &e->status)};
-  if (!counts_are_valid(e, spec, experts, 1)) return;
+  if (!expert_counts_are_valid(e, spec, experts, 1)) return;
   kernel_shape shape = {.x = {SLUICE_SIZE_ONE, 1, (uint32_t)experts, 0}, .y = {SLUICE_SIZE_TOKENS, LOGIT_TOKENS, 1, 0}};
   kernel_begin(e, spec, shape);
   T vector = vector_type(e->f32, e->vector);
@@ -216,7 +223,7 @@ void family_router(emitter *e, const kernel_spec *spec) {
   const int64_t width = kernel_integer(spec, "width", &e->status);
   const int64_t panel = kernel_integer(spec, "panel", &e->status);
   const sluice_dtype dtype = kernel_dtype(spec, "dtype", &e->status);
-  if (!counts_are_valid(e, spec, c.experts, c.k)) return;
+  if (!expert_counts_are_valid(e, spec, c.experts, c.k)) return;
   if (width < 1 || panel < 1 || panel % e->vector) {
     e->status = sluice_error(SLUICE_INTERNAL, "%s: rows of %lld, panels of %lld: expected whole vectors of %u",
                              spec->symbol, (long long)width, (long long)panel, e->vector);
@@ -247,156 +254,5 @@ void family_router(emitter *e, const kernel_spec *spec) {
   e->atoms->barrier(e);
   V slot = mul(e, e->x, int64(e, c.k));
   choose(e, &c, element(e, e->i32, e->argument[3], slot), element(e, e->f32, e->argument[4], slot));
-  kernel_end(e);
-}
-
-/* ---- sort_experts ---- */
-
-/* A stable counting sort of the slots by expert. One lane does it: a slot costs a few nanoseconds, and the order must
- * not depend on anything but the slots. */
-/* A counting sort of the slots by expert. */
-typedef struct sorting {
-  int64_t experts, tile_m;
-  V expert_of, counts, order, tiles; /* operands */
-  V next;                            /* workgroup memory, i32[experts]: slots of an expert, then its next place */
-  V slots;
-} sorting;
-
-static void count_in_one_pass(emitter *e, const sorting *o) {
-  V zero = int64(e, 0), one = int64(e, 1);
-  loop clear = loop_begin(e, zero, int64(e, o->experts), one);
-  store_i32(e, zero, o->next, clear.index);
-  loop_end(e, &clear);
-  loop count = loop_begin(e, zero, o->slots, one);
-  V counted = load_i32(e, o->expert_of, count.index);
-  store_i32(e, add(e, load_i32(e, o->next, counted), one), o->next, counted);
-  loop_end(e, &count);
-}
-
-static void place_in_one_pass(emitter *e, const sorting *o) {
-  V one = int64(e, 1);
-  loop place = loop_begin(e, int64(e, 0), o->slots, one);
-  V expert = load_i32(e, o->expert_of, place.index), to = load_i32(e, o->next, expert);
-  store_i32(e, place.index, o->order, to);
-  store_i32(e, add(e, to, one), o->next, expert);
-  loop_end(e, &place);
-}
-
-/* Several lanes: each goes over all slots for its experts, and counts them, or, with `order`, places them. */
-static void scan_by_expert(emitter *e, const sorting *o, V order) {
-  enum { AT_ONCE = 4 }; /* independent reads */
-  V last = sub(e, o->slots, int64(e, 1));
-  loop experts = lane_loop(e, int64(e, 0), int64(e, o->experts));
-  V place = local_set(e, e->i64, order ? load_i32(e, o->next, experts.index) : int64(e, 0));
-  loop slots = loop_begin(e, int64(e, 0), o->slots, int64(e, AT_ONCE));
-  V expert[AT_ONCE];
-  for (unsigned i = 0; i < AT_ONCE; i++)
-    expert[i] = load_i32(e, o->expert_of, imin(e, add(e, slots.index, int64(e, i)), last));
-  for (unsigned i = 0; i < AT_ONCE; i++) {
-    V slot = add(e, slots.index, int64(e, i));
-    V wanted = and_(e, icmp(e, LLVMIntEQ, expert[i], experts.index), icmp(e, LLVMIntSLE, slot, last));
-    branch mine = if_begin(e, wanted);
-    if (order) store_i32(e, slot, order, get(e, e->i64, place));
-    set(e, place, add(e, get(e, e->i64, place), int64(e, 1)));
-    if_end(e, &mine);
-  }
-  loop_end(e, &slots);
-  if (!order) store_i32(e, get(e, e->i64, place), o->next, experts.index);
-  loop_end(e, &experts);
-}
-
-/* Several lanes: list_tiles for each expert at once, from the sums over the experts before it. */
-static void list_tiles_by_expert(emitter *e, const sorting *o) {
-  enum { AT_ONCE = 8 };
-  V one = int64(e, 1), all = int64(e, o->experts);
-  V first_of = workgroup_take(e, (uint64_t)o->experts * sizeof(int32_t));
-  loop experts = lane_loop(e, int64(e, 0), add(e, all, one)); /* the one past the last writes the sums */
-  V first = local_set(e, e->i64, int64(e, 0)), tiles = local_set(e, e->i64, int64(e, 0));
-  loop before = loop_begin(e, int64(e, 0), experts.index, int64(e, AT_ONCE));
-  for (unsigned i = 0; i < AT_ONCE; i++) {
-    V other = add(e, before.index, int64(e, i));
-    V count = load_i32(e, o->next, imin(e, other, sub(e, all, one)));
-    count = select_(e, icmp(e, LLVMIntSLT, other, experts.index), count, int64(e, 0));
-    set(e, first, add(e, get(e, e->i64, first), count));
-    set(e, tiles, add(e, get(e, e->i64, tiles), ceil_div(e, count, o->tile_m)));
-  }
-  loop_end(e, &before);
-  V start = get(e, e->i64, first);
-  store_i32(e, start, o->counts, add(e, experts.index, one));
-  branch real = if_begin(e, icmp(e, LLVMIntSLT, experts.index, all));
-  store_i32(e, start, first_of, experts.index);
-  V end = add(e, start, load_i32(e, o->next, experts.index));
-  loop tile = loop_begin(e, start, end, int64(e, o->tile_m));
-  V entry = mul(e, get(e, e->i64, tiles), int64(e, 4));
-  store_i32(e, experts.index, o->tiles, entry);
-  store_i32(e, tile.index, o->tiles, add(e, entry, one));
-  store_i32(e, imin(e, sub(e, end, tile.index), int64(e, o->tile_m)), o->tiles, add(e, entry, int64(e, 2)));
-  store_i32(e, int64(e, 0), o->tiles, add(e, entry, int64(e, 3)));
-  set(e, tiles, add(e, get(e, e->i64, tiles), one));
-  loop_end(e, &tile);
-  if_else(e, &real);
-  store_i32(e, get(e, e->i64, tiles), o->counts, int64(e, 0));
-  if_end(e, &real);
-  loop_end(e, &experts);
-  e->atoms->barrier(e);
-  loop copy = lane_loop(e, int64(e, 0), all);
-  store_i32(e, load_i32(e, first_of, copy.index), o->next, copy.index);
-  loop_end(e, &copy);
-}
-
-/* From the counts in `next`: the experts' first places, which stay in `next`, and the expert tiles. */
-static void list_tiles(emitter *e, const sorting *o) {
-  V zero = int64(e, 0), one = int64(e, 1);
-  V start = local_set(e, e->i64, zero), tile_count = local_set(e, e->i64, zero);
-  loop each = loop_begin(e, zero, int64(e, o->experts), one);
-  V first = get(e, e->i64, start), end = add(e, first, load_i32(e, o->next, each.index));
-  store_i32(e, first, o->counts, add(e, each.index, one));
-  store_i32(e, first, o->next, each.index);
-  set(e, start, end);
-  loop tile = loop_begin(e, first, end, int64(e, o->tile_m));
-  V number = get(e, e->i64, tile_count), entry = mul(e, number, int64(e, 4));
-  store_i32(e, each.index, o->tiles, entry);
-  store_i32(e, tile.index, o->tiles, add(e, entry, one));
-  store_i32(e, imin(e, sub(e, end, tile.index), int64(e, o->tile_m)), o->tiles, add(e, entry, int64(e, 2)));
-  store_i32(e, zero, o->tiles, add(e, entry, int64(e, 3)));
-  set(e, tile_count, add(e, number, one));
-  loop_end(e, &tile);
-  loop_end(e, &each);
-  store_i32(e, get(e, e->i64, tile_count), o->counts, zero);
-  store_i32(e, o->slots, o->counts, int64(e, o->experts + 1));
-}
-
-void family_sort_experts(emitter *e, const kernel_spec *spec) {
-  const int64_t experts = kernel_integer(spec, "experts", &e->status);
-  const int64_t k = kernel_integer(spec, "k", &e->status);
-  const int64_t tile_m = kernel_integer(spec, "tile_m", &e->status);
-  if (!counts_are_valid(e, spec, experts, k)) return;
-  if (tile_m < 1) {
-    e->status = sluice_error(SLUICE_INTERNAL, "%s: tiles of %lld slots", spec->symbol, (long long)tile_m);
-    return;
-  }
-  kernel_begin(e, spec, each(SLUICE_SIZE_ONE));
-  sorting o = {.experts = experts,
-               .tile_m = tile_m,
-               .expert_of = e->argument[0],
-               .counts = e->argument[1],
-               .order = e->argument[2],
-               .tiles = e->argument[3],
-               .next = workgroup_take(e, (uint64_t)experts * sizeof(int32_t)),
-               .slots = mul(e, size_of(e, SLUICE_SIZE_TOKENS), int64(e, k))};
-  if (e->lanes == 1)
-    count_in_one_pass(e, &o);
-  else
-    scan_by_expert(e, &o, NULL);
-  e->atoms->barrier(e);
-  if (e->lanes == 1)
-    list_tiles(e, &o);
-  else
-    list_tiles_by_expert(e, &o);
-  e->atoms->barrier(e);
-  if (e->lanes == 1)
-    place_in_one_pass(e, &o);
-  else
-    scan_by_expert(e, &o, o.order);
   kernel_end(e);
 }

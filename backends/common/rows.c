@@ -176,6 +176,7 @@ void family_swiglu(emitter *e, const kernel_spec *spec) {
 typedef struct combine_row {
   sluice_dtype dtype;
   int64_t width, k;
+  bool shared; /* y has a row more, which neither weight nor scale change */
   double scale;
   V y, weights, residual, out; /* of this token; residual NULL: none */
 } combine_row;
@@ -190,6 +191,10 @@ static void combine_body(emitter *e, V offset, unsigned vector, void *user) {
   set(e, sum, fma_(e, y, weight, get(e, type, sum)));
   loop_end(e, &slots);
   V result = fmul_(e, get(e, type, sum), float32(e, row->scale));
+  if (row->shared) {
+    V last = add(e, int64(e, row->k * row->width), offset);
+    result = fadd_(e, result, load_f32(e, SLUICE_F32, row->y, last, vector));
+  }
   if (row->residual) result = fadd_(e, result, load_f32(e, row->dtype, row->residual, offset, vector));
   store_f32(e, row->dtype, result, row->out, offset);
 }
@@ -198,6 +203,7 @@ void family_combine(emitter *e, const kernel_spec *spec) {
   combine_row row = {.dtype = kernel_dtype(spec, "dtype", &e->status),
                      .width = kernel_integer(spec, "width", &e->status),
                      .k = kernel_integer(spec, "k", &e->status),
+                     .shared = kernel_integer(spec, "shared", &e->status) != 0,
                      .scale = kernel_float(spec, "scale", &e->status)};
   if (!width_is_valid(e, spec, row.width)) return;
   if (row.k < 1) {
@@ -205,7 +211,7 @@ void family_combine(emitter *e, const kernel_spec *spec) {
     return;
   }
   kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS));
-  row.y = row_at(e, SLUICE_F32, e->argument[0], mul(e, e->x, int64(e, row.k)), row.width);
+  row.y = row_at(e, SLUICE_F32, e->argument[0], mul(e, e->x, int64(e, row.k + row.shared)), row.width);
   row.weights = row_at(e, SLUICE_F32, e->argument[1], e->x, row.k);
   row.out = row_at(e, row.dtype, e->argument[3], e->x, row.width);
   V residual = row_at(e, row.dtype, e->argument[2], e->x, row.width);

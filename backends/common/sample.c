@@ -12,7 +12,7 @@ enum { CHUNK = 1024 };
 typedef struct sampler {
   int64_t vocabulary;
   V logits;
-  V largest;    /* f32: the largest logit, -inf when there is none */
+  V largest;    /* f32: the largest logit, -inf when all are NaN */
   V scale;      /* f32: log2 e / temperature */
   V least;      /* local i64: keys below it are not kept */
   V vector_sum; /* locals of the pass at hand */
@@ -68,6 +68,23 @@ static V row_sum(emitter *e, sampler *s, T type, int64_t width, row_body *body) 
   return e->atoms->reduce(e, sum, REDUCE_ADD);
 }
 
+static void largest_body(emitter *e, V offset, unsigned vector, void *user) {
+  const sampler *s = user;
+  V slot = vector > 1 ? s->vector_sum : s->scalar_sum;
+  V logit = load_f32(e, SLUICE_F32, s->logits, offset, vector);
+  set(e, slot, fmax_(e, get(e, LLVMTypeOf(logit), slot), logit));
+}
+
+static V find_largest(emitter *e, sampler *s) {
+  T vector = vector_type(e->f32, e->vector);
+  V least = float32(e, -__builtin_inf());
+  s->vector_sum = local_set(e, vector, splat(e, least, e->vector));
+  s->scalar_sum = local_set(e, e->f32, least);
+  row_loop(e, s->vocabulary, largest_body, s);
+  V result = fmax_(e, vector_reduce(e, get(e, vector, s->vector_sum), REDUCE_MAX), get(e, e->f32, s->scalar_sum));
+  return e->atoms->reduce(e, result, REDUCE_MAX);
+}
+
 /* Counts are kept in f32, which is exact up to the 2^24 logits that family_sample allows. */
 static void count_body(emitter *e, V offset, unsigned vector, void *user) {
   const sampler *s = user;
@@ -105,48 +122,99 @@ static void raise_least(emitter *e, sampler *s, bool masses, V wanted) {
 
 /* ---- greedy ---- */
 
-static void largest_body(emitter *e, V offset, unsigned vector, void *user) {
-  const sampler *s = user;
-  V slot = vector > 1 ? s->vector_sum : s->scalar_sum;
-  V logit = load_f32(e, SLUICE_F32, s->logits, offset, vector);
-  set(e, slot, fmax_(e, get(e, LLVMTypeOf(logit), slot), logit));
+/* One pass for the largest logit and where it is. A lane reads AT_ONCE vectors, keeps for each place of a vector the
+ * largest of the logits there, and, when that is a new record, the first id of the vectors. Which of them it was is
+ * looked up at the end, by the lanes that have the largest of all. */
+enum { AT_ONCE = 4 };
+
+typedef struct records {
+  unsigned width;    /* of the vectors */
+  int64_t full, end; /* ids below `full` are read AT_ONCE vectors at a time, below `end` one, the others alone */
+  V best, id;        /* locals: f32 and i32 vectors */
+  V rest;            /* local f32: the largest from `end` on */
+  V lowest;          /* local i64: the lowest id found */
+} records;
+
+static int64_t stride(const emitter *e, const records *r) {
+  return (int64_t)r->width * e->lanes;
 }
 
-static V find_largest(emitter *e, sampler *s) {
-  T vector = vector_type(e->f32, e->vector);
-  V least = float32(e, -__builtin_inf());
-  s->vector_sum = local_set(e, vector, splat(e, least, e->vector));
-  s->scalar_sum = local_set(e, e->f32, least);
-  row_loop(e, s->vocabulary, largest_body, s);
-  V result = fmax_(e, vector_reduce(e, get(e, vector, s->vector_sum), REDUCE_MAX), get(e, e->f32, s->scalar_sum));
-  return e->atoms->reduce(e, result, REDUCE_MAX);
+/* `count` vectors from id `first` on. */
+static void read_vectors(emitter *e, const sampler *s, const records *r, V first, unsigned count) {
+  T values = vector_type(e->f32, r->width), ids = vector_type(e->i32, r->width);
+  V logit[AT_ONCE];
+  for (unsigned i = 0; i < count; i++)
+    logit[i] = load_f32(e, SLUICE_F32, s->logits, add(e, first, int64(e, i * stride(e, r))), r->width);
+  for (unsigned i = 1; i < count; i++) logit[0] = fmax_(e, logit[0], logit[i]);
+  V best = get(e, values, r->best), better = fcmp(e, LLVMRealOGT, logit[0], best);
+  set(e, r->best, select_(e, better, logit[0], best));
+  set(e, r->id, select_(e, better, splat(e, to_i32(e, first), r->width), get(e, ids, r->id)));
 }
 
-/* Ids are kept in f32 as well. */
-static void lowest_body(emitter *e, V offset, unsigned vector, void *user) {
-  const sampler *s = user;
-  V slot = vector > 1 ? s->vector_sum : s->scalar_sum;
-  V logit = load_f32(e, SLUICE_F32, s->logits, offset, vector), id = to_f32(e, offset);
-  if (vector > 1) {
-    V lanes[32];
-    for (unsigned i = 0; i < vector; i++) lanes[i] = float32(e, i);
-    id = fadd_(e, LLVMConstVector(lanes, vector), id);
+static void read_row(emitter *e, const sampler *s, const records *r) {
+  V first = mul(e, e->atoms->lane(e), int64(e, r->width));
+  if (r->full) {
+    loop many = loop_begin(e, first, int64(e, r->full), int64(e, AT_ONCE * stride(e, r)));
+    read_vectors(e, s, r, many.index, AT_ONCE);
+    loop_end(e, &many);
   }
-  V found = fcmp(e, LLVMRealOEQ, logit, s->largest);
-  V lowest = get(e, LLVMTypeOf(logit), slot);
-  set(e, slot, select_(e, found, fmin_(e, lowest, id), lowest));
+  if (r->end > r->full) {
+    loop one = loop_begin(e, add(e, first, int64(e, r->full)), int64(e, r->end), int64(e, stride(e, r)));
+    read_vectors(e, s, r, one.index, 1);
+    loop_end(e, &one);
+  }
+  if (s->vocabulary > r->end) {
+    loop single = lane_loop(e, int64(e, r->end), int64(e, s->vocabulary));
+    set(e, r->rest, fmax_(e, get(e, e->f32, r->rest), load_f32(e, SLUICE_F32, s->logits, single.index, 1)));
+    loop_end(e, &single);
+  }
+}
+
+/* Lowers r->lowest to `id` if that has the largest logit; ids beyond the row have not. */
+static void try_id(emitter *e, const sampler *s, const records *r, V id) {
+  V inside = imin(e, id, int64(e, s->vocabulary - 1)), lowest = get(e, e->i64, r->lowest);
+  V found = fcmp(e, LLVMRealOEQ, load_f32(e, SLUICE_F32, s->logits, inside, 1), s->largest);
+  set(e, r->lowest, select_(e, found, imin(e, lowest, inside), lowest));
+}
+
+static void look_up(emitter *e, const sampler *s, const records *r) {
+  V best = get(e, vector_type(e->f32, r->width), r->best), ids = get(e, vector_type(e->i32, r->width), r->id);
+  for (unsigned i = 0; i < r->width; i++) {
+    V value = best, id = ids;
+    if (r->width > 1) {
+      value = LLVMBuildExtractElement(e->builder, best, int32(e, (int32_t)i), "");
+      id = LLVMBuildExtractElement(e->builder, ids, int32(e, (int32_t)i), "");
+    }
+    branch mine = if_begin(e, fcmp(e, LLVMRealOEQ, value, s->largest));
+    loop vectors = loop_begin(e, int64(e, 0), int64(e, AT_ONCE), int64(e, 1));
+    V offset = add(e, mul(e, vectors.index, int64(e, stride(e, r))), int64(e, i));
+    try_id(e, s, r, add(e, to_i64(e, id), offset));
+    loop_end(e, &vectors);
+    if_end(e, &mine);
+  }
 }
 
 /* The lowest id with the largest logit; 0 when every logit is NaN. */
-static V find_lowest(emitter *e, sampler *s) {
-  T vector = vector_type(e->f32, e->vector);
-  V none = float32(e, (double)s->vocabulary);
-  s->vector_sum = local_set(e, vector, splat(e, none, e->vector));
-  s->scalar_sum = local_set(e, e->f32, none);
-  row_loop(e, s->vocabulary, lowest_body, s);
-  V id = fmin_(e, vector_reduce(e, get(e, vector, s->vector_sum), REDUCE_MIN), get(e, e->f32, s->scalar_sum));
-  id = LLVMBuildFPToSI(e->builder, e->atoms->reduce(e, id, REDUCE_MIN), e->i64, "");
-  return select_(e, icmp(e, LLVMIntSLT, id, int64(e, s->vocabulary)), id, int64(e, 0));
+static V choose_largest(emitter *e, sampler *s) {
+  records r = {.width = e->lanes > 1 && e->vector > 4 ? 4 : e->vector};
+  V least = float32(e, -__builtin_inf());
+  r.end = s->vocabulary / r.width * r.width;
+  r.full = s->vocabulary / (AT_ONCE * stride(e, &r)) * (AT_ONCE * stride(e, &r));
+  r.best = local_set(e, vector_type(e->f32, r.width), splat(e, least, r.width));
+  r.id = local_set(e, vector_type(e->i32, r.width), LLVMConstNull(vector_type(e->i32, r.width)));
+  r.rest = local_set(e, e->f32, least);
+  r.lowest = local_set(e, e->i64, int64(e, s->vocabulary));
+  read_row(e, s, &r);
+  V best = vector_reduce(e, get(e, vector_type(e->f32, r.width), r.best), REDUCE_MAX);
+  s->largest = e->atoms->reduce(e, fmax_(e, best, get(e, e->f32, r.rest)), REDUCE_MAX);
+  look_up(e, s, &r);
+  /* What was read alone; all of the row when -inf, which sets no record, is the largest. */
+  V nothing = fcmp(e, LLVMRealOEQ, s->largest, least);
+  loop others = lane_loop(e, select_(e, nothing, int64(e, 0), int64(e, r.end)), int64(e, s->vocabulary));
+  try_id(e, s, &r, others.index);
+  loop_end(e, &others);
+  V lowest = e->atoms->reduce(e, get(e, e->i64, r.lowest), REDUCE_MIN);
+  return select_(e, icmp(e, LLVMIntSLT, lowest, int64(e, s->vocabulary)), lowest, int64(e, 0));
 }
 
 /* ---- drawing ---- */
@@ -241,9 +309,9 @@ void family_sample(emitter *e, const kernel_spec *spec) {
   s.logits = element(e, e->f32, e->argument[0], mul(e, e->x, int64(e, s.vocabulary)));
   V row = byte_offset(e, e->argument[1], mul(e, e->x, int64(e, sizeof(sluice_sampling_row))));
   V temperature = field(e, e->f32, row, offsetof(sluice_sampling_row, temperature));
-  s.largest = find_largest(e, &s);
   branch drawn = if_begin(e, fcmp(e, LLVMRealOGT, temperature, float32(e, 0)));
 
+  s.largest = find_largest(e, &s);
   V scale = fdiv_(e, float32(e, 1.4426950408889634), temperature);
   s.scale = fmin_(e, scale, float32(e, 1e30)); /* finite, so that 0 times it is 0 */
   s.least = local_set(e, e->i64, int64(e, INT32_MIN));
@@ -262,7 +330,7 @@ void family_sample(emitter *e, const kernel_spec *spec) {
   store_i32(e, draw(e, &s, uniform(e, seed, position)), e->argument[2], e->x);
 
   if_else(e, &drawn);
-  store_i32(e, find_lowest(e, &s), e->argument[2], e->x);
+  store_i32(e, choose_largest(e, &s), e->argument[2], e->x);
   if_end(e, &drawn);
   kernel_end(e);
 }

@@ -115,6 +115,7 @@ static V dot_bf16(emitter *e, V accumulator, V a, V b) {
 #define ATOMS(width, count, dot)                                                                                       \
   {.name = "host",                                                                                                     \
    .lanes = 1,                                                                                                         \
+   .wave = 1,                                                                                                          \
    .vector = (width),                                                                                                  \
    .vector_registers = (count),                                                                                        \
    .begin = begin,                                                                                                     \
@@ -122,6 +123,7 @@ static V dot_bf16(emitter *e, V accumulator, V a, V b) {
    .lane = lane,                                                                                                       \
    .barrier = barrier,                                                                                                 \
    .reduce = reduce,                                                                                                   \
+   .reduce_wave = reduce,                                                                                              \
    .exp2 = exp2_,                                                                                                      \
    .rsqrt = rsqrt,                                                                                                     \
    .dot_bf16 = dot}

@@ -128,11 +128,17 @@ static V combine(emitter *e, V a, V b, reduction operation) {
   return integers ? imin(e, a, b) : fmin_(e, a, b);
 }
 
-/* A butterfly in each warp, then the warps' results through workgroup memory. Every lane adds in the same order. */
-static V reduce(emitter *e, V value, reduction operation) {
+/* A butterfly in each warp. Every lane adds in the same order. */
+static V reduce_wave(emitter *e, V value, reduction operation) {
   unsigned width = e->lanes < WARP ? e->lanes : WARP;
   for (unsigned distance = width / 2; distance; distance /= 2)
     value = combine(e, value, exchange(e, value, distance), operation);
+  return value;
+}
+
+/* The same, then the warps' results through workgroup memory. */
+static V reduce(emitter *e, V value, reduction operation) {
+  value = reduce_wave(e, value, operation);
   unsigned warps = e->lanes / WARP;
   if (warps <= 1) return value;
   T type = LLVMTypeOf(value);
@@ -173,6 +179,7 @@ static V rsqrt(emitter *e, V x) {
 
 const atoms nvptx_atoms = {.name = "nvptx",
                            .lanes = 256,
+                           .wave = WARP,
                            .vector = 8,
                            .vector_registers = 32,
                            .aligned_vectors = true,
@@ -181,6 +188,7 @@ const atoms nvptx_atoms = {.name = "nvptx",
                            .lane = lane,
                            .barrier = barrier,
                            .reduce = reduce,
+                           .reduce_wave = reduce_wave,
                            .exp2 = exp2_,
                            .rsqrt = rsqrt,
                            .gemm = &nvptx_gemm,

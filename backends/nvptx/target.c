@@ -26,6 +26,7 @@ static target_tiles tiles(const char *target) {
                         .expert_ranges = {{8, 16, 0, 16}, {16, 32, 17, 256}, {64, 32, 257, UINT32_MAX}},
                         .split_selection = true,
                         .split_router = true,
+                        .route_tokens = 64,
                         .matrix_head_dim = 128,
                         .matrix_group = 16,
                         .attention_parts = 132,

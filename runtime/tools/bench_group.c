@@ -26,20 +26,22 @@ typedef enum launch_role {
   ROLE_EXPERTS = 128,
 } launch_role;
 
+/* A shared expert without launches of its own is among the experts. */
 static const struct {
   const char *name;
   unsigned roles;
+  unsigned optional; /* roles that a layer may lack */
 } names[] = {
-    {"projections", ROLE_PROJECTIONS},
-    {"select_attend", ROLE_SELECT_ATTEND},
-    {"attention", ROLE_ATTENTION},
-    {"output_projection", ROLE_OUTPUT_PROJECTION},
-    {"mlp", ROLE_MLP},
-    {"shared_expert", ROLE_SHARED_EXPERT},
-    {"router", ROLE_ROUTER},
-    {"experts", ROLE_EXPERTS},
-    {"routed", ROLE_ROUTER | ROLE_EXPERTS},
-    {"moe", ROLE_ROUTER | ROLE_EXPERTS | ROLE_SHARED_EXPERT},
+    {"projections", ROLE_PROJECTIONS, 0},
+    {"select_attend", ROLE_SELECT_ATTEND, 0},
+    {"attention", ROLE_ATTENTION, 0},
+    {"output_projection", ROLE_OUTPUT_PROJECTION, 0},
+    {"mlp", ROLE_MLP, 0},
+    {"shared_expert", ROLE_SHARED_EXPERT, 0},
+    {"router", ROLE_ROUTER, 0},
+    {"experts", ROLE_EXPERTS, 0},
+    {"routed", ROLE_ROUTER | ROLE_EXPERTS, 0},
+    {"moe", ROLE_ROUTER | ROLE_EXPERTS | ROLE_SHARED_EXPERT, ROLE_SHARED_EXPERT},
 };
 #define NAME_COUNT (sizeof names / sizeof names[0])
 
@@ -68,16 +70,17 @@ static uint32_t layer_of(const active_launches *active, uint32_t i) {
 static const char *const select_labels[] = {"select_attention", "index_select",    "index_score", "block_max",
                                             "topk_blocks",      "block_attention", NULL};
 static const char *const router_labels[] = {"router", "topk_experts", NULL};
-static const char *const expert_labels[] = {"experts", "expert_linear", "combine", NULL};
+static const char *const expert_labels[] = {"experts", "experts_shared", "expert_linear", "combine", NULL};
 static const char *const projection_labels[] = {"linear", "linear_add", "add", "rms_norm", NULL};
 
 /* The role of a launch behind attention and its output projection; `before` is that of the one before. */
 static launch_role feed_forward_role(const active_launches *active, uint32_t i, launch_role before) {
   const char *label = label_of(active, i);
+  if (strcmp(label, "route") == 0) return ROLE_ROUTER | ROLE_EXPERTS; /* the choice and the sort */
   if (is_one_of(label, router_labels)) return ROLE_ROUTER;
   if (is_one_of(label, expert_labels)) return ROLE_EXPERTS;
   bool between_experts = strcmp(label, "swiglu_oai") == 0 || strcmp(label, "add") == 0;
-  if (before == ROLE_EXPERTS && between_experts) return ROLE_EXPERTS;
+  if ((before & ROLE_EXPERTS) && between_experts) return ROLE_EXPERTS;
   bool last = i + 1 == active->count;
   if (!last && strcmp(label, "linear") == 0 && strcmp(label_of(active, i + 1), "topk_experts") == 0)
     return ROLE_ROUTER; /* its logits, where the two are not fused */
@@ -114,7 +117,7 @@ static void find_layer_roles(active_launches *active, uint32_t first, uint32_t l
       roles[i] = feed_forward_role(active, i, i > first ? (launch_role)roles[i - 1] : ROLE_OTHER);
       break;
     }
-    has_experts = has_experts || roles[i] == ROLE_EXPERTS;
+    has_experts = has_experts || (roles[i] & ROLE_EXPERTS) != 0;
   }
   for (uint32_t i = first; i < last; i++)
     if (has_experts && roles[i] == ROLE_MLP) roles[i] = ROLE_SHARED_EXPERT;
@@ -214,10 +217,8 @@ static unsigned roles_of_layer(const active_launches *active, uint32_t layer) {
 static sluice_status *collect_layer(const active_launches *active, uint32_t layer, bench_group_list *list) {
   unsigned found = roles_of_layer(active, layer);
   for (size_t n = 0; n < NAME_COUNT; n++) {
-    unsigned wanted = names[n].roles;
-    bool several = (wanted & (wanted - 1)) != 0;
-    if ((found & wanted) && (!several || (found & wanted) == wanted))
-      SLUICE_TRY(collect(active, layer, names[n].name, wanted, list));
+    unsigned needed = names[n].roles & ~names[n].optional;
+    if ((found & needed) == needed) SLUICE_TRY(collect(active, layer, names[n].name, names[n].roles, list));
   }
   for (uint32_t i = 0; i < active->count; i++) {
     if (layer_of(active, i) != layer || active->roles[i] != ROLE_OTHER) continue;

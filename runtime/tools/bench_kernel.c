@@ -114,13 +114,13 @@ static sluice_status *call_all(const bench_calls *calls) {
 
 /* ---- Checking ---- */
 
-/* How many of the last operands of a kernel are its results; all others have one. */
+/* How many of the last operands of a kernel are results that it writes whole; all others have one. */
 static uint32_t results_of(const char *family) {
   static const struct {
     const char *family;
     uint32_t results;
-  } families[] = {{"router", 2},           {"topk_experts", 2}, {"select_attention", 2}, {"topk_attention", 2},
-                  {"norm_rope_append", 2}, {"sort_experts", 3}, {"cache_append", 0}};
+  } families[] = {{"router", 2},         {"topk_experts", 2},     {"route", 2},        {"select_attention", 2},
+                  {"topk_attention", 2}, {"norm_rope_append", 2}, {"sort_experts", 3}, {"cache_append", 0}};
   for (size_t i = 0; i < sizeof families / sizeof families[0]; i++)
     if (strcmp(family, families[i].family) == 0) return families[i].results;
   return 1;

@@ -8,6 +8,8 @@ trap 'rm -rf "$work"' EXIT
   --disable-pass fuse-projections --disable-pass fuse-norm-rope-append --disable-pass fuse-epilogues \
   --disable-pass fuse-index-select --disable-pass fuse-select-attend --disable-pass fuse-router \
   --disable-pass fuse-experts 2> "$work/err"
+"$SLUICE" compile "$SLUICE_SOURCE/tests/golden/nano" --target host --dtype bfloat16 -o "$work/shared.sluice" \
+  --disable-pass fold-shared-expert 2> "$work/err"
 
 # bench BUNDLE ARGUMENTS...: appends to $work/out
 bench() {
@@ -36,7 +38,7 @@ for shape in tokens=1 tokens=15 tokens=16,context=16 tokens=17,context=5,seqs=3 
   bench nano --kernel prefill.experts --shape "$shape"
   names+=(prefill.select_attend prefill.experts)
 done
-for kernel in projections output_projection router experts routed moe shared_expert attention mlp lm_head sample embed \
+for kernel in projections output_projection router experts routed moe attention mlp lm_head sample embed \
   rms_norm norm_rope_append select_attention; do
   bench nano --kernel "decode.$kernel" --shape seqs=5,context=40
   names+=("decode.$kernel")
@@ -44,6 +46,10 @@ done
 for kernel in block_attention topk_blocks index_score block_max cache_append expert_linear combine; do
   bench separate --kernel "prefill.$kernel" --shape seqs=2,context=90,tokens=9
   names+=("prefill.$kernel")
+done
+for kernel in moe shared_expert; do
+  bench shared --kernel "decode.$kernel" --shape seqs=5,context=40
+  names+=("decode.$kernel")
 done
 bench nano --kernel decode.projections --layer 0
 names+=(decode.projections)
@@ -65,8 +71,8 @@ def read(name):
         assert row["shape"].endswith(",tp=1"), row
     return rows
 
-groups = ["projections", "select_attend", "attention", "output_projection", "mlp", "shared_expert", "router",
-          "experts", "routed", "moe", "lm_head", "sample", "embed"]
+groups = ["projections", "select_attend", "attention", "output_projection", "mlp", "router", "experts", "routed", "moe",
+          "lm_head", "sample", "embed"]
 for name, shapes in (("fused", ("seqs=3,context=100,tp=1", "seqs=3,context=100,tokens=20,tp=1")),
                      ("separate", ("seqs=2,context=70,tp=1", "seqs=2,context=70,tokens=35,tp=1"))):
     rows = read(name)
@@ -79,8 +85,10 @@ for name, shapes in (("fused", ("seqs=3,context=100,tp=1", "seqs=3,context=100,t
         assert len(step) == 1 and step[0]["shape"] == shape, step
         # Three sparse layers, one dense; their sums account for most of the step.
         assert found[f"{phase}.select_attend"]["times"] == 3 and found[f"{phase}.attention"]["times"] == 1
-        moe, routed, shared = (found[f"{phase}.{g}"] for g in ("moe", "routed", "shared_expert"))
-        assert moe["launches"] == routed["launches"] + shared["launches"]
+        # A shared expert that is one of the experts has no launches of its own.
+        moe, routed, shared = (found.get(f"{phase}.{g}") for g in ("moe", "routed", "shared_expert"))
+        assert (shared is None) == (name == "fused")
+        assert moe["launches"] == routed["launches"] + (shared["launches"] if shared else 0)
 
 # nano: a page has 16 tokens; page table, keys and values alone grow with the context.
 rows = read("out")
@@ -92,11 +100,11 @@ row = rows[0]
 assert row["bytes"] == 2048 + 513 * 128 + 64 * 512, row
 assert rows[1]["bytes"] == 2048 + 128 + 512, rows[1]
 assert rows[-1]["layer"] == 0
-# Two of the eight experts for one token, w1, w3 (256 -> 128) and w2 in bfloat16, read once.
+# Two of the eight experts and the shared one for one token, w1, w3 (256 -> 128) and w2 in bfloat16, read once.
 one = [row for row in rows if row["kernel"] == "prefill.experts" and row["shape"].startswith("seqs=1,context=0,tokens=1,")]
-assert len(one) == 1 and 2 * 3 * 256 * 128 * 2 <= one[0]["bytes"] < 2 * 3 * 256 * 128 * 2 + 20000, one
+assert len(one) == 1 and 3 * 3 * 256 * 128 * 2 <= one[0]["bytes"] < 3 * 3 * 256 * 128 * 2 + 20000, one
 many = [row for row in rows if row["kernel"] == "prefill.experts" and "tokens=64" in row["shape"]]
-assert many[0]["bytes"] > 8 * 3 * 256 * 128 * 2 * 0.99, many
+assert many[0]["bytes"] > 9 * 3 * 256 * 128 * 2 * 0.99, many
 PYTHON
 
 # A plan whose launches over tokens leave out every other workgroup: the check sees what they do not write.
@@ -174,6 +182,7 @@ kernel="--kernel decode.experts --memory-rate 40"
   refused 1 "exceed the longest context 8192" $kernel --shape context=999999999999M
   refused 1 "exceed the longest context 8192" --kernel prefill.experts --shape context=8000,tokens=193 --memory-rate 40
   refused 2 "has no kernel" --kernel decode.select_attend --layer 0 --memory-rate 40
+  refused 2 "has no kernel" --kernel decode.shared_expert --memory-rate 40
 } || exit 1
 for name in "" . decode decode. .decode prefil.experts decode/experts step step. step.decoding DECODE.experts; do
   refused 2 "is neither decode.NAME, prefill.NAME, step.decode nor step.prefill" --kernel "$name"

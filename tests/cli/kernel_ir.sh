@@ -29,3 +29,18 @@ refused "is 1, -1, 8: " "s/$range/launch.range = [1, -1, 8]/"
 refused "is 1, 0, 4294967296: " "s/$range/launch.range = [1, 0, 4294967296]/"
 refused "has groups of 8 columns, expected 2, the attribute 'group'" '/kernel\.gemm/s/group = 8 : i64/group = 2 : i64/'
 refused "has groups of 2 columns, expected 8, the attribute 'group'" '/kernel\.weight/s/group = 8 : i64/group = 2 : i64/'
+
+# The shared expert's weight, and the steps that a route has room for.
+refused "shared_w is given, but 'shared' is 0" '/kernel\.expert_gemm/s/shared = 1 : i64/shared = 0 : i64/'
+refused "'shared' is 2" '/kernel\.sort_experts/s/shared = 1 : i64/shared = 2 : i64/'
+refused "w has 8 matrices, expected 7, the attribute 'experts'" '/kernel\.expert_gemm/s/experts = 8 : i64/experts = 7 : i64/'
+refused "shared_w has [0-9]+ matrices, expected one" '/shared_experts/s/batch = 1 : i64/batch = 2 : i64/'
+refused "takes 4 tokens, but its launch.range does not end there" '/kernel\.route/s/tokens = [0-9]+ : i64/tokens = 4 : i64/'
+refused "takes 16 tokens, but its launch.range does not end there" '/kernel\.route/s/launch.range = \[1, 0, 16\]/launch.range = [2, 0, 16]/'
+
+# Of the model op: shapes and types of the shared expert's weights.
+"$SLUICE" compile "$SLUICE_SOURCE/tests/golden/nano" --target=host --emit=model-ir -o "$work/model.mlir" 2> /dev/null
+"$SLUICE" opt "$work/model.mlir" \
+  --passes=canonicalise,cse,fuse-epilogues,fuse-router,fuse-experts,fold-shared-expert > "$work/good.mlir"
+grep '"model.experts_shared"' "$work/good.mlir" > /dev/null
+refused "shared_gate" '/"model.experts_shared"/s/(tensor<8x256x128xbf16>), tensor<128x256xbf16>/\1, tensor<64x256xbf16>/; /shared_experts.gate_proj/s/tensor<128x256xbf16>/tensor<64x256xbf16>/'

@@ -59,7 +59,7 @@ assert [e["name"] for e in steps] == ["prefill"] * 3 + ["decode"] * 5, steps
 assert [e["args"]["tokens"] for e in steps] == [2, 2, 1] + [1] * 5
 launches = [e for e in tracks["steps and launches"] if e["parent"]]
 labels = {e["name"] for e in launches}
-assert {"embed", "attention", "select_attention", "experts", "lm_head", "sample"} <= labels, labels
+assert {"embed", "attention", "select_attention", "experts_shared", "lm_head", "sample"} <= labels, labels
 assert sum(e["name"] == "select_attention" for e in launches) == 3 * len(steps)
 assert all(e["args"]["kernel"] and e["args"]["launch"] >= 0 for e in launches)
 weights = tracks["weights"]

@@ -52,7 +52,7 @@ static void choose_dims(random_model *m, random_state *random, uint64_t number) 
   common.experts = random_between(random, 2, 20);
   common.experts_per_token = random_between(random, 1, common.experts < 6 ? common.experts : 6);
   common.expert_width = random_between(random, 1, 90);
-  common.shared_width = PICK(random, 0, 33, 64);
+  common.shared_width = PICK(random, 0, 33, 64, common.expert_width, common.expert_width);
   common.routed_scale = PICK(random, 0, 1) ? 2 : 1;
   common.dense_width = random_between(random, 1, 300);
   for (int64_t i = 0; i < d->layers; i++) {

@@ -12,11 +12,17 @@
 #include <cmocka.h>
 
 static const char *const before_lowering[] = {
-    "canonicalise",       "cse",
-    "fuse-projections",   "fuse-norm-rope-append",
-    "fuse-epilogues",     "fuse-index-select",
-    "fuse-select-attend", "fuse-router",
-    "fuse-experts",       "dce",
+    "canonicalise",
+    "cse",
+    "fuse-projections",
+    "fuse-norm-rope-append",
+    "fuse-epilogues",
+    "fuse-index-select",
+    "fuse-select-attend",
+    "fuse-router",
+    "fuse-experts",
+    "fold-shared-expert",
+    "dce",
 };
 enum { PASSES = sizeof before_lowering / sizeof before_lowering[0] };
 
@@ -130,7 +136,7 @@ static void remarks_name_layers(void **state) {
   } expected[] = {
       {"fuse-projections", {1, 1, 1, 1}},  {"fuse-norm-rope-append", {1, 1, 1, 1}}, {"fuse-epilogues", {3, 3, 3, 3}},
       {"fuse-index-select", {0, 1, 1, 1}}, {"fuse-select-attend", {0, 1, 1, 1}},    {"fuse-router", {0, 1, 1, 1}},
-      {"fuse-experts", {0, 1, 1, 1}},
+      {"fuse-experts", {0, 1, 1, 1}},      {"fold-shared-expert", {0, 1, 1, 1}},
   };
   for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++)
     for (int64_t layer = 0; layer < 4; layer++) {

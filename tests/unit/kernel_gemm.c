@@ -17,6 +17,7 @@ typedef struct gemm_case {
   const char *epilogue;
   sluice_dtype x, weight, out;
   int64_t experts, top_k; /* expert_gemm: rows are tokens */
+  int64_t shared;         /* 1: with a shared expert */
   bool by_slot;
   int kernel;
 } gemm_case;
@@ -77,6 +78,7 @@ static gemm_case random_case(random_state *random, unsigned vector, unsigned wid
     c.experts = random_between(random, 1, 6);
     c.top_k = random_between(random, 1, c.experts < 3 ? c.experts : 3);
     c.by_slot = random_bits(random) % 2;
+    c.shared = random_bits(random) % 2;
     if (!strcmp(c.epilogue, "add")) c.epilogue = "none";
   }
   return c;
@@ -90,12 +92,12 @@ static int64_t batch_elements(const gemm_case *c) {
 
 static void add_kernel(kernel_harness *h, gemm_case *c) {
   if (c->experts)
-    c->kernel =
-        harness_add(h, "expert_gemm", 6, "i:n", c->n, "i:k", c->k, "i:top_k", c->top_k, "s:gather",
-                    c->by_slot ? "slot" : "token", "s:epilogue", c->epilogue, "f:alpha", 1.702, "f:limit", 7.0,
-                    "s:x_dtype", dtype_text(c->x), "s:weight_dtype", dtype_text(c->weight), "s:out_dtype",
-                    dtype_text(c->out), "i:tile_m", c->tile_m, "i:panel", c->panel, "i:slice", c->panel, "i:group",
-                    (int64_t)2, "i:batch_bytes", batch_elements(c) * (int64_t)sluice_dtype_size(c->weight), NULL);
+    c->kernel = harness_add(h, "expert_gemm", 7, "i:n", c->n, "i:k", c->k, "i:experts", c->experts, "i:top_k", c->top_k,
+                            "i:shared", c->shared, "s:gather", c->by_slot ? "slot" : "token", "s:epilogue", c->epilogue,
+                            "f:alpha", 1.702, "f:limit", 7.0, "s:x_dtype", dtype_text(c->x), "s:weight_dtype",
+                            dtype_text(c->weight), "s:out_dtype", dtype_text(c->out), "i:tile_m", c->tile_m, "i:panel",
+                            c->panel, "i:slice", c->panel, "i:group", (int64_t)2, "i:batch_bytes",
+                            batch_elements(c) * (int64_t)sluice_dtype_size(c->weight), NULL);
   else
     c->kernel = harness_add(h, "gemm", 4, "s:size", "tokens", "i:n", c->n, "i:k", c->k, "s:epilogue", c->epilogue,
                             "f:alpha", 1.702, "f:limit", 7.0, "s:x_dtype", dtype_text(c->x), "s:weight_dtype",
@@ -142,26 +144,29 @@ static void check_gemm(kernel_harness *h, const gemm_case *c, random_state *rand
 }
 
 static void check_experts(kernel_harness *h, const gemm_case *c, random_state *random) {
-  int64_t slots = c->rows * c->top_k, x_rows = c->by_slot ? slots : c->rows;
-  size_t matrix = (size_t)(c->experts * c->n * c->k), element = sluice_dtype_size(c->weight);
+  int64_t of_token = c->top_k + c->shared, experts = c->experts + c->shared; /* the shared one is the last */
+  int64_t slots = c->rows * of_token, x_rows = c->by_slot ? slots : c->rows;
+  size_t matrix = (size_t)(experts * c->n * c->k), element = sluice_dtype_size(c->weight);
   void *x = random_elements(random, c->x, (size_t)(x_rows * c->k) + 1, 1);
   void *gate = random_elements(random, c->weight, matrix, 1), *up = random_elements(random, c->weight, matrix, 1);
   char *packed = calloc((size_t)(batch_elements(c) * c->experts), element);
+  char *packed_shared = calloc((size_t)batch_elements(c), element);
   void *out = poisoned_elements(c->out, (size_t)(slots * c->n));
   bool pairs = !strcmp(c->epilogue, "swiglu");
-  assert_non_null(packed);
-  for (int64_t e = 0; e < c->experts; e++) {
-    char *at = packed + (size_t)(e * batch_elements(c)) * element;
+  assert_true(packed && packed_shared);
+  for (int64_t e = 0; e < experts; e++) {
+    char *at = e < c->experts ? packed + (size_t)(e * batch_elements(c)) * element : packed_shared;
     pack(row_of(gate, c->weight, e * c->n, c->k), c->weight, c->n, c->k, c->panel, 0, pairs ? 2 : 1, at);
     if (pairs) pack(row_of(up, c->weight, e * c->n, c->k), c->weight, c->n, c->k, c->panel, 1, 2, at);
   }
   /* Random routing, sorted by expert. */
   int32_t *expert_of = malloc((size_t)(slots + 1) * 4), *order = malloc((size_t)(slots + 1) * 4);
-  int32_t *tiles = malloc((size_t)(slots + 1) * 16), *counts = calloc((size_t)c->experts + 2, 4);
+  int32_t *tiles = malloc((size_t)(slots + 1) * 16), *counts = calloc((size_t)experts + 2, 4);
   assert_true(expert_of && order && tiles && counts);
-  for (int64_t s = 0; s < slots; s++) expert_of[s] = (int32_t)random_between(random, 0, c->experts - 1);
+  for (int64_t s = 0; s < slots; s++)
+    expert_of[s] = (int32_t)(s % of_token == c->top_k ? c->experts : random_between(random, 0, c->experts - 1));
   int32_t place = 0;
-  for (int32_t e = 0; e < c->experts; e++) {
+  for (int32_t e = 0; e < experts; e++) {
     counts[1 + e] = place;
     for (int32_t s = 0; s < slots; s++)
       if (expert_of[s] == e) order[place++] = s;
@@ -171,13 +176,14 @@ static void check_experts(kernel_harness *h, const gemm_case *c, random_state *r
       t[2] = place - first < c->tile_m ? place - first : (int32_t)c->tile_m;
     }
   }
-  counts[1 + c->experts] = place;
+  counts[1 + experts] = place;
   int32_t sizes[SLUICE_SIZE_COUNT] = {1, (int32_t)c->rows};
-  harness_run(h, c->kernel, (void *[]){x, packed, counts, order, tiles, out}, sizes, (c->n + c->panel - 1) / c->panel,
-              slots);
+  harness_run(h, c->kernel, (void *[]){x, packed, c->shared ? packed_shared : NULL, counts, order, tiles, out}, sizes,
+              (c->n + c->panel - 1) / c->panel, slots);
   for (int64_t s = 0; s < slots; s++)
-    check_row(c, x, c->by_slot ? s : s / c->top_k, gate, up, expert_of[s], NULL, out, s);
-  free(x), free(gate), free(up), free(packed), free(out), free(expert_of), free(order), free(tiles), free(counts);
+    check_row(c, x, c->by_slot ? s : s / of_token, gate, up, expert_of[s], NULL, out, s);
+  free(x), free(gate), free(up), free(packed), free(packed_shared), free(out), free(expert_of), free(order),
+      free(tiles), free(counts);
 }
 
 static void check(bool experts) {

@@ -1,4 +1,5 @@
-/* router, router_logits, topk_experts and sort_experts against plain C, with ties, NaN, and every host level. */
+/* router, router_logits, topk_experts, sort_experts and route against plain C or each other, with ties, NaN, and every
+ * host level. */
 #include "kernel_support/kernel_harness.h"
 
 #include <math.h>
@@ -177,26 +178,35 @@ static void sort_experts_groups_slots(void **state) {
   (void)state;
   random_state random = {3};
   static const struct {
-    int64_t experts, k, tile;
-  } shapes[] = {{1, 1, 8}, {4, 2, 3}, {128, 4, 16}, {256, 8, 1}};
+    int64_t experts, k, tile, shared;
+  } shapes[] = {{1, 1, 8, 0}, {4, 2, 3, 0}, {128, 4, 16, 0}, {256, 8, 1, 0},
+                {1, 1, 1, 1}, {4, 3, 3, 1}, {128, 4, 8, 1}};
+  enum { SHAPES = sizeof shapes / sizeof *shapes };
   static const int32_t tokens[] = {0, 1, 2, 37, 500};
   kernel_harness *h = harness_create("host:x86-64");
-  for (int i = 0; i < 4; i++)
-    harness_add(h, "sort_experts", 4, "i:experts", shapes[i].experts, "i:k", shapes[i].k, "i:tile_m", shapes[i].tile,
-                NULL);
+  for (int i = 0; i < SHAPES; i++)
+    harness_add(h, "sort_experts", 4, "i:experts", shapes[i].experts, "i:k", shapes[i].k, "i:shared", shapes[i].shared,
+                "i:tile_m", shapes[i].tile, NULL);
   harness_compile(h);
-  for (int i = 0; i < 4; i++) {
+  for (int i = 0; i < SHAPES; i++) {
     for (int n = 0; n < 5; n++) {
-      const int64_t experts = shapes[i].experts, slots = tokens[n] * shapes[i].k, tile = shapes[i].tile;
-      int32_t *expert = calloc((size_t)slots + 1, sizeof *expert);
+      const int64_t k = shapes[i].k, shared = shapes[i].shared, tile = shapes[i].tile;
+      const int64_t experts = shapes[i].experts + shared, slots = tokens[n] * (k + shared);
+      int32_t *expert = calloc((size_t)slots + 1, sizeof *expert);           /* of each slot */
+      int32_t *chosen = calloc((size_t)(tokens[n] * k) + 1, sizeof *chosen); /* without the shared one */
       int32_t *counts = poisoned_elements(SLUICE_F32, (size_t)experts + 2);
       int32_t *order = poisoned_elements(SLUICE_F32, (size_t)slots),
               *tiles = poisoned_elements(SLUICE_F32, (size_t)slots * 4);
-      assert_non_null(expert);
+      assert_true(expert && chosen);
       /* Half of the experts, so that some get none and some many; the last step all to one. */
-      for (int64_t s = 0; s < slots; s++)
-        expert[s] = n == 4 ? (int32_t)experts - 1 : (int32_t)random_between(&random, 0, (experts - 1) / 2);
-      harness_run(h, i, (void *[]){expert, counts, order, tiles}, step_sizes(tokens[n]), 1, 1);
+      for (int64_t c = 0; c < tokens[n] * k; c++)
+        chosen[c] =
+            n == 4 ? (int32_t)shapes[i].experts - 1 : (int32_t)random_between(&random, 0, (shapes[i].experts - 1) / 2);
+      for (int64_t s = 0; s < slots; s++) {
+        const int64_t token = s / (k + shared), choice = s % (k + shared);
+        expert[s] = choice == k ? (int32_t)shapes[i].experts : chosen[token * k + choice];
+      }
+      harness_run(h, i, (void *[]){chosen, counts, order, tiles}, step_sizes(tokens[n]), 1, 1);
       int64_t place = 0, tile_count = 0;
       for (int32_t e = 0; e < experts; e++) {
         const int64_t first = place;
@@ -216,12 +226,72 @@ static void sort_experts_groups_slots(void **state) {
       assert_int_equal(order[slots], -1);
       assert_int_equal(tiles[tile_count * 4], -1);
       free(expert);
+      free(chosen);
       free(counts);
       free(order);
       free(tiles);
     }
   }
   harness_free(h);
+}
+
+/* ---- route: writes what topk_experts and then sort_experts do ---- */
+
+static void route_chooses_and_sorts(void **state) {
+  (void)state;
+  enum { MOST_TOKENS = 64 };
+  static const struct {
+    int64_t experts, k, tile, shared;
+  } shapes[] = {{1, 1, 8, 0}, {5, 5, 3, 0}, {128, 4, 8, 1}, {257, 16, 16, 0}, {31, 3, 1, 1}, {40, 32, 16, 1}};
+  enum { SHAPES = sizeof shapes / sizeof *shapes };
+  static const int32_t tokens[] = {0, 1, 2, 37, MOST_TOKENS};
+  random_state random = {17};
+  for (const char *const *target = harness_targets(); *target; target++) {
+    kernel_harness *h = harness_create(*target);
+    for (int i = 0; i < SHAPES; i++) {
+      const int64_t experts = shapes[i].experts, k = shapes[i].k, shared = shapes[i].shared, tile = shapes[i].tile;
+      harness_add(h, "topk_experts", 4, "i:experts", experts, "i:k", k, NULL);
+      harness_add(h, "sort_experts", 4, "i:experts", experts, "i:k", k, "i:shared", shared, "i:tile_m", tile, NULL);
+      harness_add(h, "route", 7, "i:experts", experts, "i:k", k, "i:shared", shared, "i:tile_m", tile, "i:tokens",
+                  (int64_t)MOST_TOKENS, NULL);
+    }
+    harness_compile(h);
+    for (int i = 0; i < SHAPES; i++)
+      for (size_t n = 0; n < sizeof tokens / sizeof *tokens; n++) {
+        const int64_t experts = shapes[i].experts, k = shapes[i].k, slots = tokens[n] * (k + shapes[i].shared);
+        float *logits = random_elements(&random, SLUICE_F32, (size_t)(tokens[n] * experts) + 1, 2);
+        float *bias = random_elements(&random, SLUICE_F32, (size_t)experts, 0.3);
+        for (int64_t e = 0; e < experts && tokens[n] > 2; e++) { /* ties, then NaN */
+          logits[e] = (float)random_between(&random, 0, 2);
+          if (e % 4) logits[2 * experts + e] = NAN;
+        }
+        for (int64_t e = 0; e < experts; e++) bias[e] = e % 3 ? 0 : bias[e];
+        /* counts, order, expert_tiles, experts, weights, by both. */
+        const size_t sizes[] = {(size_t)(experts + shapes[i].shared) + 2, (size_t)slots, (size_t)slots * 4,
+                                (size_t)(tokens[n] * k), (size_t)(tokens[n] * k)};
+        void *apart[5], *together[5];
+        for (int o = 0; o < 5; o++) {
+          apart[o] = poisoned_elements(SLUICE_F32, sizes[o]);
+          together[o] = poisoned_elements(SLUICE_F32, sizes[o]);
+        }
+        const int32_t *step = step_sizes(tokens[n]);
+        harness_run(h, 3 * i, (void *[]){logits, bias, apart[3], apart[4]}, step, tokens[n], 1);
+        harness_run(h, 3 * i + 1, (void *[]){apart[3], apart[0], apart[1], apart[2]}, step, 1, 1);
+        harness_run(h, 3 * i + 2,
+                    (void *[]){logits, bias, together[0], together[1], together[2], together[3], together[4]}, step, 1,
+                    1);
+        for (int o = 0; o < 4; o++) assert_memory_equal(apart[o], together[o], (sizes[o] + 1) * sizeof(int32_t));
+        for (size_t s = 0; s < sizes[4]; s++) {
+          const float one = ((const float *)apart[4])[s], other = ((const float *)together[4])[s];
+          assert_true(isnan(one) ? isnan(other) : fabsf(one - other) <= 2e-6f * one);
+        }
+        assert_int_equal(((const uint32_t *)together[4])[sizes[4]], UINT32_MAX); /* untouched */
+        for (int o = 0; o < 5; o++) free(apart[o]), free(together[o]);
+        free(logits);
+        free(bias);
+      }
+    harness_free(h);
+  }
 }
 
 /* ---- router_logits ---- */
@@ -274,6 +344,7 @@ static void router_logits_are_products(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(router_logits_are_products), cmocka_unit_test(topk_experts_follows_the_rule),
-      cmocka_unit_test(router_multiplies_and_chooses), cmocka_unit_test(sort_experts_groups_slots)};
+      cmocka_unit_test(router_multiplies_and_chooses), cmocka_unit_test(sort_experts_groups_slots),
+      cmocka_unit_test(route_chooses_and_sorts)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

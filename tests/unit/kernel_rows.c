@@ -254,13 +254,13 @@ static void check_combine(kernel_harness *h, int *kernels, bool run, const char 
   random_state random = {7};
   const sluice_dtype type = dtype_of(dtype);
   for (int w = 0; w < WIDTHS; w++) {
-    const size_t width = (size_t)widths[w], k = 1 + (size_t)w % 4;
+    const size_t width = (size_t)widths[w], k = 1 + (size_t)w % 4, shared = (size_t)w / 2 % 2, slots = k + shared;
     if (!run) {
-      kernels[w] =
-          harness_add(h, "combine", 4, "i:width", widths[w], "i:k", (int64_t)k, "f:scale", 2.0, "s:dtype", dtype, NULL);
+      kernels[w] = harness_add(h, "combine", 4, "i:width", widths[w], "i:k", (int64_t)k, "i:shared", (int64_t)shared,
+                               "f:scale", 2.0, "s:dtype", dtype, NULL);
       continue;
     }
-    float *y = random_elements(&random, SLUICE_F32, ROWS * k * width, 1);
+    float *y = random_elements(&random, SLUICE_F32, ROWS * slots * width, 1);
     float *weights = random_elements(&random, SLUICE_F32, ROWS * k, 1);
     void *residual = random_elements(&random, type, ROWS * width, 3);
     for (int with_residual = 0; with_residual < 2; with_residual++) {
@@ -270,8 +270,9 @@ static void check_combine(kernel_harness *h, int *kernels, bool run, const char 
       for (size_t row = 0; row < ROWS; row++)
         for (size_t i = 0; i < width; i++) {
           double sum = 0;
-          for (size_t s = 0; s < k; s++) sum += (double)weights[row * k + s] * (double)y[(row * k + s) * width + i];
+          for (size_t s = 0; s < k; s++) sum += (double)weights[row * k + s] * (double)y[(row * slots + s) * width + i];
           sum *= 2;
+          if (shared) sum += (double)y[(row * slots + k) * width + i];
           if (with_residual) sum += element_at(residual, type, row * width + i);
           expect_close(out, type, row * width + i, sum, 4e-6, 1e-6, "combine");
         }

@@ -24,7 +24,7 @@ static void must(sluice_status *status) {
 /* The optional passes that are left out of a plan. */
 static const char *const all_fusions[] = {"fuse-projections",  "fuse-epilogues",     "fuse-norm-rope-append",
                                           "fuse-index-select", "fuse-select-attend", "fuse-router",
-                                          "fuse-experts"};
+                                          "fuse-experts",      "fold-shared-expert", "fuse-route"};
 enum { FUSIONS = sizeof all_fusions / sizeof *all_fusions };
 
 static model_config *read_config(const char *name) {
@@ -88,6 +88,7 @@ static uint32_t outputs_of(const char *family) {
                                     "topk_experts",     "attention_part",   "topk_attention"};
   if (strcmp(family, "cache_append") == 0) return 0;
   if (strcmp(family, "sort_experts") == 0) return 3;
+  if (strcmp(family, "route") == 0) return 5;
   for (size_t i = 0; i < sizeof two / sizeof *two; i++)
     if (strcmp(family, two[i]) == 0) return 2;
   return 1;
@@ -266,6 +267,15 @@ static void check_costs(const model_config *config, const plan_image *image, con
     const sluice_plan_weight *weight = &plan->weights[w->index];
     assert_int_equal(experts ? launch->cost.expert_bytes : launch->cost.fixed_bytes, weight->batch_bytes);
     uint64_t k = experts ? plan->header->experts_per_token : 1;
+    const sluice_plan_argument *shared = &plan->arguments[launch->first_argument + 2];
+    if (experts && shared->memory != SLUICE_MEMORY_NONE) { /* the shared expert, once for each token */
+      assert_int_equal(shared->memory, SLUICE_MEMORY_WEIGHT);
+      assert_int_equal(plan->weights[shared->index].batch, 1);
+      assert_int_equal(plan->weights[shared->index].batch_bytes, weight->batch_bytes);
+      k++;
+    }
+    if (experts)
+      assert_int_equal(launch->cost.fixed_bytes, shared->memory == SLUICE_MEMORY_NONE ? 0 : weight->batch_bytes);
     assert_int_equal(launch->cost.row_flops, 2 * k * weight->rows * weight->columns);
   }
 }
