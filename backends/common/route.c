@@ -68,7 +68,7 @@ static void choose(emitter *e, const routing *r, V expert[MOST_CHOSEN]) {
 
 /* Writes the choices and their shares of the sum of their scores, which are added in this order. */
 static void write_choices(emitter *e, const routing *r, V token, V logits, V expert[MOST_CHOSEN]) {
-  V score[MOST_CHOSEN], sum = float32(e, 0), first = mul(e, token, int64(e, r->k));
+  V score[MOST_CHOSEN] = {NULL}, sum = float32(e, 0), first = mul(e, token, int64(e, r->k));
   for (int64_t i = 0; i < r->k; i++) {
     score[i] = sigmoid(e, load_f32(e, SLUICE_F32, logits, expert[i], 1));
     sum = fadd_(e, sum, score[i]);
@@ -121,7 +121,7 @@ void family_route(emitter *e, const kernel_spec *spec) {
   V first = udiv(e, e->atoms->lane(e), int64(e, wave)), waves = int64(e, e->lanes / e->atoms->wave);
   loop token = loop_begin(e, first, o.tokens, waves);
   V logits = element(e, e->f32, e->argument[0], mul(e, token.index, int64(e, o.experts)));
-  V expert[MOST_CHOSEN];
+  V expert[MOST_CHOSEN] = {NULL};
   make_keys(e, &r, logits);
   choose(e, &r, expert);
   write_choices(e, &r, token.index, logits, expert);
