@@ -394,7 +394,9 @@ void kernel_begin(emitter *e, const kernel_spec *spec, kernel_shape shape) {
   e->lanes = e->atoms->lanes == 1 || shape.lanes == 0 ? e->atoms->lanes : shape.lanes;
   e->workgroup_bytes = 0;
   e->reduce_memory = NULL;
+  e->early = shape.early;
   e->atoms->begin(e, spec);
+  if (!shape.early) e->atoms->wait(e);
 }
 
 void kernel_end(emitter *e) {

@@ -40,6 +40,9 @@ typedef struct atoms {
   void (*end)(emitter *e);
   V (*lane)(emitter *e);                                 /* i64, 0 .. lanes-1 */
   void (*barrier)(emitter *e);                           /* all lanes of the workgroup */
+  /* Waits until what the launches before this one wrote is in memory. kernel_begin does it first of all, but for a
+   * kernel_shape that says `early`. */
+  void (*wait)(emitter *e);
   V (*reduce)(emitter *e, V value, reduction operation); /* an f32, f64 or i64 over all lanes; every lane gets it */
   V (*reduce_wave)(emitter *e, V value, reduction operation); /* over the lanes of each wave, no barrier in it */
   V (*exp2)(emitter *e, V x);                                 /* f32 scalar or vector; at most 2 ulp; exp2(-inf) = 0 */
@@ -63,6 +66,9 @@ typedef struct target_skeleton {
 typedef struct kernel_shape {
   sluice_plan_extent x, y; /* all zero: one */
   unsigned lanes;          /* lanes that the family can use, a power of two; 0: the target's usual number */
+  /* The kernel calls atoms.wait itself. Before that it may read what no launch of the step writes: weights, the step's
+   * inputs and sizes, and pages of the cache that earlier steps filled; it must write nothing. */
+  bool early;
 } kernel_shape;
 
 struct emitter {
@@ -83,6 +89,7 @@ struct emitter {
   uint32_t workgroup_bytes; /* taken so far */
   V reduce_memory;          /* of atoms.reduce, NULL until used */
   sluice_plan_extent grid[2];
+  bool early;      /* kernel_shape.early */
   unsigned lanes;  /* of the workgroup */
   unsigned vector; /* f32 elements of a vector in this kernel. Every row and every part of one that the kernel reads in
                       vectors starts at a multiple of this many elements where atoms.aligned_vectors is set. */

@@ -141,6 +141,7 @@ static kernel_shape shape_of(const emitter *e, gemm *g, sluice_plan_extent y) {
 /* The tile's product and epilogue for slice e->x of the matrix at `weights`. */
 static void compute_tile(emitter *e, gemm *g, V weights) {
   gemm_product product = engine_product(g);
+  product.early = e->early;
   int64_t slices = g->panel / g->slice;
   int64_t panel_elements = (g->k + g->group - 1) / g->group * g->group * g->panel;
   V panel = udiv(e, e->x, int64(e, slices));
@@ -165,7 +166,9 @@ void family_gemm(emitter *e, const kernel_spec *spec) {
   read_attributes(e, &g);
   sluice_size size = attribute_size(e, "size");
   if (e->status) return;
-  kernel_begin(e, spec, shape_of(e, &g, (sluice_plan_extent){size, (uint32_t)g.tile_m, 1, 0}));
+  kernel_shape shape = shape_of(e, &g, (sluice_plan_extent){size, (uint32_t)g.tile_m, 1, 0});
+  shape.early = g.group == 8; /* the engine reads weights before x is there */
+  kernel_begin(e, spec, shape);
   g.x = e->argument[0];
   g.residual = e->argument[2];
   g.out = e->argument[3];

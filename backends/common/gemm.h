@@ -15,6 +15,7 @@ typedef struct gemm_product {
   unsigned matrices;        /* 1, or 2: gate and up */
   V weights[2];             /* start of the panel that holds the slice, for each matrix */
   V column;                 /* i64: first column of the slice in its panel */
+  bool early;               /* the kernel did not wait yet: `multiply` does, before it reads x (atoms.wait) */
   V c[2];                   /* f32 [tile_m][slice] in workgroup memory, for each matrix */
 } gemm_product;
 

@@ -65,6 +65,11 @@ static void barrier(emitter *e) {
   (void)e;
 }
 
+/* Launches run one after another. */
+static void wait_for_previous(emitter *e) {
+  (void)e;
+}
+
 static V reduce(emitter *e, V value, reduction operation) {
   (void)e, (void)operation;
   return value;
@@ -122,6 +127,7 @@ static V dot_bf16(emitter *e, V accumulator, V a, V b) {
    .end = end,                                                                                                         \
    .lane = lane,                                                                                                       \
    .barrier = barrier,                                                                                                 \
+   .wait = wait_for_previous,                                                                                          \
    .reduce = reduce,                                                                                                   \
    .reduce_wave = reduce,                                                                                              \
    .exp2 = exp2_,                                                                                                      \

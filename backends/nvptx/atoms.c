@@ -73,10 +73,8 @@ static void begin(emitter *e, const kernel_spec *spec) {
   LLVMPositionBuilderAtEnd(e->builder, body);
   for (uint32_t i = 0; i < spec->argument_count; i++) e->argument[i] = LLVMGetParam(e->function, i);
   e->sizes = LLVMGetParam(e->function, spec->argument_count);
-  /* The kernel may have been started while the one before it still runs: first of all it lets the one behind it start
-   * likewise, then it waits until everything before it is done and visible. */
+  /* The kernel may have been started while the one before it still runs, and lets the one behind it start likewise. */
   effect(e, "griddepcontrol.launch_dependents;");
-  effect(e, "griddepcontrol.wait;");
   e->workgroup = shared_memory(e);
   e->x = special_register(e, "llvm.nvvm.read.ptx.sreg.ctaid.x");
   e->y = special_register(e, "llvm.nvvm.read.ptx.sreg.ctaid.y");
@@ -95,6 +93,11 @@ static V lane(emitter *e) {
 static void barrier(emitter *e) {
   V all = int32(e, 0);
   intrinsic(e, "llvm.nvvm.barrier.cta.sync.aligned.all", NULL, 0, &all, 1);
+}
+
+/* Until everything before this launch is done and visible. */
+static void wait_for_previous(emitter *e) {
+  effect(e, "griddepcontrol.wait;");
 }
 
 static V shuffle_word(emitter *e, V word, unsigned distance) {
@@ -187,6 +190,7 @@ const atoms nvptx_atoms = {.name = "nvptx",
                            .end = end,
                            .lane = lane,
                            .barrier = barrier,
+                           .wait = wait_for_previous,
                            .reduce = reduce,
                            .reduce_wave = reduce_wave,
                            .exp2 = exp2_,

@@ -27,7 +27,7 @@ words load_words(emitter *e, V pointer, bool stream) {
     T four[] = {e->i32, e->i32, e->i32, e->i32};
     V value = assembly(e, LLVMStructTypeInContext(e->context, four, 4, 0),
                        "ld.global.nc.L1::no_allocate.L2::128B.v4.b32 {$0, $1, $2, $3}, [$4];", "=r,=r,=r,=r,l",
-                       &pointer, 1, false);
+                       &pointer, 1, true); /* stays where it is written: before a wait, say */
     for (unsigned i = 0; i < 4; i++) result.word[i] = LLVMBuildExtractValue(e->builder, value, i, "");
     return result;
   }

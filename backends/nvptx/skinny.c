@@ -11,7 +11,7 @@
 #include "backends/nvptx/mma.h"
 #include "backends/nvptx/skeletons.h"
 
-enum { STEP = 32, MOST_WARPS = 8, MOST_TILES = 8 };
+enum { STEP = 32, MOST_WARPS = 8, MOST_TILES = 8, MOST_UNROLL = 8 };
 
 typedef struct split {
   unsigned warps, unroll; /* warps * unroll divides the number of steps */
@@ -23,7 +23,7 @@ static split split_depth(const gemm_product *p) {
   int64_t vectors = p->matrices * (p->slice / 16) * 2 + p->tile_m / 8;
   split s = {.warps = 1, .unroll = 1};
   while (s.warps < MOST_WARPS && steps % (s.warps * 2) == 0) s.warps *= 2;
-  while (s.unroll * vectors * 2 <= 16 && steps % (s.warps * s.unroll * 2) == 0) s.unroll *= 2;
+  while (s.unroll < MOST_UNROLL && s.unroll * vectors * 2 <= 16 && steps % (s.warps * s.unroll * 2) == 0) s.unroll *= 2;
   return s;
 }
 
@@ -36,13 +36,65 @@ typedef struct tiles {
   V accumulator[MOST_TILES][MOST_TILES][4];
 } tiles;
 
+/* What a lane multiplies at a time: locals of 4 words, which the next loads overwrite as soon as they are used. */
+typedef struct operands {
+  V low[MOST_TILES][MOST_UNROLL][4], high[MOST_TILES][MOST_UNROLL][4]; /* rows g and g + 8 of each tile of w */
+  V x[MOST_TILES][MOST_UNROLL][4];
+} operands;
+
+typedef struct batch {
+  const gemm_product *product;
+  const tiles *tiles;
+  const split *split;
+  const V *w, *x; /* a lane's first vector of each matrix, and of each of its rows of x */
+} batch;
+
+static void take_slots(emitter *e, const batch *b, operands *o) {
+  for (unsigned u = 0; u < b->split->unroll; u++)
+    for (unsigned i = 0; i < 4; i++) {
+      for (unsigned m = 0; m < b->tiles->m; m++) {
+        o->low[m][u][i] = local(e, e->i32);
+        o->high[m][u][i] = local(e, e->i32);
+      }
+      for (unsigned n = 0; n < b->tiles->n; n++) o->x[n][u][i] = local(e, e->i32);
+    }
+}
+
+static void load_into(emitter *e, V pointer, bool stream, V slots[4]) {
+  words loaded = load_words(e, pointer, stream);
+  for (unsigned i = 0; i < 4; i++) set(e, slots[i], loaded.word[i]);
+}
+
+static void load_weights(emitter *e, const batch *b, V step, operands *o) {
+  const gemm_product *p = b->product;
+  const int64_t step_bytes = STEP / 8 * p->panel * 16;
+  const unsigned of_matrix = (unsigned)(p->slice / 16);
+  V place = mul(e, step, int64(e, step_bytes));
+  for (unsigned u = 0; u < b->split->unroll; u++)
+    for (unsigned m = 0; m < b->tiles->m; m++) {
+      V at = byte_offset(e, b->w[m / of_matrix], place);
+      int64_t offset = u * step_bytes + (int64_t)(m % of_matrix) * 16 * 16;
+      load_into(e, byte_offset(e, at, int64(e, offset)), true, o->low[m][u]);
+      load_into(e, byte_offset(e, at, int64(e, offset + 8 * 16)), true, o->high[m][u]);
+    }
+}
+
+static void load_rows(emitter *e, const batch *b, V step, operands *o) {
+  V place = mul(e, step, int64(e, STEP * 2));
+  for (unsigned u = 0; u < b->split->unroll; u++)
+    for (unsigned n = 0; n < b->tiles->n; n++)
+      load_into(e, byte_offset(e, byte_offset(e, b->x[n], place), int64(e, u * STEP * 2)), false, o->x[n][u]);
+}
+
 /* The products of one vector of w's rows g and g + 8 and one of x. */
-static void multiply_add(emitter *e, V slots[4], const words *low, const words *high, const words *x) {
-  V sum[4];
+static void multiply_add(emitter *e, V slots[4], const V low[4], const V high[4], const V x[4]) {
+  V sum[4], rows[4];
   for (unsigned i = 0; i < 4; i++) sum[i] = get(e, e->f32, slots[i]);
+  for (unsigned i = 0; i < 4; i++) rows[i] = get(e, e->i32, x[i]);
   for (unsigned half = 0; half < 2; half++) {
-    V a[] = {low->word[2 * half], high->word[2 * half], low->word[2 * half + 1], high->word[2 * half + 1]};
-    mma_bf16(e, sum, a, &x->word[2 * half]);
+    V a[] = {get(e, e->i32, low[2 * half]), get(e, e->i32, high[2 * half]), get(e, e->i32, low[2 * half + 1]),
+             get(e, e->i32, high[2 * half + 1])};
+    mma_bf16(e, sum, a, &rows[2 * half]);
   }
   for (unsigned i = 0; i < 4; i++) set(e, slots[i], sum[i]);
 }
@@ -99,25 +151,22 @@ static void multiply(emitter *e, const gemm_product *p) {
     V row = imin(e, add(e, lane.g, int64(e, 8 * n)), sub(e, p->rows, int64(e, 1)));
     x[n] = byte_offset(e, p->x_row(e, row, p->user), mul(e, lane.t, int64(e, 16)));
   }
-  const int64_t step_bytes = STEP / 8 * p->panel * 16;
-  loop steps =
-      loop_begin(e, mul(e, lane.warp, int64(e, s.unroll)), int64(e, p->k / STEP), int64(e, s.warps * s.unroll));
-  V w_step = mul(e, steps.index, int64(e, step_bytes)), x_step = mul(e, steps.index, int64(e, STEP * 2));
-  words low[MOST_TILES][8], high[MOST_TILES][8], rows[MOST_TILES][8];
-  for (unsigned u = 0; u < s.unroll; u++) {
-    for (unsigned m = 0; m < t.m; m++) {
-      unsigned of_matrix = (unsigned)(p->slice / 16);
-      V at = byte_offset(e, w[m / of_matrix], w_step);
-      int64_t offset = u * step_bytes + (int64_t)(m % of_matrix) * 16 * 16;
-      low[m][u] = load_words(e, byte_offset(e, at, int64(e, offset)), true);
-      high[m][u] = load_words(e, byte_offset(e, at, int64(e, offset + 8 * 16)), true);
-    }
-    for (unsigned n = 0; n < t.n; n++)
-      rows[n][u] = load_words(e, byte_offset(e, byte_offset(e, x[n], x_step), int64(e, u * STEP * 2)), false);
-  }
+  const batch b = {.product = p, .tiles = &t, .split = &s, .w = w, .x = x};
+  operands *next = &(operands){.x = {{{NULL}}}};
+  take_slots(e, &b, next);
+  V first_step = mul(e, lane.warp, int64(e, s.unroll)), stride = int64(e, s.warps * s.unroll);
+  load_weights(e, &b, first_step, next);
+  if (p->early) e->atoms->wait(e);
+  load_rows(e, &b, first_step, next);
+  loop steps = loop_begin(e, first_step, int64(e, p->k / STEP), stride);
   for (unsigned u = 0; u < s.unroll; u++)
     for (unsigned m = 0; m < t.m; m++)
-      for (unsigned n = 0; n < t.n; n++) multiply_add(e, t.accumulator[m][n], &low[m][u], &high[m][u], &rows[n][u]);
+      for (unsigned n = 0; n < t.n; n++) multiply_add(e, t.accumulator[m][n], next->low[m][u], next->high[m][u], next->x[n][u]);
+  V following = add(e, steps.index, stride);
+  branch more = if_begin(e, icmp(e, LLVMIntSLT, following, int64(e, p->k / STEP)));
+  load_weights(e, &b, following, next);
+  load_rows(e, &b, following, next);
+  if_end(e, &more);
   loop_end(e, &steps);
   add_up(e, p, &t, &lane, s.warps);
 }
