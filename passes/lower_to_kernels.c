@@ -345,6 +345,7 @@ static void lower_product(lowering *l) {
   size_t count = gemm_ranges(l, l->tiles.ranges, ranges);
   for (size_t i = 0; i < count; i++) {
     attribute_list list = {.count = 0};
+    if (!swiglu && n >= WIDE_COLUMNS && ranges[i].wide_slice) ranges[i].slice = ranges[i].wide_slice;
     attribute_text(l, &list, "size", row_size(l));
     attribute_integer(l, &list, "n", n);
     attribute_integer(l, &list, "k", k);

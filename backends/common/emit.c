@@ -403,6 +403,14 @@ void kernel_end(emitter *e) {
   e->atoms->end(e);
 }
 
+void prefetch(emitter *e, V pointer, int64_t bytes) {
+  enum { LINE = 128 };
+  if (!e->atoms->prefetch) return;
+  loop lines = lane_loop(e, int64(e, 0), int64(e, (bytes + LINE - 1) / LINE));
+  e->atoms->prefetch(e, byte_offset(e, pointer, mul(e, lines.index, int64(e, LINE))));
+  loop_end(e, &lines);
+}
+
 V workgroup_take(emitter *e, uint64_t bytes) {
   V at = byte_offset(e, e->workgroup, int64(e, e->workgroup_bytes));
   e->workgroup_bytes += (uint32_t)((bytes + 63) / 64 * 64);

@@ -38,11 +38,13 @@ typedef struct atoms {
    * may lower e->vector. */
   void (*begin)(emitter *e, const kernel_spec *spec);
   void (*end)(emitter *e);
-  V (*lane)(emitter *e);                                 /* i64, 0 .. lanes-1 */
-  void (*barrier)(emitter *e);                           /* all lanes of the workgroup */
+  V (*lane)(emitter *e);       /* i64, 0 .. lanes-1 */
+  void (*barrier)(emitter *e); /* all lanes of the workgroup */
   /* Waits until what the launches before this one wrote is in memory. kernel_begin does it first of all, but for a
    * kernel_shape that says `early`. */
   void (*wait)(emitter *e);
+  /* Brings the line of memory at `pointer` closer, for a kernel that has yet to wait; NULL: nothing would be won. */
+  void (*prefetch)(emitter *e, V pointer);
   V (*reduce)(emitter *e, V value, reduction operation); /* an f32, f64 or i64 over all lanes; every lane gets it */
   V (*reduce_wave)(emitter *e, V value, reduction operation); /* over the lanes of each wave, no barrier in it */
   V (*exp2)(emitter *e, V x);                                 /* f32 scalar or vector; at most 2 ulp; exp2(-inf) = 0 */
@@ -118,6 +120,8 @@ void kernel_begin(emitter *e, const kernel_spec *spec, kernel_shape shape);
 kernel_shape each(sluice_size size);
 kernel_shape each_of(sluice_size size, int64_t count);
 void kernel_end(emitter *e);
+/* Prefetches `bytes` at `pointer`, all lanes of the workgroup together. */
+void prefetch(emitter *e, V pointer, int64_t bytes);
 
 /* `bytes` of workgroup memory (64-byte aligned, undefined contents), shared by the lanes of a workgroup. */
 V workgroup_take(emitter *e, uint64_t bytes);

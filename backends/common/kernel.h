@@ -72,7 +72,11 @@ SLUICE_MUST_USE sluice_status *backend_compile(const char *target, const kernel_
 typedef struct gemm_range {
   uint32_t tile_m, slice; /* rows of x and columns of out of one workgroup */
   uint32_t from, to;
+  /* The slice of a product of WIDE_COLUMNS columns or more, not SwiGLU's, which has workgroups enough in any case; 0:
+   * `slice` too. */
+  uint32_t wide_slice;
 } gemm_range;
+enum { WIDE_COLUMNS = 65536 };
 
 /* What choose-tiles and lowering need to know of a target. */
 typedef struct target_tiles {

@@ -334,12 +334,17 @@ void family_norm_rope_append(emitter *e, const kernel_spec *spec) {
   if (!head_sizes_ok(e, spec, heads, head_dim, normed.rotary_dim) ||
       (index_heads > 0 && !head_sizes_ok(e, spec, index_heads, index_dim, normed.rotary_dim)))
     return;
-  kernel_begin(e, spec, heads_shape(e, heads + 2 * kv_heads + (index_heads > 0 ? index_heads + 1 : 0)));
+  kernel_shape shape = heads_shape(e, heads + 2 * kv_heads + (index_heads > 0 ? index_heads + 1 : 0));
+  shape.early = true;
+  kernel_begin(e, spec, shape);
   V *argument = e->argument;
   int64_t width = (heads + 2 * kv_heads) * head_dim + (index_heads > 0 ? (index_heads + 1) * index_dim : 0);
   V from = element_of(e, dtype, argument[PROJECTION], mul(e, e->x, int64(e, width)));
   cache_slot at =
       find_slot(e, argument[POSITIONS], argument[SEQUENCE], argument[PAGE_TABLE], argument[CACHE], page, page_bytes);
+  for (unsigned i = Q_NORM; i <= (index_heads > 0 ? INDEX_K_NORM : K_NORM); i++)
+    prefetch(e, argument[i], (i <= K_NORM ? head_dim : index_dim) * (normed.weight_dtype == SLUICE_F32 ? 4 : 2));
+  e->atoms->wait(e);
   normed.table = element(e, e->f32, argument[TABLE], mul(e, e->x, int64(e, normed.rotary_dim)));
 
   head h = normed;

@@ -104,7 +104,10 @@ void family_route(emitter *e, const kernel_spec *spec) {
   r.per_lane = (r.per_lane + r.at_once - 1) / r.at_once * r.at_once;
   kernel_shape shape = each(SLUICE_SIZE_ONE);
   shape.lanes = waves_for(e, tokens, r.per_lane) * e->atoms->wave;
+  shape.early = true;
   kernel_begin(e, spec, shape);
+  prefetch(e, e->argument[1], o.experts * (int64_t)sizeof(float));
+  e->atoms->wait(e);
   r.lane = and_(e, e->atoms->lane(e), int64(e, wave - 1));
   r.keys = workgroup_take(e, (uint64_t)(r.per_lane * e->lanes) * sizeof(int64_t));
   r.chosen = workgroup_take(e, (uint64_t)(tokens * o.k) * sizeof(int32_t));

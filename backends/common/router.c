@@ -163,12 +163,7 @@ void family_topk_experts(emitter *e, const kernel_spec *spec) {
   kernel_end(e);
 }
 
-/* ---- router ---- */
-
 /* ---- logits ---- */
-
-/* Tokens for which a workgroup reads its expert's weights once. */
-enum { LOGIT_TOKENS = 8 };
 
 typedef struct logits_row {
   sluice_dtype dtype;
@@ -186,32 +181,64 @@ static void logits_body(emitter *e, V offset, unsigned vector, void *user) {
   }
 }
 
-/* Operands: x, gate (rows f32), logits f32 [T][experts]. A workgroup is an expert and LOGIT_TOKENS tokens; the last
- * ones of a step are computed again where there are fewer. */
-void family_router_logits(emitter *e, const kernel_spec *spec) {
-  const int64_t experts = kernel_integer(spec, "experts", &e->status);
-  const int64_t width = kernel_integer(spec, "width", &e->status);
-  logits_row row = {.dtype = kernel_dtype(spec, "dtype", &e->status)};
-  if (!expert_counts_are_valid(e, spec, experts, 1)) return;
-  kernel_shape shape = {.x = {SLUICE_SIZE_ONE, 1, (uint32_t)experts, 0}, .y = {SLUICE_SIZE_TOKENS, LOGIT_TOKENS, 1, 0}};
-  kernel_begin(e, spec, shape);
+bool read_router_logits(emitter *e, const kernel_spec *spec, router_logits *out) {
+  *out = (router_logits){.experts = kernel_integer(spec, "experts", &e->status),
+                         .width = kernel_integer(spec, "width", &e->status),
+                         .dtype = kernel_dtype(spec, "dtype", &e->status)};
+  return expert_counts_are_valid(e, spec, out->experts, 1);
+}
+
+void router_logits_begin(emitter *e, const kernel_spec *spec, const router_logits *r) {
+  kernel_begin(e, spec,
+               (kernel_shape){.x = {SLUICE_SIZE_ONE, 1, (uint32_t)r->experts, 0},
+                              .y = {SLUICE_SIZE_TOKENS, LOGIT_TOKENS, 1, 0},
+                              .early = true});
+  branch first = if_begin(e, icmp(e, LLVMIntEQ, e->y, int64(e, 0)));
+  prefetch(e, element(e, e->f32, e->argument[1], mul(e, e->x, int64(e, r->width))), r->width * (int64_t)sizeof(float));
+  if_end(e, &first);
+  e->atoms->wait(e);
+}
+
+void logits_of_expert(emitter *e, const router_logits *r) {
+  logits_row row = {.dtype = r->dtype};
   T vector = vector_type(e->f32, e->vector);
-  row.gate = element(e, e->f32, e->argument[1], mul(e, e->x, int64(e, width)));
-  V token[LOGIT_TOKENS], last = sub(e, size_of(e, SLUICE_SIZE_TOKENS), int64(e, 1));
+  row.gate = element(e, e->f32, e->argument[1], mul(e, e->x, int64(e, r->width)));
+  V last = sub(e, size_of(e, SLUICE_SIZE_TOKENS), int64(e, 1)), first = mul(e, e->y, int64(e, LOGIT_TOKENS));
   for (unsigned i = 0; i < LOGIT_TOKENS; i++) {
-    token[i] = imin(e, add(e, mul(e, e->y, int64(e, LOGIT_TOKENS)), int64(e, i)), last);
-    row.x[i] = element_of(e, row.dtype, e->argument[0], mul(e, token[i], int64(e, width)));
+    V token = imin(e, add(e, first, int64(e, i)), last);
+    row.x[i] = element_of(e, row.dtype, e->argument[0], mul(e, token, int64(e, r->width)));
     row.vector_sum[i] = local_set(e, vector, LLVMConstNull(vector));
     row.scalar_sum[i] = local_set(e, e->f32, float32(e, 0));
   }
-  row_loop(e, width, logits_body, &row);
+  row_loop(e, r->width, logits_body, &row);
+  /* The waves' sums, added in their order. */
+  const unsigned wave = e->atoms->wave, waves = e->lanes / wave;
+  V partial = workgroup_take(e, (uint64_t)waves * LOGIT_TOKENS * sizeof(float)), lane = e->atoms->lane(e);
+  V own = mul(e, udiv(e, lane, int64(e, wave)), int64(e, LOGIT_TOKENS));
   for (unsigned i = 0; i < LOGIT_TOKENS; i++) {
     V sum = vector_reduce(e, get(e, vector, row.vector_sum[i]), REDUCE_ADD);
-    sum = e->atoms->reduce(e, fadd_(e, sum, get(e, e->f32, row.scalar_sum[i])), REDUCE_ADD);
-    store_f32(e, SLUICE_F32, sum, e->argument[2], add(e, mul(e, token[i], int64(e, experts)), e->x));
+    sum = e->atoms->reduce_wave(e, fadd_(e, sum, get(e, e->f32, row.scalar_sum[i])), REDUCE_ADD);
+    store_f32(e, SLUICE_F32, sum, partial, add(e, own, int64(e, i))); /* the same from all lanes of a wave */
   }
+  e->atoms->barrier(e);
+  loop each = lane_loop(e, int64(e, 0), int64(e, LOGIT_TOKENS));
+  V sum = load_f32(e, SLUICE_F32, partial, each.index, 1);
+  for (unsigned w = 1; w < waves; w++)
+    sum = fadd_(e, sum, load_f32(e, SLUICE_F32, partial, add(e, each.index, int64(e, w * LOGIT_TOKENS)), 1));
+  V token = imin(e, add(e, first, each.index), last);
+  store_f32(e, SLUICE_F32, sum, e->argument[2], add(e, mul(e, token, int64(e, r->experts)), e->x));
+  loop_end(e, &each);
+}
+
+void family_router_logits(emitter *e, const kernel_spec *spec) {
+  router_logits r;
+  if (!read_router_logits(e, spec, &r)) return;
+  router_logits_begin(e, spec, &r);
+  logits_of_expert(e, &r);
   kernel_end(e);
 }
+
+/* ---- logits and choice at once ---- */
 
 static V token_row(emitter *e, V row, void *user) {
   (void)e, (void)row;

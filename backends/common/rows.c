@@ -105,7 +105,11 @@ void family_rms_norm(emitter *e, const kernel_spec *spec) {
   e->spec = spec;
   const sluice_size size = attribute_size(e, "size");
   if (!width_is_valid(e, spec, width)) return;
-  kernel_begin(e, spec, each(size));
+  kernel_shape shape = each(size);
+  shape.early = true;
+  kernel_begin(e, spec, shape);
+  prefetch(e, e->argument[1], width * (row.weight_dtype == SLUICE_F32 ? 4 : 2));
+  e->atoms->wait(e);
   T vector = vector_type(e->f32, e->vector);
   row.x = row_at(e, row.dtype, e->argument[0], e->x, width);
   row.weight = e->argument[1];

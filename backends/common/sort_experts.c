@@ -61,26 +61,32 @@ static void place_in_one_pass(emitter *e, const expert_sort *o) {
   loop_end(e, &place);
 }
 
-/* Several lanes: each goes over all choices for its experts, and counts them, or, with `order`, places them. */
+/* Several lanes: each goes over all choices for its experts, and counts them, or, with `order`, places them. In i32,
+ * without branches but for the store: every lane does this for all choices of the step. */
 static void scan_by_expert(emitter *e, const expert_sort *o, V order) {
-  enum { AT_ONCE = 4 }; /* independent reads */
-  V last = sub(e, o->chosen, int64(e, 1));
+  enum { AT_ONCE = 8 }; /* independent reads */
+  T word = e->i32;
+  V last = sub(e, o->chosen, int64(e, 1)), last_word = to_i32(e, last);
   loop experts = lane_loop(e, int64(e, 0), int64(e, o->experts));
-  V place = local_set(e, e->i64, order ? load_i32(e, o->next, experts.index) : int64(e, 0));
+  V wanted = to_i32(e, experts.index);
+  V first = order ? load(e, word, element(e, word, o->next, experts.index)) : int32(e, 0);
+  V place = local_set(e, word, first);
   loop choices = loop_begin(e, int64(e, 0), o->chosen, int64(e, AT_ONCE));
   V expert[AT_ONCE];
   for (unsigned i = 0; i < AT_ONCE; i++)
-    expert[i] = load_i32(e, o->expert_of, imin(e, add(e, choices.index, int64(e, i)), last));
+    expert[i] = load(e, word, element(e, word, o->expert_of, imin(e, add(e, choices.index, int64(e, i)), last)));
   for (unsigned i = 0; i < AT_ONCE; i++) {
-    V number = add(e, choices.index, int64(e, i));
-    V wanted = and_(e, icmp(e, LLVMIntEQ, expert[i], experts.index), icmp(e, LLVMIntSLE, number, last));
-    branch mine = if_begin(e, wanted);
-    if (order) store_i32(e, slot_of(e, o, number), order, get(e, e->i64, place));
-    set(e, place, add(e, get(e, e->i64, place), int64(e, 1)));
-    if_end(e, &mine);
+    V number = add(e, to_i32(e, choices.index), int32(e, (int32_t)i));
+    V found = and_(e, icmp(e, LLVMIntEQ, expert[i], wanted), icmp(e, LLVMIntSLE, number, last_word));
+    if (order) {
+      branch mine = if_begin(e, found);
+      store_i32(e, slot_of(e, o, to_i64(e, number)), order, to_i64(e, get(e, word, place)));
+      if_end(e, &mine);
+    }
+    set(e, place, add(e, get(e, word, place), LLVMBuildZExt(e->builder, found, word, "")));
   }
   loop_end(e, &choices);
-  if (!order) store_i32(e, get(e, e->i64, place), o->next, experts.index);
+  if (!order) store(e, get(e, word, place), element(e, word, o->next, experts.index));
   loop_end(e, &experts);
 }
 

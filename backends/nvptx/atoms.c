@@ -100,6 +100,11 @@ static void wait_for_previous(emitter *e) {
   effect(e, "griddepcontrol.wait;");
 }
 
+static void prefetch_line(emitter *e, V pointer) {
+  intrinsic(e, "llvm.nvvm.prefetch.global.L2", NULL, 0,
+            &(V){LLVMBuildAddrSpaceCast(e->builder, pointer, LLVMPointerTypeInContext(e->context, 1), "")}, 1);
+}
+
 static V shuffle_word(emitter *e, V word, unsigned distance) {
   V arguments[] = {int32(e, -1), word, int32(e, (int32_t)distance), int32(e, WARP - 1)};
   return intrinsic(e, "llvm.nvvm.shfl.sync.bfly.i32", NULL, 0, arguments, 4);
@@ -191,6 +196,7 @@ const atoms nvptx_atoms = {.name = "nvptx",
                            .lane = lane,
                            .barrier = barrier,
                            .wait = wait_for_previous,
+                           .prefetch = prefetch_line,
                            .reduce = reduce,
                            .reduce_wave = reduce_wave,
                            .exp2 = exp2_,

@@ -8,8 +8,9 @@
 extern const target_skeleton nvptx_skeletons[];
 extern const struct gemm_engine nvptx_gemm; /* skinny.c */
 
-bool nvptx_block_score(emitter *e, const kernel_spec *spec); /* block_score.c */
-bool nvptx_topk_blocks(emitter *e, const kernel_spec *spec); /* topk.c */
+bool nvptx_router_logits(emitter *e, const kernel_spec *spec); /* router_logits.c */
+bool nvptx_block_score(emitter *e, const kernel_spec *spec);   /* block_score.c */
+bool nvptx_topk_blocks(emitter *e, const kernel_spec *spec);   /* topk.c */
 
 bool nvptx_topk_attention(emitter *e, const kernel_spec *spec); /* token_attention.c */
 bool nvptx_attention_part(emitter *e, const kernel_spec *spec);
