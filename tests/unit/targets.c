@@ -67,6 +67,7 @@ static void expect_cover(const gemm_range *ranges, uint32_t count, uint32_t pane
     assert_int_equal(ranges[i].from, i ? ranges[i - 1].to + 1 : 0);
     assert_true(ranges[i].from <= ranges[i].to && ranges[i].tile_m > 0);
     assert_true(ranges[i].slice > 0 && panel % ranges[i].slice == 0);
+    if (ranges[i].wide_slice) assert_true(ranges[i].wide_slice > ranges[i].slice && panel % ranges[i].wide_slice == 0);
   }
   assert_int_equal(ranges[count - 1].to, UINT32_MAX);
 }
