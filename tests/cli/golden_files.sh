@@ -47,3 +47,35 @@ for model in "nano 1" "blocks 2"; do
     test "$code" -eq 1
   done
 done
+
+# verify says where the first selection differs: one id of a late block selection and one of an earlier expert selection are
+# replaced, and blocks of a layer come before its experts.
+"$SLUICE" compile "$golden/blocks" --target host --dtype float32 -o "$work/model.sluice" 2> /dev/null
+python3 - "$golden/blocks/golden.float32.safetensors" "$work/altered.safetensors" > "$work/expected" << 'EOF'
+import json, struct, sys
+data = bytearray(open(sys.argv[1], "rb").read())
+length = struct.unpack("<Q", data[:8])[0]
+header = json.loads(data[8 : 8 + length])
+def replace(name, index, new):
+    at = 8 + length + header[name]["data_offsets"][0] + 4 * index
+    old = struct.unpack_from("<i", data, at)[0]
+    struct.pack_into("<i", data, at, new)
+    return old
+replace("prefill.layer.2.blocks", 3, 900)
+replace("prefill.layer.1.router.experts", 4 * 7, 901)
+old = replace("prefill.layer.1.blocks", (2 * 1500 + 1234) * 4 + 1, 902)
+replace("prefill.layer.1.blocks", (0 * 1500 + 1235) * 4 + 1, 903)
+open(sys.argv[2], "wb").write(data)
+print(f"first difference  blocks of layer 1, position 1234, head 2: [{old}] here, [902] in the golden file")
+print(json.dumps({"kind": "blocks", "layer": 1, "position": 1234, "head": 2, "ours": [old], "golden": [902]}))
+EOF
+verify_altered() {
+  code=0
+  "$SLUICE_RUN" verify "$work/model.sluice" --weights synthetic:2 --golden "$work/altered.safetensors" "$@" > "$work/report" 2> /dev/null || code=$?
+  test "$code" -eq 1
+}
+verify_altered
+test "$(grep '^first difference' "$work/report")" = "$(head -1 "$work/expected")"
+verify_altered --json
+test "$(python3 -c 'import json, sys; print(json.dumps(json.load(sys.stdin)["first_difference"]))' < "$work/report")" = \
+  "$(tail -1 "$work/expected")"
