@@ -30,6 +30,17 @@ cp "$work/dump.safetensors" "$work/first.safetensors"
   --dump "$work/dump.safetensors" --dump-layers < "$work/ids" > /dev/null
 cmp "$work/first.safetensors" "$work/dump.safetensors"
 
+# What --json says of time fits together: opening and the prompt are part of the time to the first token, the weights are not.
+"$SLUICE_RUN" generate "$work/nano.sluice" --weights "$work/nano" --ids "$work/ids" --max-new 1 --json > "$work/times"
+weights=$("$SLUICE_RUN" memory "$work/nano.sluice" | awk '$1 == "weights" { print $2 }')
+python3 - "$work/times" "$weights" << 'EOF'
+import json, sys
+t = json.load(open(sys.argv[1]))
+assert t["weights_bytes"] == int(sys.argv[2]), t
+assert t["weights_seconds"] > 0 and t["device_seconds"] > 0, t
+assert t["prompt_seconds"] + t["device_seconds"] < t["first_token_seconds"] < t["prompt_seconds"] + 10, t
+EOF
+
 # Sampling is a function of its seed.
 sample() { "$SLUICE_RUN" generate "$work/nano.sluice" --weights "$work/nano" --ids "$work/ids" --ignore-eos --temperature 1 --top-p 0.95 --top-k 40 --seed "$1"; }
 test "$(sample 5)" = "$(sample 5)"
