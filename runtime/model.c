@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 sluice_bytes_text sluice_describe_bytes(uint64_t bytes) {
   static const char *const units[] = {"bytes", "kB", "MB", "GB", "TB"};
@@ -103,7 +104,11 @@ static sluice_status *open_all(sluice_model *model, const char *path, const slui
   if (sluice_json_root(model->manifest)->kind != SLUICE_JSON_OBJECT)
     return sluice_error(SLUICE_INVALID, "%s: damaged bundle: the manifest is %s, expected an object", path,
                         sluice_json_kind_name(sluice_json_root(model->manifest)->kind));
+  struct timespec start, end;
+  clock_gettime(CLOCK_MONOTONIC, &start);
   SLUICE_TRY(open_device(options, &model->device));
+  clock_gettime(CLOCK_MONOTONIC, &end);
+  model->device_seconds = (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
   return open_plan(model, path);
 }
 
@@ -140,6 +145,10 @@ const sluice_plan *sluice_model_plan(const sluice_model *model) {
 
 const char *sluice_model_target(const sluice_model *model) {
   return model->target;
+}
+
+double sluice_model_device_seconds(const sluice_model *model) {
+  return model->device_seconds;
 }
 
 const sluice_bundle *sluice_model_bundle(const sluice_model *model) {

@@ -12,6 +12,7 @@ struct sluice_model {
   sluice_device *device;
   sluice_loaded_code *code;
   char target[33];
+  double device_seconds; /* what opening the device took */
 
   uint64_t weight_bytes; /* of all weights of the plan */
   char *weights;         /* device memory, the plan's weights one after another; NULL until loaded */

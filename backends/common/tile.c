@@ -174,16 +174,16 @@ static unsigned block_height(const emitter *e, unsigned vectors) {
 /* ---- workgroups of several lanes ----
  *
  * Each lane computes elements of one column in LANE_ROWS rows at a time; neighbouring lanes have neighbouring columns.
- * A chain of LANE_CHAIN fused multiply-adds is added to the sum before the next one begins: so the error of a long sum
- * grows with the number of chains, not with that of products. */
+ * A chain of LANE_CHAIN fused multiply-adds in f32 is added to a sum in f64 before the next one begins: so the error
+ * does not grow with the depth. */
 
-enum { LANE_ROWS = 4, LANE_STEPS = 4, LANE_CHAIN = 64 };
+enum { LANE_ROWS = 4, LANE_STEPS = 4, LANE_CHAIN = 32 };
 
 typedef struct lane_block {
   const tile_product *product;
   V row[LANE_ROWS], a[LANE_ROWS]; /* clamped to the last valid row */
   V column;
-  V accumulator[LANE_ROWS];
+  V accumulator[LANE_ROWS]; /* f32 */
 } lane_block;
 
 /* The element of B at (depth, column). */
@@ -210,20 +210,21 @@ static void lane_steps(emitter *e, const lane_block *b, V depth, unsigned count)
   }
 }
 
+static V to_f64(emitter *e, V f32_value) {
+  return LLVMBuildFPExt(e->builder, f32_value, e->f64, "");
+}
+
 static void lanes_multiply(emitter *e, const tile_product *p) {
   V blocks = ceil_div(e, p->rows, LANE_ROWS), last = sub(e, p->rows, int64(e, 1));
   loop places = lane_loop(e, int64(e, 0), mul(e, blocks, p->columns));
   lane_block b = {.product = p, .column = urem(e, places.index, p->columns)};
-  V first = mul(e, udiv(e, places.index, p->columns), int64(e, LANE_ROWS));
+  V first = mul(e, udiv(e, places.index, p->columns), int64(e, LANE_ROWS)), sum[LANE_ROWS];
   for (unsigned i = 0; i < LANE_ROWS; i++) {
     b.row[i] = imin(e, add(e, first, int64(e, i)), last);
     b.a[i] = p->a_row(e, b.row[i], p->user);
     V at = add(e, mul(e, b.row[i], int64(e, p->c_stride)), b.column);
-    b.accumulator[i] = local_set(e, e->f32, p->accumulate ? load_f32(e, SLUICE_F32, p->c, at, 1) : float32(e, 0));
-  }
-  V sum[LANE_ROWS];
-  for (unsigned i = 0; i < LANE_ROWS; i++) {
-    sum[i] = b.accumulator[i];
+    V before = p->accumulate ? load_f32(e, SLUICE_F32, p->c, at, 1) : float32(e, 0);
+    sum[i] = local_set(e, e->f64, to_f64(e, before));
     b.accumulator[i] = local(e, e->f32);
   }
   loop chains = loop_begin(e, int64(e, 0), p->depth, int64(e, LANE_CHAIN));
@@ -238,11 +239,11 @@ static void lanes_multiply(emitter *e, const tile_product *p) {
   lane_steps(e, &b, rest.index, 1);
   loop_end(e, &rest);
   for (unsigned i = 0; i < LANE_ROWS; i++)
-    set(e, sum[i], fadd_(e, get(e, e->f32, sum[i]), get(e, e->f32, b.accumulator[i])));
+    set(e, sum[i], fadd_(e, get(e, e->f64, sum[i]), to_f64(e, get(e, e->f32, b.accumulator[i]))));
   loop_end(e, &chains);
   for (unsigned i = 0; i < LANE_ROWS; i++) {
     V at = add(e, mul(e, b.row[i], int64(e, p->c_stride)), b.column);
-    store_f32(e, SLUICE_F32, get(e, e->f32, sum[i]), p->c, at);
+    store_f32(e, SLUICE_F32, LLVMBuildFPTrunc(e->builder, get(e, e->f64, sum[i]), e->f32, ""), p->c, at);
   }
   loop_end(e, &places);
 }

@@ -10,7 +10,8 @@
  * columns: so a row's result does not depend on what else is in the tile. Where the target has dot_bf16, both operands
  * are bf16 and B is packed, the chain goes over pairs.
  *
- * With several lanes a chain has 64 links, and chains are added up in ascending order.
+ * With several lanes a chain has 32 links, and chains are added up in f64, in ascending order. With u = 2^-24, an
+ * element is then off by at most 32 u (|a| |b|, summed) + u |c|, whatever the depth.
  *
  * On the host the accumulators are a block of vector registers. A target with matrix instructions gives the same
  * contract with C in a fragment, whose layout says which (row, column) each lane's registers hold.

@@ -2,6 +2,7 @@
  * the one before it (every kernel waits for its predecessor before it touches memory, backends/nvptx).
  */
 #include "runtime/devices/cuda.h"
+#include "runtime/devices/nvtx.h"
 #include "sluice/memory.h"
 
 #include <stdio.h>
@@ -17,6 +18,7 @@ typedef struct cuda_device {
   cuda_stream stream, transfers;
   cuda_event start, end;
   uint32_t *mark; /* page-locked */
+  nvtx_ranges ranges;
 } cuda_device;
 
 struct sluice_loaded_code {
@@ -341,11 +343,11 @@ static uint32_t cuda_last_mark(const sluice_device *device) {
 }
 
 static void cuda_range_push(sluice_device *device, const char *name) {
-  if (of(device)->driver.range_push) (void)of(device)->driver.range_push(name);
+  if (of(device)->ranges.push) (void)of(device)->ranges.push(name);
 }
 
 static void cuda_range_pop(sluice_device *device) {
-  if (of(device)->driver.range_pop) (void)of(device)->driver.range_pop();
+  if (of(device)->ranges.pop) (void)of(device)->ranges.pop();
 }
 
 /* ---- Opening ---- */
@@ -408,6 +410,7 @@ static void name_device(cuda_device *d, const char *product) {
 static sluice_status *open_all(cuda_device *d, const char *library, unsigned index, unsigned threads) {
   SLUICE_TRY(sluice_threads_create(threads, &d->base.threads));
   SLUICE_TRY(cuda_driver_open(library, &d->driver));
+  d->ranges = nvtx_find();
   int count = 0, major = 0, minor = 0, cache = 0;
   char product[96] = "";
   TRY(device_count(&count), "counting GPUs");

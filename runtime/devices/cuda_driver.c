@@ -58,15 +58,6 @@ static sluice_status *find_symbols(cuda_driver *driver) {
   return NULL;
 }
 
-static void find_profiler(cuda_driver *driver) {
-  driver->profiler = dlopen("libnvToolsExt.so.1", RTLD_NOW | RTLD_LOCAL);
-  if (!driver->profiler) return;
-  void *push = dlsym(driver->profiler, "nvtxRangePushA"), *pop = dlsym(driver->profiler, "nvtxRangePop");
-  if (!push || !pop) return;
-  memcpy(&driver->range_push, &push, sizeof push);
-  memcpy(&driver->range_pop, &pop, sizeof pop);
-}
-
 static sluice_status *start(cuda_driver *driver) {
   SLUICE_TRY(find_symbols(driver));
   int version = 0;
@@ -93,12 +84,10 @@ sluice_status *cuda_driver_open(const char *path, cuda_driver *out_driver) {
     cuda_driver_close(out_driver);
     return status;
   }
-  find_profiler(out_driver);
   return NULL;
 }
 
 void cuda_driver_close(cuda_driver *driver) {
-  if (driver->profiler) dlclose(driver->profiler);
   if (driver->library) dlclose(driver->library);
   *driver = (cuda_driver){0};
 }

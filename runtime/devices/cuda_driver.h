@@ -128,13 +128,10 @@ typedef struct cuda_launch_config {
 
 typedef struct cuda_driver {
   void *library;
-  void *profiler; /* libnvToolsExt, NULL when there is none */
 #define CUDA_ENTRY(name, symbol, parameters) cuda_result(*name) parameters;
   CUDA_REQUIRED(CUDA_ENTRY)
   CUDA_OPTIONAL(CUDA_ENTRY)
 #undef CUDA_ENTRY
-  int (*range_push)(const char *name); /* of the profiler, may be NULL */
-  int (*range_pop)(void);
 } cuda_driver;
 
 /* The oldest driver that runs our code: CUDA 12.3, for PTX 8.3. */

@@ -23,7 +23,8 @@ typedef struct generation {
   uint32_t token_count;
   float *decode_logits; /* [token_count - 1][vocabulary], kept for --dump only */
   bool stopped;         /* by a stop id */
-  double prompt_seconds, decode_seconds;
+  double weights_seconds, prompt_seconds, decode_seconds;
+  double first_token_seconds; /* from opening the bundle on, without the weights */
 } generation;
 
 /* ---- The prompt ---- */
@@ -112,7 +113,7 @@ static sluice_status *decode(const sluice_model *model, sluice_session *session,
 }
 
 static sluice_status *run_session(const sluice_model *model, sluice_session *session, const generate_options *options,
-                                  generation *g) {
+                                  generation *g, double opened) {
   int32_t sequence;
   SLUICE_TRY(sluice_sequence_add(session, &sequence));
   sluice_sampling sampling = {.temperature = (float)options->temperature,
@@ -127,6 +128,7 @@ static sluice_status *run_session(const sluice_model *model, sluice_session *ses
       prompt_run_feed(model, session, sequence, g->prompt, g->prompt_length, (uint32_t)options->chunk, (uint32_t)rows,
                       options->dump_layers, &sampling, options->model.trace, &run);
   g->prompt_seconds = tool_now() - start;
+  g->first_token_seconds = tool_now() - opened - g->weights_seconds;
   if (!status && options->dump) {
     g->decode_logits = sluice_allocate_array(options->max_new * run.vocabulary, sizeof *g->decode_logits);
     if (!g->decode_logits) status = sluice_out_of_memory();
@@ -138,6 +140,13 @@ static sluice_status *run_session(const sluice_model *model, sluice_session *ses
     status = tool_dump(options->dump, &run, g->prompt, g->tokens, g->token_count, g->decode_logits);
   prompt_run_free(&run);
   return status;
+}
+
+static uint64_t weights_bytes(const sluice_model *model) {
+  const sluice_plan *plan = sluice_model_plan(model);
+  uint64_t bytes = 0;
+  for (uint64_t i = 0; i < plan->header->weights.count; i++) bytes += plan->weights[i].bytes;
+  return bytes;
 }
 
 static sluice_status *print_result(const sluice_model *model, const generate_options *options, const generation *g) {
@@ -155,6 +164,13 @@ static sluice_status *print_result(const sluice_model *model, const generate_opt
   sluice_text_json_double(&text, g->prompt_seconds);
   sluice_text_printf(&text, ", \"decode_seconds\": ");
   sluice_text_json_double(&text, g->decode_seconds);
+  sluice_text_printf(&text, ", \"first_token_seconds\": ");
+  sluice_text_json_double(&text, g->first_token_seconds);
+  sluice_text_printf(&text, ", \"device_seconds\": ");
+  sluice_text_json_double(&text, sluice_model_device_seconds(model));
+  sluice_text_printf(&text, ", \"weights_seconds\": ");
+  sluice_text_json_double(&text, g->weights_seconds);
+  sluice_text_printf(&text, ", \"weights_bytes\": %llu", (unsigned long long)weights_bytes(model));
   sluice_text_printf(&text, "}\n");
   bool failed = text.failed;
   if (!failed) fputs(text.data, stdout);
@@ -162,8 +178,9 @@ static sluice_status *print_result(const sluice_model *model, const generate_opt
   return failed ? sluice_out_of_memory() : NULL;
 }
 
+/* `opened`: when the bundle began to be opened. */
 static sluice_status *run_model(sluice_model *model, sluice_session **session, const generate_options *options,
-                                generation *g) {
+                                generation *g, double opened) {
   uint64_t context = g->prompt_length + options->max_new - 1; /* the last new token is never fed */
   uint32_t longest = sluice_model_plan(model)->header->max_context;
   if (context > longest)
@@ -177,15 +194,18 @@ static sluice_status *run_model(sluice_model *model, sluice_session **session, c
   sluice_session_options session_options = {
       .max_sequences = 1, .max_step_tokens = (uint32_t)step, .cache_tokens = context};
   SLUICE_TRY(sluice_session_create(model, &session_options, session));
-  return run_session(model, *session, options, g);
+  return run_session(model, *session, options, g, opened);
 }
 
 static sluice_status *generate(const char *file, const generate_options *options, generation *g) {
   SLUICE_TRY(read_prompt(options->ids, g));
   sluice_model *model = NULL;
-  SLUICE_TRY(tool_open_model(file, &options->model, &model));
+  double start = tool_now();
+  tool_model_options model_options = options->model;
+  model_options.weights_seconds = &g->weights_seconds;
+  SLUICE_TRY(tool_open_model(file, &model_options, &model));
   sluice_session *session = NULL;
-  sluice_status *status = run_model(model, &session, options, g);
+  sluice_status *status = run_model(model, &session, options, g, start);
   sluice_session_close(session);
   if (!status) status = print_result(model, options, g);
   sluice_model_close(model);
@@ -224,7 +244,7 @@ sluice_status *command_generate(int argc, char **argv) {
       {"--dump-rows", TOOL_COUNT, &o.dump_rows, "R", "rows of the prompt's end in the dump (64)"},
       {"--dump-layers", TOOL_FLAG, &o.dump_layers, NULL, "dump every layer's output and selections too"},
       {"--trace", TOOL_TEXT, &o.trace, "FILE", "write a Chrome/Perfetto trace; it waits for each launch"},
-      {"--json", TOOL_FLAG, &o.json, NULL, "print a JSON object with ids and times"},
+      {"--json", TOOL_FLAG, &o.json, NULL, "print a JSON object with ids and times, from opening the bundle on"},
   };
   const tool_command command = {"sluice-run generate FILE.sluice --weights DIR|synthetic:SEED --ids FILE|- [options]",
                                 "Continues a prompt of token ids and prints the new ids on one line. A stop id ends "

@@ -35,15 +35,18 @@ static void show_progress(void *user, uint64_t done, uint64_t total, const char 
   if (done == total) fputc('\n', stderr);
 }
 
-static sluice_status *load_weights(sluice_model *model, const char *source, tool_trace *trace) {
+static sluice_status *load_weights(sluice_model *model, const tool_model_options *options) {
+  tool_trace *trace = options->trace;
   sluice_checkpoint *checkpoint = NULL;
-  SLUICE_TRY(sluice_checkpoint_open(source, &checkpoint));
+  double start = tool_now();
+  SLUICE_TRY(sluice_checkpoint_open(options->weights, &checkpoint));
   progress_bar bar = {.terminal = isatty(STDERR_FILENO), .trace = trace};
   tool_trace_weights_begin(trace);
   sluice_status *status = sluice_model_load(model, checkpoint, bar.terminal || trace ? show_progress : NULL, &bar);
   tool_trace_weights_end(trace);
   if (status && bar.terminal && bar.next > 0) fputc('\n', stderr);
   sluice_checkpoint_close(checkpoint);
+  if (options->weights_seconds) *options->weights_seconds = tool_now() - start;
   return status;
 }
 
@@ -54,7 +57,7 @@ sluice_status *tool_open_model(const char *path, const tool_model_options *optio
   sluice_model_options model_options = {.device = options->device, .threads = (unsigned)options->threads};
   sluice_model *model = NULL;
   SLUICE_TRY(sluice_model_open(path, &model_options, &model));
-  sluice_status *status = options->weights ? load_weights(model, options->weights, options->trace) : NULL;
+  sluice_status *status = options->weights ? load_weights(model, options) : NULL;
   if (status) {
     sluice_model_close(model);
     return status;

@@ -10,7 +10,8 @@ typedef struct tool_model_options {
   const char *weights; /* NULL: no weights are loaded */
   const char *device;
   uint64_t threads;
-  tool_trace *trace; /* NULL: none */
+  tool_trace *trace;       /* NULL: none */
+  double *weights_seconds; /* NULL, or gets how long the weights took to load */
 } tool_model_options;
 
 /* Opens the bundle and loads the weights, with a progress bar when stderr is a terminal. */

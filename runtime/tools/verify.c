@@ -1,6 +1,7 @@
 /* sluice-run verify: runs a golden file's prompt and its decode steps, and compares. */
 #include "runtime/tools/options.h"
 #include "runtime/tools/run.h"
+#include "sluice/json.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -23,12 +24,22 @@ typedef struct error_sums {     /* of two arrays of logits */
   double difference, reference; /* sums of squares */
 } error_sums;
 
+/* The first selection that is not the golden file's: lowest layer, then blocks before experts, as they run; then lowest
+ * position, then head. */
+typedef struct different_selection {
+  char kind; /* 'b' or 'e'; 0: all are equal */
+  unsigned long layer;
+  size_t position, head;    /* head 0 for experts */
+  sluice_text ours, golden; /* the ids that only one of the two has, "5, 9" */
+} different_selection;
+
 typedef struct verification {
   error_sums prefill, decode;
   uint64_t blocks, blocks_equal;   /* selections: (layer, head, position) */
   uint64_t experts, experts_equal; /* (layer, position) */
   double expert_weight_error;      /* largest, where the experts agree */
   uint32_t tokens, tokens_equal;
+  different_selection first;
   bool *row_agrees; /* [rows]: all selections of the row agree */
   uint32_t agreeing_rows;
 
@@ -126,9 +137,36 @@ typedef struct selection {
   size_t heads, positions, k;
 } selection;
 
+static const int32_t *our_ids(const selection *s, size_t head, size_t position) {
+  return s->ours + (position * s->heads + head) * s->k;
+}
+
+static const int32_t *golden_ids(const selection *s, size_t head, size_t position) {
+  return s->golden + (head * s->positions + position) * s->k;
+}
+
 static bool selection_agrees(const selection *s, size_t head, size_t position) {
-  return same_set(s->ours + (position * s->heads + head) * s->k, s->golden + (head * s->positions + position) * s->k,
-                  s->k);
+  return same_set(our_ids(s, head, position), golden_ids(s, head, position), s->k);
+}
+
+/* The ids of `a` that `b` lacks. */
+static void list_others(sluice_text *text, const int32_t *a, const int32_t *b, size_t count) {
+  sluice_text_free(text);
+  for (size_t i = 0; i < count; i++)
+    if (a[i] >= 0 && !contains(b, count, a[i])) sluice_text_printf(text, "%s%d", text->length ? ", " : "", a[i]);
+}
+
+/* Keeps this selection, which differs, when it comes before the one in `first`. */
+static void keep_first(different_selection *first, const selection *s, char kind, unsigned long layer, size_t position,
+                       size_t head) {
+  bool before = !first->kind || layer < first->layer || (layer == first->layer && kind < first->kind);
+  if (!before && (layer != first->layer || kind != first->kind || position >= first->position)) return;
+  first->kind = kind;
+  first->layer = layer;
+  first->position = position;
+  first->head = head;
+  list_others(&first->ours, our_ids(s, head, position), golden_ids(s, head, position), s->k);
+  list_others(&first->golden, golden_ids(s, head, position), our_ids(s, head, position), s->k);
 }
 
 static bool ends_with(const char *text, const char *end) {
@@ -177,11 +215,13 @@ static sluice_status *compare_selections(const prompt_run *run, const sluice_saf
     if (!kind) continue;
     selection s;
     SLUICE_TRY(match(run, file, path, info, &s));
+    unsigned long layer = strtoul(info->name + strlen("prefill.layer."), NULL, 10);
     for (size_t position = 0; position < s.positions; position++)
       for (size_t head = 0; head < s.heads; head++) {
         bool same = selection_agrees(&s, head, position);
         if (!same && position >= first_row) agrees[position - first_row] = false;
         if (!v) continue;
+        if (!same) keep_first(&v->first, &s, kind, layer, position, head);
         *(kind == 'b' ? &v->blocks : &v->experts) += 1;
         *(kind == 'b' ? &v->blocks_equal : &v->experts_equal) += same;
       }
@@ -367,6 +407,10 @@ static sluice_status *run_verification(sluice_model *model, const golden_file *g
 
 /* ---- Reporting ---- */
 
+static const char *list_text(const sluice_text *list) {
+  return list->data ? list->data : "";
+}
+
 static void print_text(const sluice_model *model, const golden_file *golden, const verification *v) {
   const sluice_plan_header *header = sluice_model_plan(model)->header;
   printf("target            %s, %s\n", sluice_model_target(model),
@@ -379,6 +423,13 @@ static void print_text(const sluice_model *model, const golden_file *golden, con
          (unsigned long long)v->blocks);
   printf("experts           %llu of %llu selections equal, largest weight error %.3g\n",
          (unsigned long long)v->experts_equal, (unsigned long long)v->experts, v->expert_weight_error);
+  const different_selection *first = &v->first;
+  if (first->kind) {
+    printf("first difference  %s of layer %lu, position %zu", first->kind == 'b' ? "blocks" : "experts", first->layer,
+           first->position);
+    if (first->kind == 'b') printf(", head %zu", first->head);
+    printf(": [%s] here, [%s] in the golden file\n", list_text(&first->ours), list_text(&first->golden));
+  }
   printf("tokens            %u of %u equal\n", v->tokens_equal, v->tokens);
   if (header->dtype == SLUICE_F32) {
     printf("bound             every error at most %.3g, all selections and tokens equal: %s\n", v->bound,
@@ -422,6 +473,13 @@ static sluice_status *print_json(const sluice_model *model, const golden_file *g
   sluice_text_printf(&text, ", \"blocks\": %llu, \"blocks_equal\": %llu, \"experts\": %llu, \"experts_equal\": %llu",
                      (unsigned long long)v->blocks, (unsigned long long)v->blocks_equal, (unsigned long long)v->experts,
                      (unsigned long long)v->experts_equal);
+  const different_selection *first = &v->first;
+  if (first->kind)
+    sluice_text_printf(&text,
+                       ", \"first_difference\": {\"kind\": \"%s\", \"layer\": %lu, \"position\": %zu, \"head\": %zu, "
+                       "\"ours\": [%s], \"golden\": [%s]}",
+                       first->kind == 'b' ? "blocks" : "experts", first->layer, first->position, first->head,
+                       list_text(&first->ours), list_text(&first->golden));
   number(&text, "expert_weight_max", v->expert_weight_error);
   sluice_text_printf(&text, ", \"tokens\": %u, \"tokens_equal\": %u, \"agreeing_rows\": %u", v->tokens, v->tokens_equal,
                      v->agreeing_rows);
@@ -449,6 +507,8 @@ static sluice_status *verify(const char *file, const tool_model_options *options
   if (!status && json) status = print_json(model, &golden, &v);
   if (!status && !json) print_text(model, &golden, &v);
   if (!status && !v.passed) status = sluice_error(SLUICE_CHECK_FAILED, "%s does not agree with %s", file, path);
+  sluice_text_free(&v.first.ours);
+  sluice_text_free(&v.first.golden);
   sluice_release(v.row_agrees);
   sluice_model_close(model);
   sluice_safetensors_close(golden.file);

@@ -30,6 +30,17 @@ cp "$work/dump.safetensors" "$work/first.safetensors"
   --dump "$work/dump.safetensors" --dump-layers < "$work/ids" > /dev/null
 cmp "$work/first.safetensors" "$work/dump.safetensors"
 
+# What --json says of time fits together: opening and the prompt are part of the time to the first token, the weights are not.
+"$SLUICE_RUN" generate "$work/nano.sluice" --weights "$work/nano" --ids "$work/ids" --max-new 1 --json > "$work/times"
+weights=$("$SLUICE_RUN" memory "$work/nano.sluice" | awk '$1 == "weights" { print $2 }')
+python3 - "$work/times" "$weights" << 'EOF'
+import json, sys
+t = json.load(open(sys.argv[1]))
+assert t["weights_bytes"] == int(sys.argv[2]), t
+assert t["weights_seconds"] > 0 and t["device_seconds"] > 0, t
+assert t["prompt_seconds"] + t["device_seconds"] < t["first_token_seconds"] < t["prompt_seconds"] + 10, t
+EOF
+
 # Sampling is a function of its seed.
 sample() { "$SLUICE_RUN" generate "$work/nano.sluice" --weights "$work/nano" --ids "$work/ids" --ignore-eos --temperature 1 --top-p 0.95 --top-k 40 --seed "$1"; }
 test "$(sample 5)" = "$(sample 5)"
@@ -47,3 +58,35 @@ for model in "nano 1" "blocks 2"; do
     test "$code" -eq 1
   done
 done
+
+# verify says where the first selection differs: one id of a late block selection and one of an earlier expert selection are
+# replaced, and blocks of a layer come before its experts.
+"$SLUICE" compile "$golden/blocks" --target host --dtype float32 -o "$work/model.sluice" 2> /dev/null
+python3 - "$golden/blocks/golden.float32.safetensors" "$work/altered.safetensors" > "$work/expected" << 'EOF'
+import json, struct, sys
+data = bytearray(open(sys.argv[1], "rb").read())
+length = struct.unpack("<Q", data[:8])[0]
+header = json.loads(data[8 : 8 + length])
+def replace(name, index, new):
+    at = 8 + length + header[name]["data_offsets"][0] + 4 * index
+    old = struct.unpack_from("<i", data, at)[0]
+    struct.pack_into("<i", data, at, new)
+    return old
+replace("prefill.layer.2.blocks", 3, 900)
+replace("prefill.layer.1.router.experts", 4 * 7, 901)
+old = replace("prefill.layer.1.blocks", (2 * 1500 + 1234) * 4 + 1, 902)
+replace("prefill.layer.1.blocks", (0 * 1500 + 1235) * 4 + 1, 903)
+open(sys.argv[2], "wb").write(data)
+print(f"first difference  blocks of layer 1, position 1234, head 2: [{old}] here, [902] in the golden file")
+print(json.dumps({"kind": "blocks", "layer": 1, "position": 1234, "head": 2, "ours": [old], "golden": [902]}))
+EOF
+verify_altered() {
+  code=0
+  "$SLUICE_RUN" verify "$work/model.sluice" --weights synthetic:2 --golden "$work/altered.safetensors" "$@" > "$work/report" 2> /dev/null || code=$?
+  test "$code" -eq 1
+}
+verify_altered
+test "$(grep '^first difference' "$work/report")" = "$(head -1 "$work/expected")"
+verify_altered --json
+test "$(python3 -c 'import json, sys; print(json.dumps(json.load(sys.stdin)["first_difference"]))' < "$work/report")" = \
+  "$(tail -1 "$work/expected")"

@@ -1,5 +1,7 @@
 #include "fake_cuda.h"
 
+#include "runtime/devices/nvtx.h"
+
 #pragma GCC diagnostic ignored "-Wmissing-prototypes" /* the entries, which are found by dlsym */
 
 #include "sluice/plan.h"
@@ -400,4 +402,30 @@ int cuGraphDestroy(void *object) {
 }
 int cuGraphExecDestroy(void *object) {
   return gone(object);
+}
+
+/* ---- A profiler ---- */
+
+static int range_push(const char *name) {
+  snprintf(state.open_ranges ? state.inner : state.outer, sizeof state.outer, "%s", name);
+  state.ranges++;
+  return state.open_ranges++;
+}
+
+static int range_pop(void) {
+  return --state.open_ranges;
+}
+
+int InitializeInjectionNvtx2(nvtx_export_table *tables);
+int InitializeInjectionNvtx2(nvtx_export_table *tables) {
+  const nvtx_version *version = tables(NVTX_TABLE_VERSION);
+  const nvtx_callbacks *callbacks = tables(NVTX_TABLE_CALLBACKS);
+  nvtx_function ***places = NULL;
+  unsigned count = 0;
+  if (version->version != 3 || !callbacks->module_functions(NVTX_MODULE_CORE, &places, &count) || count != 16) return 0;
+  int (*push)(const char *) = range_push;
+  int (*pop)(void) = range_pop;
+  memcpy(places[NVTX_CORE_RANGE_PUSH], &push, sizeof push);
+  memcpy(places[NVTX_CORE_RANGE_POP], &pop, sizeof pop);
+  return 1;
 }

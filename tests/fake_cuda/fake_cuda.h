@@ -20,6 +20,9 @@ typedef struct fake_cuda_state {
   int launches, graph_launches, captures; /* kernels put into the queue or recorded; graphs run; recordings begun */
   int copies_in, copies_out;              /* run outside of graphs */
   unsigned last_grid[2], last_block, last_shared;
+  /* As a profiler: the library is one for NVTX, too. */
+  int ranges, open_ranges;   /* begun; begun and not yet ended */
+  char outer[32], inner[32]; /* names of the last ones at depth 0 and 1 */
 } fake_cuda_state;
 
 /* Back to a working driver with one H100; counts of what happened to zero, but not `live`. */

@@ -71,6 +71,7 @@ static int set_up(void **state) {
   snprintf(host_bundle, sizeof host_bundle, "/tmp/runtime_cuda_%d.host", (int)getpid());
   snprintf(cuda_bundle, sizeof cuda_bundle, "/tmp/runtime_cuda_%d.cuda", (int)getpid());
   snprintf(files, sizeof files, "/tmp/runtime_cuda_%d.safetensors", (int)getpid());
+  setenv("NVTX_INJECTION64_PATH", "libcuda.so.1", 1); /* the double is a profiler, too */
   void *library = dlopen("libcuda.so.1", RTLD_NOW);
   if (!library) return 1;
   void *symbol = dlsym(library, "fake_cuda_control");
@@ -342,6 +343,25 @@ static void synthetic_weights_are_made_by_one_launch(void **state) {
   }
 }
 
+static void profilers_see_steps_and_launches(void **state) {
+  (void)state;
+  sluice_model *model = loaded_model(cuda_bundle, "cuda:0");
+  sluice_session *session = session_of(model);
+  int32_t id;
+  ok(sluice_sequence_add(session, &id));
+  int before = fake->ranges;
+  ok(step(session, 1, 5, 0, NULL, NULL));
+  uint64_t launches = sluice_model_plan(model)->header->launches.count;
+  assert_int_equal(fake->ranges - before, 1 + launches);
+  assert_int_equal(fake->open_ranges, 0);
+  assert_string_equal(fake->outer, "step");
+  const sluice_plan *plan = sluice_model_plan(model); /* its launches have no labels: their kernels name them */
+  const sluice_plan_kernel *last = &plan->kernels[plan->launches[launches - 1].kernel];
+  assert_string_equal(fake->inner, sluice_plan_string(plan, last->name));
+  sluice_session_close(session);
+  sluice_model_close(model);
+}
+
 static void many_batch_sizes_share_sixteen_graphs(void **state) {
   (void)state;
   sluice_model *model = loaded_model(cuda_bundle, "cuda:0");
@@ -504,16 +524,12 @@ static void device_memory_runs_out_anywhere(void **state) {
 
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, reset, nothing_is_left)
-  const struct CMUnitTest tests[] = {TEST(opening_fails_in_words),
-                                     TEST(another_architecture_is_refused),
-                                     TEST(code_that_does_not_suit),
-                                     TEST(memory_runs_out_in_words),
-                                     TEST(steps_give_what_the_host_gives),
-                                     TEST(synthetic_weights_are_made_by_one_launch),
-                                     TEST(many_batch_sizes_share_sixteen_graphs),
-                                     TEST(failures_name_launch_and_step),
-                                     TEST(grids_have_limits),
-                                     TEST(host_memory_runs_out_anywhere),
-                                     TEST(device_memory_runs_out_anywhere)};
+  const struct CMUnitTest tests[] = {
+      TEST(opening_fails_in_words),           TEST(another_architecture_is_refused),
+      TEST(code_that_does_not_suit),          TEST(memory_runs_out_in_words),
+      TEST(steps_give_what_the_host_gives),   TEST(synthetic_weights_are_made_by_one_launch),
+      TEST(profilers_see_steps_and_launches), TEST(many_batch_sizes_share_sixteen_graphs),
+      TEST(failures_name_launch_and_step),    TEST(grids_have_limits),
+      TEST(host_memory_runs_out_anywhere),    TEST(device_memory_runs_out_anywhere)};
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }

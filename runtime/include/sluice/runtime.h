@@ -42,6 +42,8 @@ void sluice_model_close(sluice_model *model); /* NULL is allowed; sessions first
 
 const sluice_plan *sluice_model_plan(const sluice_model *model);
 const char *sluice_model_target(const sluice_model *model); /* e.g. "host:x86-64-v4" */
+/* The part of sluice_model_open that went into opening the device: loading its driver and starting it. */
+double sluice_model_device_seconds(const sluice_model *model);
 const sluice_bundle *sluice_model_bundle(const sluice_model *model);
 /* The manifest's JSON root. */
 const sluice_json_value *sluice_model_manifest(const sluice_model *model);
