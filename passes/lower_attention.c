@@ -315,13 +315,16 @@ static void launch_topk_attention(lowering *l, MlirValue q, MlirValue scores, Ml
   launch_cost cost = attention_cost(l, k * l->page);
   uint32_t from = 0;
   for (uint32_t i = 0; i < l->tiles.cluster_count; i++) {
+    bool last = i + 1 == l->tiles.cluster_count;
+    uint32_t to = last ? UINT32_MAX : l->tiles.clusters[i].heads / (uint32_t)cache_layout(l)->kv_heads;
+    if (to == 0 || to < from) continue;
     attribute_list list = {.count = 0};
     attention_attributes(l, &list);
     attribute_integer(l, &list, "cluster", l->tiles.clusters[i].size);
     selection_attributes(l, &list);
-    launch_range(l, &list, SLUICE_SIZE_TOKENS, from, l->tiles.clusters[i].tokens);
+    launch_range(l, &list, SLUICE_SIZE_TOKENS, from, to);
     launch(l, "topk_attention", buffers, COUNT_OF(buffers), &list, &cost);
-    from = l->tiles.clusters[i].tokens + 1;
+    from = to + 1;
   }
 }
 

@@ -1,6 +1,5 @@
 #include "backends/nvptx/mma.h"
 
-#include <stdio.h>
 #include <string.h>
 
 lane_place lane_place_of(emitter *e) {
@@ -11,14 +10,19 @@ lane_place lane_place_of(emitter *e) {
   return p;
 }
 
-static V assembly(emitter *e, T result, const char *text, const char *constraints, V *arguments, unsigned count,
-                  bool effects) {
+V assembly(emitter *e, T result, const char *text, const char *constraints, V *arguments, unsigned count,
+           bool effects) {
   T types[8];
   for (unsigned i = 0; i < count; i++) types[i] = LLVMTypeOf(arguments[i]);
   T type = LLVMFunctionType(result, types, count, 0);
   V function = LLVMGetInlineAsm(type, text, strlen(text), constraints, strlen(constraints), effects, 0,
                                 LLVMInlineAsmDialectATT, 0);
-  return LLVMBuildCall2(e->builder, type, function, arguments, count, "");
+  V call = LLVMBuildCall2(e->builder, type, function, arguments, count, "");
+  unsigned convergent = LLVMGetEnumAttributeKindForName("convergent", 10); /* barriers may be among them */
+  if (effects)
+    LLVMAddCallSiteAttribute(call, (LLVMAttributeIndex)LLVMAttributeFunctionIndex,
+                             LLVMCreateEnumAttribute(e->context, convergent, 0));
+  return call;
 }
 
 words load_words(emitter *e, V pointer, bool stream) {
@@ -43,33 +47,6 @@ words load_two_words(emitter *e, V pointer) {
   return result;
 }
 
-V cluster_rank(emitter *e) {
-  return LLVMBuildZExt(e->builder, intrinsic(e, "llvm.nvvm.read.ptx.sreg.cluster.ctarank", NULL, 0, NULL, 0), e->i64,
-                       "");
-}
-
-void cluster_barrier(emitter *e, bool release) {
-  const char *text = release ? "barrier.cluster.arrive.aligned;\n\tbarrier.cluster.wait.aligned;"
-                             : "barrier.cluster.arrive.relaxed.aligned;\n\tbarrier.cluster.wait.aligned;";
-  assembly(e, e->nothing, text, "~{memory}", NULL, 0, true);
-}
-
-V cluster_load(emitter *e, V pointer, V rank) {
-  V shared = LLVMBuildAddrSpaceCast(e->builder, pointer, LLVMPointerTypeInContext(e->context, 3), "");
-  V arguments[] = {LLVMBuildPtrToInt(e->builder, shared, e->i32, ""), to_i32(e, rank)};
-  return assembly(e, e->f32,
-                  "{\n\t.reg .b32 remote;\n\tmapa.shared::cluster.u32 remote, $1, $2;\n\t"
-                  "ld.shared::cluster.f32 $0, [remote];\n\t}",
-                  "=f,r,r,~{memory}", arguments, 2, true);
-}
-
-void cluster_size(emitter *e, unsigned size) {
-  char text[16];
-  int length = snprintf(text, sizeof text, "%u,1,1", size);
-  LLVMAddAttributeAtIndex(e->function, (LLVMAttributeIndex)LLVMAttributeFunctionIndex,
-                          LLVMCreateStringAttribute(e->context, "nvvm.cluster_dim", 16, text, (unsigned)length));
-}
-
 void mma_bf16(emitter *e, V accumulator[4], const V a[4], const V b[2]) {
   V arguments[] = {a[0], a[1], a[2], a[3], b[0], b[1], accumulator[0], accumulator[1], accumulator[2], accumulator[3]};
   V result = intrinsic(e, "llvm.nvvm.mma.m16n8k16.row.col.bf16", NULL, 0, arguments, 10);
@@ -81,7 +58,11 @@ V pack_bf16(emitter *e, V low, V high) {
   return assembly(e, e->i32, "cvt.rn.bf16x2.f32 $0, $1, $2;", "=r,f,f", arguments, 2, false);
 }
 
+V exchange_i32(emitter *e, V value, unsigned distance) {
+  V arguments[] = {int32(e, -1), value, int32(e, (int32_t)distance), int32(e, 31)};
+  return intrinsic(e, "llvm.nvvm.shfl.sync.bfly.i32", NULL, 0, arguments, 4);
+}
+
 V exchange_f32(emitter *e, V value, unsigned distance) {
-  V arguments[] = {int32(e, -1), bitcast(e, value, e->i32), int32(e, (int32_t)distance), int32(e, 31)};
-  return bitcast(e, intrinsic(e, "llvm.nvvm.shfl.sync.bfly.i32", NULL, 0, arguments, 4), e->f32);
+  return bitcast(e, exchange_i32(e, bitcast(e, value, e->i32), distance), e->f32);
 }

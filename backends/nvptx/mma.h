@@ -30,16 +30,11 @@ void mma_bf16(emitter *e, V accumulator[4], const V a[4], const V b[2]);
 /* Two f32 as a pair of bf16, rounded to nearest even, `low` in the low half. */
 V pack_bf16(emitter *e, V low, V high);
 
-/* A cluster of workgroups: this one's rank, a barrier, and an f32 at `pointer` (in workgroup memory) of workgroup
- * `rank`. Between a store and a load in another workgroup there must be a barrier, and one before a workgroup ends
- * whose memory others read. */
-V cluster_rank(emitter *e);
-void cluster_barrier(emitter *e, bool release); /* release: what was stored before it is seen behind it */
-V cluster_load(emitter *e, V pointer, V rank);
-/* Makes the kernel at hand run in clusters of `size` workgroups in x; its grid must be a multiple. */
-void cluster_size(emitter *e, unsigned size);
-
-/* The f32 of the lane whose number differs in the bits `distance`. */
+/* The value (f32, i32) of the lane whose number differs in the bits `distance`. */
 V exchange_f32(emitter *e, V value, unsigned distance);
+V exchange_i32(emitter *e, V value, unsigned distance);
+
+/* One call of inline assembly; LLVM's constraints. `effects`: it stays where it is written. */
+V assembly(emitter *e, T result, const char *text, const char *constraints, V *arguments, unsigned count, bool effects);
 
 #endif

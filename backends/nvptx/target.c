@@ -31,7 +31,7 @@ static target_tiles tiles(const char *target) {
                         .matrix_group = 16,
                         .attention_parts = 132,
                         .cluster_count = 5,
-                        .clusters = {{16, 2}, {8, 4}, {4, 8}, {2, 16}, {1, UINT32_MAX}},
+                        .clusters = {{16, 6}, {8, 14}, {4, 28}, {2, 64}, {1, UINT32_MAX}},
                         .transposed_values = true};
 }
 

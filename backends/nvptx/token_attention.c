@@ -11,6 +11,7 @@
  * first in the workgroup's memory, then in that of the cluster ("split-K" of Dao et al. 2023, "Flash-Decoding").
  */
 #include "backends/common/attention.h"
+#include "backends/nvptx/cluster.h"
 #include "backends/nvptx/mma.h"
 #include "backends/nvptx/skeletons.h"
 #include "backends/nvptx/topk.h"
@@ -68,31 +69,72 @@ static void load_queries(emitter *e, decoder *d, V q, V token) {
   }
 }
 
-/* One block: `base` is its page, `index` its number. */
-static void attend_block(emitter *e, const decoder *d, V base, V index) {
-  const lane_place *lane = &d->lane;
-  /* Column g of S's tile j is key 4 (g / 2) + 2 j + g % 2: so a lane's columns 2t, 2t + 1 of both tiles are keys 4t ..
-   */
-  V plane = mul(e, d->kv_head, int64(e, d->page * DIM * 2));
-  V first_key = mul(e, lane->warp, int64(e, KEYS));
-  V pair = add(e, mul(e, lshr(e, lane->g, int64(e, 1)), int64(e, 4)), and_(e, lane->g, int64(e, 1)));
-  V key_row = mul(e, add(e, first_key, pair), int64(e, DIM * 2));
-  V keys = byte_offset(e, base, add(e, add(e, plane, key_row), mul(e, lane->t, int64(e, 16))));
-  words key[2][CHUNKS], value[DIM_TILES];
-  for (unsigned c = 0; c < CHUNKS; c++)
-    for (unsigned j = 0; j < 2; j++)
-      key[j][c] = load_words(e, byte_offset(e, keys, int64(e, j * 2 * DIM * 2 + c * 64)), true);
-  V value_place = add(e, mul(e, lane->g, int64(e, d->page)), add(e, first_key, mul(e, lane->t, int64(e, 4))));
-  V values = byte_offset(e, base, add(e, add(e, plane, mul(e, value_place, int64(e, 2))), int64(e, d->value_offset)));
-  for (unsigned n = 0; n < DIM_TILES; n++)
-    value[n] = load_two_words(e, byte_offset(e, values, int64(e, n * 8 * d->page * 2)));
+/* What a lane has of a block: locals of words. The next block's overwrite them as soon as they are used. */
+typedef struct block_words {
+  V key[2][CHUNKS][4]; /* column g of S's tile j is key 4 (g / 2) + 2 j + g % 2 of the warp: so a lane's columns 2t,
+                          2t + 1 of both tiles are keys 4t .. 4t + 3 */
+  V value[DIM_TILES][2];
+} block_words;
 
+static block_words take_words(emitter *e) {
+  block_words w;
+  for (unsigned j = 0; j < 2; j++)
+    for (unsigned c = 0; c < CHUNKS; c++)
+      for (unsigned i = 0; i < 4; i++) w.key[j][c][i] = local(e, e->i32);
+  for (unsigned n = 0; n < DIM_TILES; n++)
+    for (unsigned i = 0; i < 2; i++) w.value[n][i] = local(e, e->i32);
+  return w;
+}
+
+/* `base` is a block's page. */
+static void load_keys(emitter *e, const decoder *d, V base, const block_words *to) {
+  const lane_place *lane = &d->lane;
+  V plane = mul(e, d->kv_head, int64(e, d->page * DIM * 2));
+  V pair = add(e, mul(e, lshr(e, lane->g, int64(e, 1)), int64(e, 4)), and_(e, lane->g, int64(e, 1)));
+  V key_row = mul(e, add(e, mul(e, lane->warp, int64(e, KEYS)), pair), int64(e, DIM * 2));
+  V keys = byte_offset(e, base, add(e, add(e, plane, key_row), mul(e, lane->t, int64(e, 16))));
+  for (unsigned c = 0; c < CHUNKS; c++)
+    for (unsigned j = 0; j < 2; j++) {
+      words loaded = load_words(e, byte_offset(e, keys, int64(e, j * 2 * DIM * 2 + c * 64)), true);
+      for (unsigned i = 0; i < 4; i++) set(e, to->key[j][c][i], loaded.word[i]);
+    }
+}
+
+static void load_values(emitter *e, const decoder *d, V base, const block_words *to) {
+  const lane_place *lane = &d->lane;
+  V plane = mul(e, d->kv_head, int64(e, d->page * DIM * 2));
+  V place = add(e, mul(e, lane->warp, int64(e, KEYS)), mul(e, lane->t, int64(e, 4)));
+  place = add(e, mul(e, lane->g, int64(e, d->page)), place);
+  V values = byte_offset(e, base, add(e, add(e, plane, mul(e, place, int64(e, 2))), int64(e, d->value_offset)));
+  for (unsigned n = 0; n < DIM_TILES; n++) {
+    words loaded = load_two_words(e, byte_offset(e, values, int64(e, n * 8 * d->page * 2)));
+    for (unsigned i = 0; i < 2; i++) set(e, to->value[n][i], loaded.word[i]);
+  }
+}
+
+/* The block that a workgroup goes on with. */
+typedef struct following {
+  V exists, base;
+} following;
+
+/* One block, whose number is `index`; NULL: none follows. */
+static void attend_block(emitter *e, const decoder *d, const block_words *w, V index, const following *next) {
+  const lane_place *lane = &d->lane;
+  V first_key = mul(e, lane->warp, int64(e, KEYS));
   V score[2][4];
   for (unsigned j = 0; j < 2; j++) {
     for (unsigned i = 0; i < 4; i++) score[j][i] = float32(e, 0);
     for (unsigned c = 0; c < CHUNKS; c++)
-      for (unsigned half = 0; half < 2; half++)
-        mma_bf16(e, score[j], d->query[2 * c + half], &key[j][c].word[2 * half]);
+      for (unsigned half = 0; half < 2; half++) {
+        V b[2];
+        for (unsigned i = 0; i < 2; i++) b[i] = get(e, e->i32, w->key[j][c][2 * half + i]);
+        mma_bf16(e, score[j], d->query[2 * c + half], b);
+      }
+  }
+  if (next) {
+    branch more = if_begin(e, next->exists);
+    load_keys(e, d, next->base, w);
+    if_end(e, &more);
   }
   /* A lane's keys are first + 4t + 2j + i % 2. */
   V first = add(e, mul(e, index, int64(e, d->page)), add(e, first_key, mul(e, lane->t, int64(e, 4))));
@@ -122,17 +164,22 @@ static void attend_block(emitter *e, const decoder *d, V base, V index) {
            pack_bf16(e, score[1][0], score[1][1]), pack_bf16(e, score[1][2], score[1][3])};
   /* Values that nobody wrote yet may be NaN, which no weight of zero makes good. */
   V mask[2];
-  for (unsigned w = 0; w < 2; w++) {
-    V low = select_(e, icmp(e, LLVMIntSGE, visible, int64(e, 2 * w)), int32(e, 0xffff), int32(e, 0));
-    V high = select_(e, icmp(e, LLVMIntSGE, visible, int64(e, 2 * w + 1)), int32(e, (int32_t)0xffff0000), int32(e, 0));
-    mask[w] = or_(e, low, high);
+  for (unsigned i = 0; i < 2; i++) {
+    V low = select_(e, icmp(e, LLVMIntSGE, visible, int64(e, 2 * i)), int32(e, 0xffff), int32(e, 0));
+    V high = select_(e, icmp(e, LLVMIntSGE, visible, int64(e, 2 * i + 1)), int32(e, (int32_t)0xffff0000), int32(e, 0));
+    mask[i] = or_(e, low, high);
   }
   for (unsigned n = 0; n < DIM_TILES; n++) {
     V sum[4], b[2];
     for (unsigned i = 0; i < 4; i++) sum[i] = fmul_(e, get(e, e->f32, d->output[n][i]), decay[i / 2]);
-    for (unsigned w = 0; w < 2; w++) b[w] = and_(e, value[n].word[w], mask[w]);
+    for (unsigned i = 0; i < 2; i++) b[i] = and_(e, get(e, e->i32, w->value[n][i]), mask[i]);
     mma_bf16(e, sum, p, b);
     for (unsigned i = 0; i < 4; i++) set(e, d->output[n][i], sum[i]);
+  }
+  if (next) {
+    branch more = if_begin(e, next->exists);
+    load_values(e, d, next->base, w);
+    if_end(e, &more);
   }
 }
 
@@ -164,58 +211,106 @@ static void store_warp(emitter *e, const decoder *d, const merge_memory *m) {
   }
 }
 
-/* The warps' results become the workgroup's. A lane has some neighbouring columns of one row. */
-static void merge_warps(emitter *e, const decoder *d, const merge_memory *m) {
-  enum { VECTOR = 4 };
-  unsigned lanes_of_row = d->warps * 32 / ROWS, columns = DIM / lanes_of_row;
+enum { VECTOR = 4, MOST_VECTORS = DIM / 2 / VECTOR };
+
+/* A lane's part of the workgroup's result: neighbouring columns of one row. */
+typedef struct merged {
+  V row, column, maximum, sum;
+  V output[MOST_VECTORS];
+  unsigned vectors;
+  V first_of_row; /* whether it is the row's first lane */
+} merged;
+
+static merged merge_warps(emitter *e, const decoder *d, const merge_memory *m) {
+  unsigned lanes_of_row = d->warps * 32 / ROWS;
   T vector = LLVMVectorType(e->f32, VECTOR);
-  V me = e->atoms->lane(e), row = udiv(e, me, int64(e, lanes_of_row));
-  V column = mul(e, urem(e, me, int64(e, lanes_of_row)), int64(e, columns));
-  V maxima[8], factor[8], highest = NULL, sum = float32(e, 0);
+  V me = e->atoms->lane(e), place_in_row = urem(e, me, int64(e, lanes_of_row));
+  merged r = {.row = udiv(e, me, int64(e, lanes_of_row)), .vectors = DIM / lanes_of_row / VECTOR};
+  r.column = mul(e, place_in_row, int64(e, r.vectors * VECTOR));
+  r.first_of_row = icmp(e, LLVMIntEQ, place_in_row, int64(e, 0));
+  V maxima[8], factor[8];
   for (unsigned w = 0; w < d->warps; w++) {
-    maxima[w] = load_f32(e, SLUICE_F32, m->maxima, add(e, row, int64(e, w * ROWS)), 1);
-    highest = highest ? fmax_(e, highest, maxima[w]) : maxima[w];
+    maxima[w] = load_f32(e, SLUICE_F32, m->maxima, add(e, r.row, int64(e, w * ROWS)), 1);
+    r.maximum = w ? fmax_(e, r.maximum, maxima[w]) : maxima[w];
   }
+  r.sum = float32(e, 0);
   for (unsigned w = 0; w < d->warps; w++) {
-    factor[w] = e->atoms->exp2(e, fsub_(e, maxima[w], highest));
-    sum = fma_(e, load_f32(e, SLUICE_F32, m->sums, add(e, row, int64(e, w * ROWS)), 1), factor[w], sum);
+    factor[w] = e->atoms->exp2(e, fsub_(e, maxima[w], r.maximum));
+    r.sum = fma_(e, load_f32(e, SLUICE_F32, m->sums, add(e, r.row, int64(e, w * ROWS)), 1), factor[w], r.sum);
   }
-  for (unsigned c = 0; c < columns; c += VECTOR) {
-    V output = LLVMConstNull(vector), at = add(e, column, int64(e, c));
+  for (unsigned v = 0; v < r.vectors; v++) {
+    r.output[v] = LLVMConstNull(vector);
     for (unsigned w = 0; w < d->warps; w++) {
-      V place = add(e, mul(e, add(e, row, int64(e, w * ROWS)), int64(e, PADDED)), at);
-      output = fma_(e, load_f32(e, SLUICE_F32, m->outputs, place, VECTOR), factor[w], output);
+      V place = mul(e, add(e, r.row, int64(e, w * ROWS)), int64(e, PADDED));
+      place = add(e, place, add(e, r.column, int64(e, v * VECTOR)));
+      r.output[v] = fma_(e, load_f32(e, SLUICE_F32, m->outputs, place, VECTOR), factor[w], r.output[v]);
     }
-    store_f32(e, SLUICE_F32, output, m->output, add(e, mul(e, row, int64(e, DIM)), at));
   }
-  store_f32(e, SLUICE_F32, highest, m->maximum, row);
-  store_f32(e, SLUICE_F32, sum, m->sum, row);
+  return r;
 }
 
-/* The cluster's workgroups each finish some rows, from the memory of all. */
-static void merge_cluster(emitter *e, const decoder *d, const merge_memory *m, V rank, V token, V out) {
+static void store_merged(emitter *e, const merged *r, const merge_memory *m) {
+  V at = add(e, mul(e, r->row, int64(e, DIM)), r->column);
+  for (unsigned v = 0; v < r->vectors; v++)
+    store_f32(e, SLUICE_F32, r->output[v], m->output, add(e, at, int64(e, v * VECTOR)));
+  store_f32(e, SLUICE_F32, r->maximum, m->maximum, r->row);
+  store_f32(e, SLUICE_F32, r->sum, m->sum, r->row);
+}
+
+/* The workgroups of a cluster each finish ROWS / cluster rows, which all others send them: [sender][row][PADDED], a
+ * row's outputs, its maximum and its sum. Rows beyond the group are not sent. */
+static inbox open_inbox(emitter *e, const decoder *d, V rank) {
   int64_t share = ROWS / d->cluster;
-  loop each = lane_loop(e, int64(e, 0), int64(e, share * DIM));
-  V row = add(e, mul(e, rank, int64(e, share)), udiv(e, each.index, int64(e, DIM)));
-  V column = urem(e, each.index, int64(e, DIM));
-  V maxima[MOST_CLUSTER], highest = NULL;
+  V rows = sub(e, int64(e, d->group), mul(e, rank, int64(e, share)));
+  rows = imax(e, imin(e, rows, int64(e, share)), int64(e, 0));
+  return inbox_open(e, ROWS * PADDED * sizeof(float), mul(e, rows, int64(e, d->cluster * (DIM + 2) * 4)));
+}
+
+static void send_merged(emitter *e, const decoder *d, const merged *r, const inbox *box, V rank) {
+  int64_t share = ROWS / d->cluster;
+  branch real = if_begin(e, icmp(e, LLVMIntSLT, r->row, int64(e, d->group)));
+  V to = udiv(e, r->row, int64(e, share));
+  V slot = add(e, mul(e, rank, int64(e, share)), urem(e, r->row, int64(e, share)));
+  V at = mul(e, slot, int64(e, PADDED * 4));
+  for (unsigned v = 0; v < r->vectors; v++) {
+    V column = add(e, r->column, int64(e, v * VECTOR));
+    inbox_send(e, box, to, add(e, at, mul(e, column, int64(e, 4))), r->output[v]);
+  }
+  branch first = if_begin(e, r->first_of_row);
+  V pair = LLVMBuildInsertElement(e->builder, LLVMGetPoison(LLVMVectorType(e->f32, 2)), r->maximum, int32(e, 0), "");
+  pair = LLVMBuildInsertElement(e->builder, pair, r->sum, int32(e, 1), "");
+  inbox_send(e, box, to, add(e, at, int64(e, DIM * 4)), pair);
+  if_end(e, &first);
+  if_end(e, &real);
+}
+
+/* Finishes the rows that came, if any are this workgroup's. */
+static void merge_cluster(emitter *e, const decoder *d, const inbox *box, V rank, V token, V out) {
+  int64_t share = ROWS / d->cluster;
+  V first_row = mul(e, rank, int64(e, share));
+  branch any = if_begin(e, icmp(e, LLVMIntSLT, first_row, int64(e, d->group)));
+  inbox_receive(e, box);
+  V rows = imin(e, int64(e, share), sub(e, int64(e, d->group), first_row));
+  loop each = lane_loop(e, int64(e, 0), mul(e, rows, int64(e, DIM)));
+  V row = udiv(e, each.index, int64(e, DIM)), column = urem(e, each.index, int64(e, DIM));
+  V maxima[MOST_CLUSTER], place[MOST_CLUSTER], highest = NULL;
   for (unsigned c = 0; c < (unsigned)d->cluster; c++) {
-    maxima[c] = cluster_load(e, element(e, e->f32, m->maximum, row), int64(e, c));
+    place[c] = element(e, e->f32, box->memory, mul(e, add(e, row, int64(e, c * share)), int64(e, PADDED)));
+    maxima[c] = load_f32(e, SLUICE_F32, place[c], int64(e, DIM), 1);
     highest = highest ? fmax_(e, highest, maxima[c]) : maxima[c];
   }
   V sum = float32(e, 0), output = float32(e, 0);
-  V at = element(e, e->f32, m->output, add(e, mul(e, row, int64(e, DIM)), column));
   for (unsigned c = 0; c < (unsigned)d->cluster; c++) {
     V factor = e->atoms->exp2(e, fsub_(e, maxima[c], highest));
-    sum = fma_(e, cluster_load(e, element(e, e->f32, m->sum, row), int64(e, c)), factor, sum);
-    output = fma_(e, cluster_load(e, at, int64(e, c)), factor, output);
+    sum = fma_(e, load_f32(e, SLUICE_F32, place[c], int64(e, DIM + 1), 1), factor, sum);
+    output = fma_(e, load_f32(e, SLUICE_F32, place[c], column, 1), factor, output);
   }
   V result = select_(e, fcmp(e, LLVMRealOEQ, sum, float32(e, 0)), float32(e, 0), fdiv_(e, output, sum));
-  branch real = if_begin(e, icmp(e, LLVMIntSLT, row, int64(e, d->group)));
-  V head = add(e, add(e, mul(e, token, int64(e, d->heads)), mul(e, d->kv_head, int64(e, d->group))), row);
+  V head =
+      add(e, add(e, mul(e, token, int64(e, d->heads)), mul(e, d->kv_head, int64(e, d->group))), add(e, first_row, row));
   store_f32(e, SLUICE_BF16, result, out, add(e, mul(e, head, int64(e, DIM)), column));
-  if_end(e, &real);
   loop_end(e, &each);
+  if_end(e, &any);
 }
 
 static merge_memory take_merge_memory(emitter *e, const decoder *d) {
@@ -227,14 +322,19 @@ static merge_memory take_merge_memory(emitter *e, const decoder *d) {
                         .sum = workgroup_take(e, ROWS * sizeof(float))};
 }
 
-/* Queries and an empty result for token `token`. Operands positions, sequence and page_table are `place`[0 .. 2];
- * returns the token's row of the page table. */
-static query_tile open_token(emitter *e, decoder *d, V token, V q, const V place[3]) {
+/* Where token `token` is: operands positions, sequence and page_table are `place`[0 .. 2]. All of them are inputs of
+ * the step. */
+static query_tile find_token(emitter *e, decoder *d, V token, const V place[3]) {
   V row = mul(e, load_i32(e, place[1], token), size_of(e, SLUICE_SIZE_PAGE_STRIDE));
   query_tile tile = {
       .first = token, .position = load_i32(e, place[0], token), .page_table = element(e, e->i32, place[2], row)};
   d->position = tile.position;
   d->lane = lane_place_of(e);
+  return tile;
+}
+
+/* Queries and an empty result for the token. */
+static void open_token(emitter *e, decoder *d, V q, V token) {
   load_queries(e, d, q, token);
   for (unsigned r = 0; r < 2; r++) {
     d->maximum[r] = local_set(e, e->f32, float32(e, NO_SCORE));
@@ -242,7 +342,6 @@ static query_tile open_token(emitter *e, decoder *d, V token, V q, const V place
   }
   for (unsigned n = 0; n < DIM_TILES; n++)
     for (unsigned i = 0; i < 4; i++) d->output[n][i] = local_set(e, e->f32, float32(e, 0));
-  return tile;
 }
 
 /* Finished rows of one token and kv head, from the workgroup's memory. */
@@ -255,6 +354,12 @@ static void store_output(emitter *e, const decoder *d, const merge_memory *m, V 
   loop_end(e, &each);
 }
 
+/* The page of the chosen block `place`, or of the last one. */
+static V page_base(emitter *e, const decoder *d, const block_choice *choice, V place) {
+  V page = load_i32(e, choice->pages, imin(e, place, sub(e, choice->used, int64(e, 1))));
+  return byte_offset(e, e->argument[5], mul(e, page, int64(e, d->page_bytes)));
+}
+
 /* Operands: q, maxima, positions, sequence, page_table, cache, out, blocks. Clusters of workgroups in x, one for each
  * kv head, tokens in y. Every workgroup of a cluster makes the choice for itself: that is sooner done than handed on.
  */
@@ -265,44 +370,54 @@ bool nvptx_topk_attention(emitter *e, const kernel_spec *spec) {
   if (e->status || d.cluster < 1 || d.cluster > MOST_CLUSTER || ROWS % d.cluster) return false;
   kernel_shape shape = {.x = {SLUICE_SIZE_ONE, 1, (uint32_t)(d.cluster * d.kv_heads), 0},
                         .y = {SLUICE_SIZE_TOKENS, 1, 1, 0},
-                        .lanes = d.warps * 32};
+                        .lanes = d.warps * 32,
+                        .early = true};
   kernel_begin(e, spec, shape);
   V *argument = e->argument, rank = int64(e, 0), token = e->y;
+  inbox box = {NULL, NULL};
   if (d.cluster > 1) {
     cluster_size(e, (unsigned)d.cluster);
     rank = cluster_rank(e);
+    box = open_inbox(e, &d, rank);
   }
   d.kv_head = udiv(e, e->x, int64(e, d.cluster));
-  query_tile tile = open_token(e, &d, token, argument[0], &argument[2]);
+  query_tile tile = find_token(e, &d, token, &argument[2]);
   V row = add(e, mul(e, token, int64(e, d.kv_heads)), d.kv_head);
   choice.scores = element(e, e->f32, argument[1], mul(e, row, size_of(e, SLUICE_SIZE_PAGES)));
   choice.visible = visible_blocks(e, tile.position, d.page);
-  choice.list = workgroup_take(e, (uint64_t)d.k * sizeof(int32_t));
+  choice.page_table = tile.page_table;
+  topk_begin(e, &choice);
+  e->atoms->wait(e);
+  open_token(e, &d, argument[0], token);
   topk_choose(e, &choice);
-  branch first = if_begin(e, icmp(e, LLVMIntEQ, rank, int64(e, 0)));
-  loop copy = lane_loop(e, int64(e, 0), int64(e, d.k));
-  store_i32(e, load_i32(e, choice.list, copy.index), argument[7], add(e, mul(e, row, int64(e, d.k)), copy.index));
-  loop_end(e, &copy);
-  if_end(e, &first);
 
-  loop place = loop_begin(e, rank, int64(e, d.k), int64(e, d.cluster));
-  V block = load_i32(e, choice.list, place.index);
-  branch used = if_begin(e, icmp(e, LLVMIntSGE, block, int64(e, 0)));
-  attend_block(e, &d, cache_page(e, &tile, argument[5], block, d.page_bytes), block);
-  if_end(e, &used);
+  block_words w = take_words(e);
+  V base = page_base(e, &d, &choice, rank);
+  branch any = if_begin(e, icmp(e, LLVMIntSLT, rank, choice.used));
+  load_keys(e, &d, base, &w);
+  load_values(e, &d, base, &w);
+  if_end(e, &any);
+  loop place = loop_begin(e, rank, choice.used, int64(e, d.cluster));
+  V after = add(e, place.index, int64(e, d.cluster));
+  following next = {.exists = icmp(e, LLVMIntSLT, after, choice.used), .base = page_base(e, &d, &choice, after)};
+  attend_block(e, &d, &w, load_i32(e, choice.list, place.index), d.cluster < d.k ? &next : NULL);
   loop_end(e, &place);
   merge_memory m = take_merge_memory(e, &d);
   store_warp(e, &d, &m);
   e->atoms->barrier(e);
-  merge_warps(e, &d, &m);
+  merged result = merge_warps(e, &d, &m);
   if (d.cluster > 1) {
-    cluster_barrier(e, true);
-    merge_cluster(e, &d, &m, rank, token, argument[6]);
-    cluster_barrier(e, false); /* nobody leaves while others read its memory */
+    inbox_wait_all_open(e);
+    send_merged(e, &d, &result, &box, rank);
   } else {
+    store_merged(e, &result, &m);
     e->atoms->barrier(e);
     store_output(e, &d, &m, token, argument[6]);
   }
+  branch first = if_begin(e, icmp(e, LLVMIntEQ, rank, int64(e, 0)));
+  topk_write(e, &choice, element(e, e->i32, argument[7], mul(e, row, int64(e, d.k))));
+  if_end(e, &first);
+  if (d.cluster > 1) merge_cluster(e, &d, &box, rank, token, argument[6]);
   kernel_end(e);
   return true;
 }
@@ -338,18 +453,24 @@ bool nvptx_attention_part(emitter *e, const kernel_spec *spec) {
   V *argument = e->argument, shares = shares_of(e, d.kv_heads);
   V heads = mul(e, size_of(e, SLUICE_SIZE_TOKENS), int64(e, d.kv_heads));
   merge_memory m = take_merge_memory(e, &d);
+  block_words w = take_words(e);
   loop item = loop_begin(e, e->x, mul(e, heads, shares), int64(e, PARTS));
   V share = urem(e, item.index, shares), head = udiv(e, item.index, shares);
   d.kv_head = urem(e, head, int64(e, d.kv_heads));
-  query_tile tile = open_token(e, &d, udiv(e, head, int64(e, d.kv_heads)), argument[0], &argument[1]);
+  query_tile tile = find_token(e, &d, udiv(e, head, int64(e, d.kv_heads)), &argument[1]);
+  open_token(e, &d, argument[0], tile.first);
   V pages = visible_blocks(e, tile.position, d.page);
   loop page = loop_begin(e, share, pages, shares);
-  attend_block(e, &d, cache_page(e, &tile, argument[4], page.index, d.page_bytes), page.index);
+  V base = cache_page(e, &tile, argument[4], page.index, d.page_bytes);
+  load_keys(e, &d, base, &w);
+  load_values(e, &d, base, &w);
+  attend_block(e, &d, &w, page.index, NULL);
   loop_end(e, &page);
   e->atoms->barrier(e); /* the item before is stored */
   store_warp(e, &d, &m);
   e->atoms->barrier(e);
-  merge_warps(e, &d, &m);
+  merged result = merge_warps(e, &d, &m);
+  store_merged(e, &result, &m);
   e->atoms->barrier(e);
   branch alone = if_begin(e, icmp(e, LLVMIntEQ, shares, int64(e, 1)));
   store_output(e, &d, &m, tile.first, argument[5]);

@@ -1,26 +1,26 @@
-/* Finding the k largest of many scores by search on their bits.
+/* Finding the k largest of many scores.
  *
- * A score and its block id make one integer, larger for what is chosen first; no two are equal. The k-th largest is
- * found by dividing the range between the lowest and the highest into quarters: how many keys reach each boundary? One
- * barrier for each round, and an end as soon as exactly k reach one. Then those that reach it are listed, and put in
- * order by counting how many ids are smaller.
+ * A score and its block id make one key, larger for what is chosen first; no two are equal. Blocks are dealt out to at
+ * least k groups. The smallest of the groups' maxima is a bound that at least k keys reach, and hardly more than three
+ * times as many: when groups are filled at random, a sixteenth of them each, 54 keys on average are seen before every
+ * group has one. Neighbouring blocks, whose scores are alike, are in different groups. The keys that reach the bound
+ * are listed, and each counts how many of them are larger: that is its place.
+ *
+ * So scores are read twice, the second time from the L1 cache, and there are three barriers, whatever their number.
+ * Should more keys reach the bound than the list has room for (thousands of equal scores, say), they are chosen one
+ * after the other as on the host.
  */
 #include "backends/nvptx/topk.h"
+#include "backends/common/attention.h"
 #include "backends/nvptx/skeletons.h"
 
 enum {
-  SCORE_BITS = 32,
-  ID_BITS = 22,       /* 2^22 blocks of 128 keys: far beyond any context */
-  MOST_STAGED = 8192, /* competing scores that are kept in workgroup memory */
-  ROUNDS = 30,        /* each divides by four what has 54 bits at first */
+  WARP_LANES = 32,
+  MOST_GROUPS = 32,
+  AT_ONCE = 8, /* scores that a lane reads before it looks at the first */
+  MOST_LISTED = 256,
+  RANKED = 8, /* keys that a lane compares with its own at a time */
 };
-
-typedef struct finder {
-  const block_choice *choice;
-  V from, to; /* ids that compete */
-  V bits;     /* i32[MOST_STAGED] in workgroup memory: their scores' ordered bits; NULL: read from memory each time */
-  V counts;   /* i32[ROUNDS][4] in workgroup memory, zero: keys counted in each round; the last row: extremes */
-} finder;
 
 /* A score's bits, made monotonic as an unsigned number; NaN is lowest. */
 static V ordered_bits(emitter *e, V score) {
@@ -30,217 +30,181 @@ static V ordered_bits(emitter *e, V score) {
   return select_(e, fcmp(e, LLVMRealUNO, score, score), int32(e, 0), ordered);
 }
 
-static V bits_of(emitter *e, const finder *f, V id) {
-  if (f->bits) return load(e, e->i32, element(e, e->i32, f->bits, sub(e, id, f->from)));
-  return ordered_bits(e, load_f32(e, SLUICE_F32, f->choice->scores, id, 1));
+/* The key: a score's bits, then the complement of the id. */
+static V key_of(emitter *e, V bits, V id) {
+  V upper = shl(e, LLVMBuildZExt(e->builder, bits, e->i64, ""), int64(e, 32));
+  return or_(e, upper, sub(e, int64(e, UINT32_MAX), id));
 }
 
-/* The key of block `id`: its score's bits, then the complement of the id. */
-static V key_of(emitter *e, const finder *f, V id) {
-  V upper = shl(e, LLVMBuildZExt(e->builder, bits_of(e, f, id), e->i64, ""), int64(e, ID_BITS));
-  return or_(e, upper, sub(e, int64(e, ((int64_t)1 << ID_BITS) - 1), id));
+static V id_of(emitter *e, V key) {
+  return sub(e, int64(e, UINT32_MAX), and_(e, key, int64(e, UINT32_MAX)));
 }
 
-static V is_first_lane_of_warp(emitter *e) {
-  return icmp(e, LLVMIntEQ, and_(e, e->atoms->lane(e), int64(e, 31)), int64(e, 0));
+static V larger_of(emitter *e, V a, V b) {
+  return select_(e, icmp(e, LLVMIntUGT, a, b), a, b);
 }
 
-static V warp_reduce(emitter *e, const char *name, V value) {
-  V arguments[] = {value, int32(e, -1)};
-  return intrinsic(e, name, NULL, 0, arguments, 2);
-}
+/* The lane's part of the competing scores, AT_ONCE at a time. */
+typedef struct scan {
+  loop batch;
+  V id[AT_ONCE], inside[AT_ONCE], bits[AT_ONCE];
+} scan;
 
-/* Stages the competing scores, and finds the bits of the lowest and the highest. Ends with a barrier. */
-static void scan_scores(emitter *e, const finder *f, V *out_lowest, V *out_highest) {
-  V low = local_set(e, e->i32, int32(e, -1)), high = local_set(e, e->i32, int32(e, 0));
-  loop ids = lane_loop(e, f->from, f->to);
-  V bits = ordered_bits(e, load_f32(e, SLUICE_F32, f->choice->scores, ids.index, 1));
-  if (f->bits) store(e, bits, element(e, e->i32, f->bits, sub(e, ids.index, f->from)));
-  V lower = icmp(e, LLVMIntULT, bits, get(e, e->i32, low)), higher = icmp(e, LLVMIntUGT, bits, get(e, e->i32, high));
-  set(e, low, select_(e, lower, bits, get(e, e->i32, low)));
-  set(e, high, select_(e, higher, bits, get(e, e->i32, high)));
-  loop_end(e, &ids);
-  V lowest = warp_reduce(e, "llvm.nvvm.redux.sync.umin", get(e, e->i32, low));
-  V highest = warp_reduce(e, "llvm.nvvm.redux.sync.umax", get(e, e->i32, high));
-  V row = element(e, e->i32, f->counts, int64(e, 4 * ROUNDS));
-  branch first = if_begin(e, is_first_lane_of_warp(e));
-  /* The complement of the lowest, so that zero is a beginning for both. */
-  LLVMBuildAtomicRMW(e->builder, LLVMAtomicRMWBinOpUMax, row, LLVMBuildNot(e->builder, lowest, ""),
-                     LLVMAtomicOrderingMonotonic, 0);
-  LLVMBuildAtomicRMW(e->builder, LLVMAtomicRMWBinOpUMax, element(e, e->i32, row, int64(e, 1)), highest,
-                     LLVMAtomicOrderingMonotonic, 0);
-  if_end(e, &first);
-  e->atoms->barrier(e);
-  *out_lowest = LLVMBuildNot(e->builder, load(e, e->i32, row), "");
-  *out_highest = load(e, e->i32, element(e, e->i32, row, int64(e, 1)));
-}
-
-/* How many competing keys reach each of `least` (rising): a barrier, then every lane knows. */
-static void count_reaching(emitter *e, const finder *f, const V least[3], V round, V count[3]) {
-  V own[3];
-  for (unsigned i = 0; i < 3; i++) own[i] = local_set(e, e->i32, int32(e, 0));
-  loop ids = lane_loop(e, f->from, f->to);
-  V key = key_of(e, f, ids.index);
-  for (unsigned i = 0; i < 3; i++) {
-    V reached = LLVMBuildZExt(e->builder, icmp(e, LLVMIntUGE, key, least[i]), e->i32, "");
-    set(e, own[i], add(e, get(e, e->i32, own[i]), reached));
-  }
-  loop_end(e, &ids);
-  V of_warp[3], row = element(e, e->i32, f->counts, mul(e, round, int64(e, 4)));
-  for (unsigned i = 0; i < 3; i++) of_warp[i] = warp_reduce(e, "llvm.nvvm.redux.sync.add", get(e, e->i32, own[i]));
-  branch first = if_begin(e, is_first_lane_of_warp(e));
-  for (unsigned i = 0; i < 3; i++)
-    LLVMBuildAtomicRMW(e->builder, LLVMAtomicRMWBinOpAdd, element(e, e->i32, row, int64(e, i)), of_warp[i],
-                       LLVMAtomicOrderingMonotonic, 0);
-  if_end(e, &first);
-  e->atoms->barrier(e);
-  V all = load(e, LLVMVectorType(e->i32, 4), row);
-  for (int32_t i = 0; i < 3; i++) count[i] = LLVMBuildExtractElement(e->builder, all, int32(e, i), "");
-}
-
-/* Lists the `wanted` (>= 1, fewer than compete) best ids, unordered, from list[at] on; `next` is an i32 of workgroup
- * memory that holds `at`. */
-static void find_best(emitter *e, const finder *f, V wanted, V next) {
-  V lowest, highest, wanted_words = to_i32(e, wanted);
-  scan_scores(e, f, &lowest, &highest);
-  /* The search goes on in [least, beyond): enough keys reach the one, too few the other. */
-  V least = local_set(e, e->i64, shl(e, LLVMBuildZExt(e->builder, lowest, e->i64, ""), int64(e, ID_BITS)));
-  V above = add(e, LLVMBuildZExt(e->builder, highest, e->i64, ""), int64(e, 1));
-  V beyond = local_set(e, e->i64, shl(e, above, int64(e, ID_BITS)));
-  V done = local_set(e, e->i1, LLVMConstInt(e->i1, 0, 0));
-  loop rounds = loop_begin(e, int64(e, 0), int64(e, ROUNDS), int64(e, 1));
-  branch open = if_begin(e, LLVMBuildNot(e->builder, get(e, e->i1, done), ""));
-  V low = get(e, e->i64, least), width = sub(e, get(e, e->i64, beyond), low);
-  V candidate[3], reached[3];
-  for (unsigned i = 0; i < 3; i++) /* rounded up: above `low` as long as there is room */
-    candidate[i] = add(e, low, lshr(e, add(e, mul(e, width, int64(e, i + 1)), int64(e, 3)), int64(e, 2)));
-  count_reaching(e, f, candidate, rounds.index, reached);
-  V exact = icmp(e, LLVMIntULE, width, int64(e, 1));
-  for (unsigned i = 3; i-- > 0;) {
-    V enough = icmp(e, LLVMIntUGE, reached[i], wanted_words);
-    set(e, beyond, select_(e, enough, get(e, e->i64, beyond), candidate[i]));
-  }
-  for (unsigned i = 0; i < 3; i++) { /* the largest candidate that enough keys reach */
-    V enough = icmp(e, LLVMIntUGE, reached[i], wanted_words);
-    set(e, least, select_(e, enough, candidate[i], get(e, e->i64, least)));
-    exact = or_(e, exact, icmp(e, LLVMIntEQ, reached[i], wanted_words));
-  }
-  set(e, done, exact);
-  if_end(e, &open);
-  loop_end(e, &rounds);
-  /* Keys differ, so that exactly `wanted` reach. */
-  loop ids = lane_loop(e, f->from, f->to);
-  branch chosen = if_begin(e, icmp(e, LLVMIntUGE, key_of(e, f, ids.index), get(e, e->i64, least)));
-  V place = LLVMBuildAtomicRMW(e->builder, LLVMAtomicRMWBinOpAdd, next, int32(e, 1), LLVMAtomicOrderingMonotonic, 0);
-  store_i32(e, ids.index, f->choice->list, to_i64(e, place));
-  if_end(e, &chosen);
-  loop_end(e, &ids);
-}
-
-/* The same when every lane has at most one key: a key's rank is the number of larger ones. Ids come out in order. */
-static void choose_by_rank(emitter *e, const finder *f, V wanted) {
-  enum { AT_ONCE = 4 };
-  T pair = LLVMVectorType(e->i64, 2);
-  V lane = e->atoms->lane(e), competing = sub(e, f->to, f->from);
-  V mine = icmp(e, LLVMIntSLT, lane, competing), key = local_set(e, e->i64, int64(e, 0)); /* no key is zero */
-  finder unstaged = *f;
-  unstaged.bits = NULL;
-  branch has = if_begin(e, mine);
-  set(e, key, key_of(e, &unstaged, add(e, f->from, lane)));
-  if_end(e, &has);
-  store(e, get(e, e->i64, key), element(e, e->i64, f->bits, lane));
-  e->atoms->barrier(e);
-  V own = get(e, e->i64, key), rank = local_set(e, e->i32, int32(e, 0));
-  loop others = loop_begin(e, int64(e, 0), competing, int64(e, 2 * AT_ONCE));
+static scan scan_begin(emitter *e, const block_choice *c) {
+  scan s = {.batch = loop_begin(e, add(e, c->from, e->atoms->lane(e)), c->to, int64(e, e->lanes * AT_ONCE))};
+  V last = sub(e, c->to, int64(e, 1));
   for (unsigned i = 0; i < AT_ONCE; i++) {
-    V keys = load(e, pair, element(e, e->i64, f->bits, add(e, others.index, int64(e, 2 * i))));
+    s.id[i] = add(e, s.batch.index, int64(e, i * e->lanes));
+    s.inside[i] = icmp(e, LLVMIntSLE, s.id[i], last);
+    s.bits[i] =
+        load_f32(e, SLUICE_F32, c->scores, imin(e, s.id[i], last), 1); /* no branch: all are under way at once */
+  }
+  for (unsigned i = 0; i < AT_ONCE; i++) s.bits[i] = ordered_bits(e, s.bits[i]);
+  return s;
+}
+
+/* Bits that at least `wanted` of the competing scores reach. Has a barrier. */
+static V find_bound(emitter *e, const block_choice *c) {
+  unsigned groups = 1, warps = e->lanes / WARP_LANES;
+  while (groups < MOST_GROUPS && (int64_t)groups < c->k) groups *= 2;
+  V own = local_set(e, e->i32, int32(e, 0));
+  scan s = scan_begin(e, c);
+  V best = get(e, e->i32, own);
+  for (unsigned i = 0; i < AT_ONCE; i++) best = larger_of(e, best, select_(e, s.inside[i], s.bits[i], int32(e, 0)));
+  set(e, own, best);
+  loop_end(e, &s.batch);
+  V of_group = get(e, e->i32, own);
+  for (unsigned distance = WARP_LANES / 2; distance >= groups; distance /= 2)
+    of_group = larger_of(e, of_group, exchange_i32(e, of_group, distance));
+  store(e, of_group, element(e, e->i32, c->maxima, e->atoms->lane(e)));
+  e->atoms->barrier(e);
+  V group = and_(e, e->atoms->lane(e), int64(e, WARP_LANES - 1));
+  V maximum = load(e, e->i32, element(e, e->i32, c->maxima, group));
+  for (unsigned w = 1; w < warps; w++) {
+    V other = load(e, e->i32, element(e, e->i32, c->maxima, add(e, group, int64(e, w * WARP_LANES))));
+    maximum = larger_of(e, maximum, other);
+  }
+  V arguments[] = {maximum, int32(e, -1)};
+  V bound = intrinsic(e, "llvm.nvvm.redux.sync.umin", NULL, 0, arguments, 2);
+  /* One for each of the wanted, if there are as many groups. */
+  return select_(e, icmp(e, LLVMIntSLE, c->wanted, int64(e, groups)), bound, int32(e, 0));
+}
+
+/* Lists the keys that reach the bound; those beyond MOST_LISTED are only counted. */
+static void list_keys(emitter *e, const block_choice *c, V bound) {
+  scan s = scan_begin(e, c);
+  for (unsigned i = 0; i < AT_ONCE; i++) {
+    branch reached = if_begin(e, and_(e, s.inside[i], icmp(e, LLVMIntUGE, s.bits[i], bound)));
+    V at = LLVMBuildAtomicRMW(e->builder, LLVMAtomicRMWBinOpAdd, c->count, int32(e, 1), LLVMAtomicOrderingMonotonic, 0);
+    branch room = if_begin(e, icmp(e, LLVMIntULT, at, int32(e, MOST_LISTED)));
+    store(e, key_of(e, s.bits[i], s.id[i]), element(e, e->i64, c->keys, to_i64(e, at)));
+    if_end(e, &room);
+    if_end(e, &reached);
+  }
+  loop_end(e, &s.batch);
+}
+
+static void set_slot(emitter *e, const block_choice *c, V slot, V id) {
+  store_i32(e, id, c->list, slot);
+  if (c->page_table) store_i32(e, load_i32(e, c->page_table, id), c->pages, slot);
+}
+
+/* Those of the `listed` keys that fewer than `wanted` exceed, in their order. */
+static void rank_keys(emitter *e, const block_choice *c, V listed) {
+  T pair = LLVMVectorType(e->i64, 2);
+  loop own = lane_loop(e, int64(e, 0), listed);
+  V key = load(e, e->i64, element(e, e->i64, c->keys, own.index)), rank = local_set(e, e->i32, int32(e, 0));
+  V id = id_of(e, key), page = c->page_table ? load_i32(e, c->page_table, id) : NULL; /* under way meanwhile */
+  loop others = loop_begin(e, int64(e, 0), listed, int64(e, RANKED));
+  V sum = get(e, e->i32, rank);
+  for (unsigned i = 0; i < RANKED; i += 2) {
+    V keys = load(e, pair, element(e, e->i64, c->keys, add(e, others.index, int64(e, i))));
     for (int32_t j = 0; j < 2; j++) {
-      V larger = icmp(e, LLVMIntUGT, LLVMBuildExtractElement(e->builder, keys, int32(e, j), ""), own);
-      set(e, rank, add(e, get(e, e->i32, rank), LLVMBuildZExt(e->builder, larger, e->i32, "")));
+      V larger = icmp(e, LLVMIntUGT, LLVMBuildExtractElement(e->builder, keys, int32(e, j), ""), key);
+      sum = add(e, sum, LLVMBuildZExt(e->builder, larger, e->i32, ""));
     }
   }
+  set(e, rank, sum);
   loop_end(e, &others);
-  V chosen = and_(e, mine, icmp(e, LLVMIntULT, get(e, e->i32, rank), to_i32(e, wanted)));
-  V vote[] = {int32(e, -1), chosen};
-  V mask = intrinsic(e, "llvm.nvvm.vote.ballot.sync", NULL, 0, vote, 2);
-  V place = and_(e, lane, int64(e, 31)), warp = lshr(e, lane, int64(e, 5));
-  V below = sub(e, shl(e, int32(e, 1), to_i32(e, place)), int32(e, 1));
-  V before = and_(e, mask, below);
-  before = intrinsic(e, "llvm.ctpop", &e->i32, 1, &before, 1);
-  branch first = if_begin(e, is_first_lane_of_warp(e));
-  store(e, intrinsic(e, "llvm.ctpop", &e->i32, 1, &mask, 1), element(e, e->i32, f->counts, warp));
-  if_end(e, &first);
-  e->atoms->barrier(e);
-  V at = add(e, f->from, to_i64(e, before)); /* forced ids come first, and there are `from` of them */
-  for (unsigned w = 0; w < e->lanes / 32; w++) {
-    V count = to_i64(e, load(e, e->i32, element(e, e->i32, f->counts, int64(e, w))));
-    at = add(e, at, select_(e, icmp(e, LLVMIntSLT, int64(e, w), warp), count, int64(e, 0)));
-  }
-  branch write = if_begin(e, chosen);
-  store_i32(e, add(e, f->from, lane), f->choice->list, at);
-  if_end(e, &write);
+  V place = to_i64(e, get(e, e->i32, rank));
+  branch chosen = if_begin(e, icmp(e, LLVMIntSLT, place, c->wanted));
+  V slot = add(e, c->from, place); /* behind the forced ids, of which there are `from` */
+  store_i32(e, id, c->list, slot);
+  if (page) store_i32(e, page, c->pages, slot);
+  if_end(e, &chosen);
+  loop_end(e, &own);
 }
 
-void topk_choose(emitter *e, const block_choice *c) {
-  V places = int64(e, c->k), zero = int64(e, 0), lane = e->atoms->lane(e);
+void topk_begin(emitter *e, block_choice *c) {
+  V places = int64(e, c->k), zero = int64(e, 0);
   V initial = imin(e, imin(e, int64(e, c->init), c->visible), places);
   V candidates = imax(e, sub(e, c->visible, int64(e, c->local_blocks)), initial);
   V recent = imin(e, sub(e, c->visible, candidates), sub(e, places, initial));
-  V competing = sub(e, candidates, initial);
-  V wanted = imin(e, sub(e, sub(e, places, initial), recent), competing);
-  V chosen = add(e, initial, wanted);
-  finder f = {.choice = c,
-              .from = initial,
-              .to = candidates,
-              .bits = workgroup_take(e, MOST_STAGED * sizeof(int32_t)),
-              .counts = workgroup_take(e, 4 * (ROUNDS + 1) * sizeof(int32_t))};
-  V next = workgroup_take(e, sizeof(int32_t));
-  loop clear = lane_loop(e, zero, int64(e, 4 * (ROUNDS + 1)));
-  store_i32(e, zero, f.counts, clear.index);
+  V wanted = imin(e, sub(e, sub(e, places, initial), recent), sub(e, candidates, initial));
+  c->from = initial;
+  c->to = candidates;
+  c->wanted = wanted;
+  c->list = workgroup_take(e, (uint64_t)c->k * sizeof(int32_t));
+  if (c->page_table) c->pages = workgroup_take(e, (uint64_t)c->k * sizeof(int32_t));
+  c->maxima = workgroup_take(e, e->lanes * sizeof(int32_t));
+  c->keys = workgroup_take(e, MOST_LISTED * sizeof(int64_t));
+  c->count = workgroup_take(e, sizeof(int32_t));
+  /* What nobody lists is no key: zero. */
+  loop clear = lane_loop(e, zero, int64(e, MOST_LISTED));
+  store(e, zero, element(e, e->i64, c->keys, clear.index));
   loop_end(e, &clear);
-  branch first = if_begin(e, icmp(e, LLVMIntEQ, lane, zero));
-  store_i32(e, initial, next, zero);
+  branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), zero));
+  store_i32(e, zero, c->count, zero);
   if_end(e, &first);
-  V order = workgroup_take(e, (uint64_t)c->k * sizeof(int32_t));
-  V all = icmp(e, LLVMIntEQ, wanted, competing); /* nothing to choose: ids from `initial` on */
-  /* What is forced, in place; then what competes. */
+  /* All competing ids where there is no choice; of the others' places, those of the forced. */
+  V chosen = add(e, initial, wanted);
+  c->used = add(e, chosen, recent);
   loop slots = lane_loop(e, zero, places);
-  V id = select_(e, icmp(e, LLVMIntSLT, slots.index, initial), slots.index,
-                 add(e, candidates, sub(e, slots.index, chosen)));
-  id = select_(e, icmp(e, LLVMIntSLT, slots.index, add(e, chosen, recent)), id, int64(e, -1));
-  V inside = and_(e, icmp(e, LLVMIntSGE, slots.index, initial), icmp(e, LLVMIntSLT, slots.index, chosen));
-  id = select_(e, inside, slots.index, id);
-  store_i32(e, id, c->list, slots.index);
+  V before = icmp(e, LLVMIntSLT, slots.index, chosen);
+  V id = select_(e, before, slots.index, add(e, candidates, sub(e, slots.index, chosen)));
+  branch used = if_begin(e, icmp(e, LLVMIntSLT, slots.index, c->used));
+  set_slot(e, c, slots.index, id);
+  if_else(e, &used);
+  store_i32(e, int64(e, -1), c->list, slots.index);
+  if_end(e, &used);
   loop_end(e, &slots);
   e->atoms->barrier(e);
-  branch choose = if_begin(e, and_(e, LLVMBuildNot(e->builder, all, ""), icmp(e, LLVMIntSGT, wanted, zero)));
-  branch ranked = if_begin(e, icmp(e, LLVMIntSLE, competing, int64(e, e->lanes)));
-  choose_by_rank(e, &f, wanted);
-  if_else(e, &ranked);
-  branch few = if_begin(e, icmp(e, LLVMIntSLE, competing, int64(e, MOST_STAGED)));
-  find_best(e, &f, wanted, next);
-  if_else(e, &few);
-  finder far = f;
-  far.bits = NULL;
-  find_best(e, &far, wanted, next);
-  if_end(e, &few);
+}
+
+void topk_choose(emitter *e, const block_choice *c) {
+  branch choose = if_begin(
+      e, and_(e, icmp(e, LLVMIntSLT, c->wanted, sub(e, c->to, c->from)), icmp(e, LLVMIntSGT, c->wanted, int64(e, 0))));
+  list_keys(e, c, find_bound(e, c));
   e->atoms->barrier(e);
-  /* Each id goes to the place that as many smaller ids leave it. */
-  loop unordered = loop_begin(e, add(e, initial, lane), chosen, int64(e, e->lanes));
-  V mine = load_i32(e, c->list, unordered.index), smaller = local_set(e, e->i64, initial);
-  loop others = loop_begin(e, initial, chosen, int64(e, 1));
-  V less = icmp(e, LLVMIntSLT, load_i32(e, c->list, others.index), mine);
-  set(e, smaller, add(e, get(e, e->i64, smaller), LLVMBuildZExt(e->builder, less, e->i64, "")));
-  loop_end(e, &others);
-  store_i32(e, mine, order, get(e, e->i64, smaller));
-  loop_end(e, &unordered);
+  V listed = load_i32(e, c->count, int64(e, 0));
+  branch fit = if_begin(e, icmp(e, LLVMIntSLE, listed, int64(e, MOST_LISTED)));
+  rank_keys(e, c, listed);
+  if_else(e, &fit);
+  choose_blocks(e, c->scores, c->visible, c->k, c->init, c->local_blocks, c->list);
   e->atoms->barrier(e);
-  loop ordered = loop_begin(e, add(e, initial, lane), chosen, int64(e, e->lanes));
-  store_i32(e, load_i32(e, order, ordered.index), c->list, ordered.index);
-  loop_end(e, &ordered);
-  if_end(e, &ranked);
+  if (c->page_table) {
+    loop slots = lane_loop(e, int64(e, 0), int64(e, c->k)); /* all of them: there was a choice */
+    set_slot(e, c, slots.index, load_i32(e, c->list, slots.index));
+    loop_end(e, &slots);
+  }
+  if_end(e, &fit);
+  e->atoms->barrier(e);
   if_end(e, &choose);
-  e->atoms->barrier(e);
+}
+
+void topk_write(emitter *e, const block_choice *c, V out) {
+  loop slots = lane_loop(e, int64(e, 0), int64(e, c->k));
+  V id = load_i32(e, c->list, slots.index), place = local_set(e, e->i64, int64(e, 0));
+  branch used = if_begin(e, icmp(e, LLVMIntSGE, id, int64(e, 0)));
+  loop others = loop_begin(e, int64(e, 0), int64(e, c->k), int64(e, 1));
+  V less = icmp(e, LLVMIntULT, load_i32(e, c->list, others.index), id); /* -1 is no less */
+  set(e, place, add(e, get(e, e->i64, place), LLVMBuildZExt(e->builder, less, e->i64, "")));
+  loop_end(e, &others);
+  if_else(e, &used);
+  set(e, place, slots.index);
+  if_end(e, &used);
+  store_i32(e, id, out, get(e, e->i64, place));
+  loop_end(e, &slots);
 }
 
 bool nvptx_topk_blocks(emitter *e, const kernel_spec *spec) {
@@ -250,12 +214,10 @@ bool nvptx_topk_blocks(emitter *e, const kernel_spec *spec) {
   kernel_begin(e, spec, each_of(SLUICE_SIZE_TOKENS, heads));
   V row = add(e, mul(e, e->x, int64(e, heads)), e->y);
   c.scores = element(e, e->f32, e->argument[0], mul(e, row, size_of(e, SLUICE_SIZE_PAGES)));
-  c.visible = ceil_div(e, add(e, load_i32(e, e->argument[1], e->x), int64(e, 1)), block);
-  c.list = workgroup_take(e, (uint64_t)k * sizeof(int32_t));
+  c.visible = visible_blocks(e, load_i32(e, e->argument[1], e->x), block);
+  topk_begin(e, &c);
   topk_choose(e, &c);
-  loop copy = lane_loop(e, int64(e, 0), int64(e, k));
-  store_i32(e, load_i32(e, c.list, copy.index), e->argument[2], add(e, mul(e, row, int64(e, k)), copy.index));
-  loop_end(e, &copy);
+  topk_write(e, &c, element(e, e->i32, e->argument[2], mul(e, row, int64(e, k))));
   kernel_end(e);
   return true;
 }
