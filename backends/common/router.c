@@ -168,7 +168,7 @@ void family_topk_experts(emitter *e, const kernel_spec *spec) {
 /* ---- logits ---- */
 
 /* Tokens for which a workgroup reads its expert's weights once. */
-enum { LOGIT_TOKENS = 8 };
+enum { LOGIT_TOKENS = 2 };
 
 typedef struct logits_row {
   sluice_dtype dtype;
