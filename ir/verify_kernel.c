@@ -448,8 +448,6 @@ static bool verify_waits(verify_state *state, intptr_t parts) {
     return verify_fail(state, "'waits' has %ld elements, expected %ld, one for each part",
                        (long)mlirArrayAttrGetNumElements(list), (long)parts);
   for (intptr_t i = 0; i < parts; i++) {
-    if (!mlirAttributeIsAInteger(mlirArrayAttrGetElement(list, i)))
-      return verify_fail(state, "'waits' is not an array of integers");
     waits[i] = mlirIntegerAttrGetValueInt(mlirArrayAttrGetElement(list, i));
     if (waits[i] < 0 || waits[i] >= (int64_t)1 << i)
       return verify_fail(state, "part %ld waits for %lld, expected bits of parts before it", (long)i,

@@ -315,8 +315,10 @@ size_t gemm_ranges(lowering *l, const gemm_range *of_target, gemm_range ranges[4
     ranges[0] = (gemm_range){.tile_m = (uint32_t)tile(l, "tile.m"), .slice = panel, .to = UINT32_MAX};
     return 1;
   }
-  for (uint32_t i = 0; i < l->tiles.range_count; i++) ranges[i] = of_target[i];
-  return l->tiles.range_count;
+  size_t count = 0;
+  do ranges[count] = of_target[count];
+  while (ranges[count++].to < UINT32_MAX);
+  return count;
 }
 
 void gemm_attributes(lowering *l, attribute_list *list, const gemm_range *range, sluice_size size) {

@@ -90,9 +90,9 @@ typedef struct target_tiles {
   uint32_t gemm_panel;  /* rows of w in a panel = columns of out of one workgroup */
   uint32_t expert_tile_m;
   /* Products of bf16 with matrix instructions, when the depth is a multiple of 32: weights lie in panels of
-   * matrix_panel rows and groups of 8 columns; 0: the target has none. Ranges ascend and cover everything; for experts
-   * they are of the step's tokens. */
-  uint32_t matrix_panel, range_count;
+   * matrix_panel rows and groups of 8 columns; 0: the target has none. Ranges ascend and cover everything, the
+   * last one ends with UINT32_MAX; for experts they are of the step's tokens. */
+  uint32_t matrix_panel;
   gemm_range ranges[4], expert_ranges[4];
   uint32_t query_tile;  /* tokens of a query tile */
   bool split_selection; /* block scores go through memory: scoring, choosing and attention are launches of their own */

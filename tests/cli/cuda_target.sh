@@ -35,6 +35,11 @@ entries = re.findall(r"\.entry (\w+)\(", ptx)
 names = [kernel["name"] for kernel in target["kernels"]]
 assert sorted(entries) == sorted(names), set(entries) ^ set(names)
 assert any(name.startswith("block_score_") for name in names)
+# Each part of a joined kernel but the first waits, each but the last counts its workgroups, and that one resets the counters.
+parts = [len(kernel["attributes"]["parts"]) for kernel in target["kernels"] if kernel["family"] == "join"]
+waits = sum(bin(w).count("1") for kernel in target["kernels"] if kernel["family"] == "join" for w in kernel["attributes"]["waits"])
+assert parts and ptx.count("red.release.gpu") >= sum(parts) - len(parts), parts
+assert ptx.count("atom.relaxed.gpu") >= len(parts) and ptx.count("ld.acquire.gpu") >= waits
 for kernel in target["kernels"]:
     assert (kernel["launches"] > 0) == (kernel["family"] != "synthesize"), kernel["name"]
     assert kernel["lanes"] in (32, 64, 128, 256, 512, 1024), kernel

@@ -199,12 +199,12 @@ void *tiny_plan(size_t *out_length) {
        .lanes = 1},
       {.name = intern(&s, "tiny_logits"), .attributes = attributes, .argument_count = 4, .lanes = 1},
       {.name = intern(&s, "tiny_pick"), .attributes = attributes, .argument_count = 3, .lanes = 1},
+      {.name = intern(&s, "tiny_join"), .attributes = attributes, .argument_count = 11, .lanes = 1},
       {.name = intern(&s, "tiny_synthesize"),
        .family = intern(&s, "synthesize"),
        .attributes = attributes,
        .argument_count = 2,
        .lanes = 1},
-      {.name = intern(&s, "tiny_join"), .attributes = attributes, .argument_count = 11, .lanes = 1},
   };
   const sluice_plan_argument arguments[] = {
       {SLUICE_MEMORY_INPUT, SLUICE_INPUT_TOKENS},
@@ -253,7 +253,7 @@ void *tiny_plan(size_t *out_length) {
   };
   const sluice_plan_observable observables[] = {{intern(&s, "layer.0.out"), 2, 0, TINY_VOCABULARY}};
 
-  const sluice_plan_join joins[] = {{.kernel = 5,
+  const sluice_plan_join joins[] = {{.kernel = 4,
                                      .first_launch = 0,
                                      .launch_count = 2,
                                      .range_size = SLUICE_SIZE_TOKENS,

@@ -103,7 +103,7 @@ static void wrong_fields_are_refused(void **state) {
   WRONG(AT(sluice_plan_observable, observables, 0)->buffer = 1, "observable");
   WRONG(AT(sluice_plan_observable, observables, 0)->dimension = 0, "observable");
   WRONG(AT(sluice_plan_join, joins, 0)->kernel = 6, "a join has no kernel");
-  WRONG(AT(sluice_plan_join, joins, 0)->kernel = 4, "arguments are not those");
+  WRONG(AT(sluice_plan_join, joins, 0)->kernel = 3, "arguments are not those");
   WRONG(AT(sluice_plan_join, joins, 0)->first_launch = 6, "outside their table");
   WRONG(AT(sluice_plan_join, joins, 0)->launch_count = UINT32_MAX, "outside their table");
   WRONG(AT(sluice_plan_join, joins, 0)->launch_count = 1, "number of parts");
