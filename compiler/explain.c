@@ -67,8 +67,8 @@ static launch_total cost_of(const sluice_plan *plan, const sluice_plan_launch *l
   return t;
 }
 
-/* Whether the step runs the launch, see sluice_plan_launch.range_size. */
-static bool in_range(const sluice_plan *plan, const sluice_plan_launch *launch, const step_shape *s) {
+/* What the ranges of launches are of, see sluice_plan_launch.range_size. */
+static void sizes_of(const sluice_plan *plan, const step_shape *s, int32_t out_sizes[SLUICE_SIZE_COUNT]) {
   uint64_t each = s->tokens / s->sequences,
            pages = (s->context + plan->header->page_tokens - 1) / plan->header->page_tokens;
   const uint64_t sizes[SLUICE_SIZE_COUNT] = {
@@ -81,8 +81,18 @@ static bool in_range(const sluice_plan *plan, const sluice_plan_launch *launch, 
       [SLUICE_SIZE_CONTEXT] = pages * plan->header->page_tokens,
       [SLUICE_SIZE_PAGES] = pages,
       [SLUICE_SIZE_LONGEST] = each < plan->header->query_tile ? each : plan->header->query_tile};
-  uint64_t size = sizes[launch->range_size];
-  return size >= launch->range_from && size <= launch->range_to;
+  for (int i = 0; i < SLUICE_SIZE_COUNT; i++) out_sizes[i] = sizes[i] < INT32_MAX ? (int32_t)sizes[i] : INT32_MAX;
+}
+
+/* Launches of the step when it runs as a graph, which joins some. */
+static uint64_t count_joined(const sluice_plan *plan, const int32_t sizes[SLUICE_SIZE_COUNT]) {
+  uint64_t launches = 0;
+  for (uint32_t i = 0; i < plan->header->launches.count;) {
+    const sluice_plan_join *join = sluice_plan_find_join(plan, i, sizes);
+    launches += join || sluice_plan_runs(&plan->launches[i], sizes);
+    i += join ? join->launch_count : 1;
+  }
+  return launches;
 }
 
 static bool same_launch(const sluice_plan_launch *a, const sluice_plan_launch *b) {
@@ -110,8 +120,10 @@ static sluice_status *write_launches(const sluice_plan *plan, const step_shape *
   if (!listed) return sluice_out_of_memory();
   launch_total sum = {0};
   uint64_t run = 0;
+  int32_t sizes[SLUICE_SIZE_COUNT];
+  sizes_of(plan, shape, sizes);
   for (uint64_t i = 0; i < count; i++) {
-    if (!in_range(plan, &plan->launches[i], shape)) continue;
+    if (!sluice_plan_runs(&plan->launches[i], sizes)) continue;
     run++;
     launch_total one = cost_of(plan, &plan->launches[i], shape, options);
     sum.bytes += one.bytes;
@@ -120,7 +132,7 @@ static sluice_status *write_launches(const sluice_plan *plan, const step_shape *
     if (listed[i]) continue;
     uint64_t times = 0;
     for (uint64_t j = i; j < count; j++)
-      if (!listed[j] && in_range(plan, &plan->launches[j], shape) &&
+      if (!listed[j] && sluice_plan_runs(&plan->launches[j], sizes) &&
           same_launch(&plan->launches[i], &plan->launches[j])) {
         listed[j] = true;
         times++;
@@ -130,8 +142,10 @@ static sluice_status *write_launches(const sluice_plan *plan, const step_shape *
   }
   sluice_release(listed);
   if (options->json)
-    sluice_text_printf(out, "],\"step\":{\"launches\":%llu,\"bytes\":%.0f,\"flops\":%.0f,\"floor_us\":%.3f}}",
-                       (unsigned long long)run, sum.bytes, sum.flops, sum.seconds * 1e6);
+    sluice_text_printf(
+        out, "],\"step\":{\"launches\":%llu,\"joined_launches\":%llu,\"bytes\":%.0f,\"flops\":%.0f,\"floor_us\":%.3f}}",
+        (unsigned long long)run, (unsigned long long)count_joined(plan, sizes), sum.bytes, sum.flops,
+        sum.seconds * 1e6);
   else
     sluice_text_printf(out, "  %-18s %-22s %5llu %15.0f %17.0f %12.2f\n", "whole step", "", (unsigned long long)run,
                        sum.bytes, sum.flops, sum.seconds * 1e6);

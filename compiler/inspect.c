@@ -32,14 +32,17 @@ static void write_sections(const sluice_bundle *bundle, bool json, sluice_text *
 static void write_kernels(const sluice_plan *plan, bool json, sluice_text *out) {
   const sluice_plan_header *h = plan->header;
   if (json)
-    sluice_text_printf(out, "\"launches\":%llu,\"kernels\":[", (unsigned long long)h->launches.count);
+    sluice_text_printf(out, "\"launches\":%llu,\"joins\":%llu,\"kernels\":[", (unsigned long long)h->launches.count,
+                       (unsigned long long)h->joins.count);
   else
-    sluice_text_printf(out, "  %llu launches of %llu kernels a step\n", (unsigned long long)h->launches.count,
+    sluice_text_printf(out, "  %llu launches and %llu joins of %llu kernels a step\n",
+                       (unsigned long long)h->launches.count, (unsigned long long)h->joins.count,
                        (unsigned long long)h->kernels.count);
   for (uint64_t i = 0; i < h->kernels.count; i++) {
     const sluice_plan_kernel *k = &plan->kernels[i];
     uint64_t launches = 0;
     for (uint64_t n = 0; n < h->launches.count; n++) launches += plan->launches[n].kernel == i;
+    for (uint64_t n = 0; n < h->joins.count; n++) launches += plan->joins[n].kernel == i;
     if (json)
       sluice_text_printf(
           out,

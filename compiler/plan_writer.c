@@ -20,11 +20,20 @@ typedef struct kernel_entry {
   kernel_attribute *list;
   size_t list_count;
   uint32_t argument_count;
+  kernel_part *parts; /* of a joined kernel */
+  size_t part_count;
 } kernel_entry;
+
+/* A kernel.join, whose kernel is made when all launches are there. */
+typedef struct open_join {
+  MlirOperation op;
+  sluice_plan_join join;
+} open_join;
 
 typedef struct plan_writer {
   ir_context *context;
-  table strings, buffers, weights, sources, cache, launches, arguments, observables;
+  table strings, buffers, weights, sources, cache, launches, arguments, observables, joins;
+  table open_joins;
   sluice_plan_region regions[SLUICE_SIZE_COUNT];
   kernel_entry *kernels;
   size_t kernel_count, kernel_capacity;
@@ -358,6 +367,80 @@ static void write_launch(plan_writer *w, MlirOperation op) {
   push(w, &w->launches, &launch);
 }
 
+/* ---- joins ---- */
+
+static void open_a_join(plan_writer *w, MlirOperation op) {
+  uint32_t range[3];
+  for (intptr_t i = 0; i < 3; i++) range[i] = (uint32_t)mlirIntegerAttrGetValueInt(array_item(op, "launch.range", i));
+  open_join open = {.op = op,
+                    .join = {.first_launch = (uint32_t)w->launches.count,
+                             .launch_count = (uint32_t)ir_get_integer(op, "launches"),
+                             .range_size = range[0],
+                             .range_from = range[1],
+                             .range_to = range[2]}};
+  push(w, &w->open_joins, &open);
+}
+
+/* Whether the join's steps run the launch; they agree (ir/verify_kernel.c). */
+static bool is_part(const sluice_plan_join *join, const sluice_plan_launch *launch) {
+  if (launch->range_from == 0 && launch->range_to == UINT32_MAX) return true;
+  return launch->range_from <= join->range_from && join->range_to <= launch->range_to;
+}
+
+/* A joined kernel is known by its parts and what each waits for. */
+static char *describe_parts(plan_writer *w, const kernel_part *parts, size_t count) {
+  sluice_text text = {0};
+  sluice_text_printf(&text, "{\"parts\":[");
+  for (size_t i = 0; i < count; i++)
+    sluice_text_printf(&text, "%s\"%s_%u\"", i ? "," : "", w->kernels[parts[i].kernel].family, parts[i].kernel);
+  sluice_text_printf(&text, "],\"waits\":[");
+  for (size_t i = 0; i < count; i++) sluice_text_printf(&text, "%s%u", i ? "," : "", parts[i].waits);
+  sluice_text_printf(&text, "]}");
+  if (!text.failed) return text.data;
+  sluice_text_free(&text);
+  fail(w, sluice_out_of_memory());
+  return NULL;
+}
+
+static uint32_t joined_kernel_of(plan_writer *w, const kernel_part *parts, size_t count) {
+  char *attributes = describe_parts(w, parts, count);
+  if (!attributes) return 0;
+  uint32_t arguments = 1; /* the counters */
+  for (size_t i = 0; i < count; i++) arguments += w->kernels[parts[i].kernel].argument_count;
+  for (size_t i = 0; i < w->kernel_count; i++)
+    if (w->kernels[i].part_count && strcmp(w->kernels[i].attributes, attributes) == 0) {
+      sluice_release(attributes);
+      return (uint32_t)i;
+    }
+  kernel_entry *kernel = add_kernel(w, mlirStringRefCreateFromCString("join"), attributes, arguments);
+  if (!kernel) return 0;
+  kernel->parts = sluice_allocate_array(count, sizeof *kernel->parts);
+  if (!kernel->parts) {
+    fail(w, sluice_out_of_memory());
+    return 0;
+  }
+  memcpy(kernel->parts, parts, count * sizeof *parts);
+  kernel->part_count = count;
+  return (uint32_t)(w->kernel_count - 1);
+}
+
+static void write_joins(plan_writer *w) {
+  for (size_t i = 0; i < w->open_joins.count && !w->status; i++) {
+    open_join *open = (open_join *)(void *)w->open_joins.data + i;
+    kernel_part parts[SLUICE_JOIN_PARTS];
+    size_t count = 0;
+    for (uint32_t l = 0; l < open->join.launch_count && count < SLUICE_JOIN_PARTS; l++) {
+      const sluice_plan_launch *launch =
+          (const sluice_plan_launch *)(const void *)w->launches.data + open->join.first_launch + l;
+      if (!is_part(&open->join, launch)) continue;
+      int64_t waits = mlirIntegerAttrGetValueInt(array_item(open->op, "waits", (intptr_t)count));
+      parts[count++] = (kernel_part){.kernel = launch->kernel, .waits = (uint32_t)waits};
+    }
+    open->join.kernel = joined_kernel_of(w, parts, count);
+    push(w, &w->joins, &open->join);
+  }
+}
+
 static void write_observable(plan_writer *w, MlirOperation op) {
   const struct place *place = place_of(w, mlirOperationGetOperand(op, 0));
   if (!place) return;
@@ -438,11 +521,11 @@ static void lay_out(plan_writer *w, plan_image *out) {
   const struct {
     const table *source;
     sluice_plan_table *entry;
-  } parts[] = {{&w->strings, &header.strings},     {&w->buffers, &header.buffers},
-               {&regions, &header.regions},        {&w->weights, &header.weights},
-               {&w->sources, &header.sources},     {&w->cache, &header.cache},
-               {&kernel_entries, &header.kernels}, {&w->launches, &header.launches},
-               {&w->arguments, &header.arguments}, {&w->observables, &header.observables}};
+  } parts[] = {
+      {&w->strings, &header.strings},         {&w->buffers, &header.buffers},   {&regions, &header.regions},
+      {&w->weights, &header.weights},         {&w->sources, &header.sources},   {&w->cache, &header.cache},
+      {&kernel_entries, &header.kernels},     {&w->launches, &header.launches}, {&w->arguments, &header.arguments},
+      {&w->observables, &header.observables}, {&w->joins, &header.joins}};
   size_t length = align8(sizeof header);
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
     *parts[i].entry = (sluice_plan_table){.offset = length, .count = parts[i].source->count};
@@ -477,9 +560,12 @@ static void make_specs(plan_writer *w, plan_image *out) {
                                                   .symbol = symbol,
                                                   .attributes = k->list,
                                                   .attribute_count = k->list_count,
-                                                  .argument_count = k->argument_count};
+                                                  .argument_count = k->argument_count,
+                                                  .parts = k->parts,
+                                                  .part_count = k->part_count};
     k->family = NULL;
     k->list = NULL;
+    k->parts = NULL;
     if (!symbol) fail(w, sluice_out_of_memory());
   }
 }
@@ -502,6 +588,8 @@ static void write_function(plan_writer *w) {
     MlirStringRef name = ir_name(op);
     if (ir_is(op, "kernel.observe"))
       write_observable(w, op);
+    else if (ir_is(op, "kernel.join"))
+      open_a_join(w, op);
     else if (name.length > 7 && memcmp(name.data, "kernel.", 7) == 0)
       write_launch(w, op);
     else
@@ -520,9 +608,12 @@ sluice_status *plan_write(ir_context *context, MlirModule module, plan_image *ou
                    .launches = {.element = sizeof(sluice_plan_launch)},
                    .arguments = {.element = sizeof(sluice_plan_argument)},
                    .observables = {.element = sizeof(sluice_plan_observable)},
+                   .joins = {.element = sizeof(sluice_plan_join)},
+                   .open_joins = {.element = sizeof(open_join)},
                    .function = ir_function(module, "step")};
   if (mlirOperationIsNull(w.function)) return sluice_error(SLUICE_INTERNAL, "plan: no function @step");
   write_function(&w);
+  if (!w.status) write_joins(&w);
   if (!w.status) add_synthesis(&w);
   if (!w.status) lay_out(&w, out_plan);
   if (!w.status) make_specs(&w, out_plan);
@@ -530,13 +621,14 @@ sluice_status *plan_write(ir_context *context, MlirModule module, plan_image *ou
     sluice_plan checked;
     fail(&w, sluice_plan_open(out_plan->data, out_plan->length, &checked));
   }
-  table *tables[] = {&w.strings, &w.buffers,  &w.weights,   &w.sources,
-                     &w.cache,   &w.launches, &w.arguments, &w.observables};
+  table *tables[] = {&w.strings,  &w.buffers,   &w.weights,     &w.sources, &w.cache,
+                     &w.launches, &w.arguments, &w.observables, &w.joins,   &w.open_joins};
   for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) sluice_release(tables[i]->data);
   for (size_t i = 0; i < w.kernel_count; i++) {
     free_attributes(w.kernels[i].list, w.kernels[i].list_count * (w.kernels[i].list != NULL));
     sluice_release(w.kernels[i].attributes);
     sluice_release(w.kernels[i].family);
+    sluice_release(w.kernels[i].parts);
   }
   sluice_release(w.kernels);
   sluice_release(w.places);
@@ -564,6 +656,7 @@ void plan_image_free(plan_image *plan) {
     free_attributes(plan->specs[i].attributes, plan->specs[i].attribute_count);
     sluice_release((void *)(uintptr_t)plan->specs[i].family);
     sluice_release((void *)(uintptr_t)plan->specs[i].symbol);
+    sluice_release((void *)(uintptr_t)plan->specs[i].parts);
   }
   sluice_release(plan->specs);
   sluice_release(plan->data);

@@ -429,6 +429,11 @@ irdl.dialect @kernel {
     %0 = irdl.base @kernel::@buffer
     irdl.results(result: %0)
   }
+  irdl.operation @join {
+    %0 = irdl.base "#builtin.integer"
+    %1 = irdl.base "#builtin.array"
+    irdl.attributes {"launches" = %0, "waits" = %1}
+  }
   irdl.operation @observe {
     %0 = irdl.base @kernel::@buffer
     irdl.operands(buffer: %0)
@@ -988,18 +993,20 @@ irdl.dialect @kernel {
     %1 = irdl.base @kernel::@buffer
     %2 = irdl.base @kernel::@buffer
     %3 = irdl.base @kernel::@buffer
-    irdl.operands(y: %0, weights: %1, residual: %2, out: %3)
-    %4 = irdl.base "#builtin.string"
-    %5 = irdl.base "#builtin.integer"
-    %6 = irdl.base "#builtin.string"
-    %7 = irdl.base "#builtin.array"
-    %8 = irdl.base "#builtin.integer"
+    %4 = irdl.base @kernel::@buffer
+    irdl.operands(y: %0, weights: %1, shared_y: %2, residual: %3, out: %4)
+    %5 = irdl.base "#builtin.string"
+    %6 = irdl.base "#builtin.integer"
+    %7 = irdl.base "#builtin.string"
+    %8 = irdl.base "#builtin.array"
     %9 = irdl.base "#builtin.integer"
-    %10 = irdl.base "#builtin.float"
-    %11 = irdl.base "#builtin.string"
-    %12 = irdl.base "#builtin.integer"
-    irdl.attributes {"label" = %4, "layer" = %5, "target" = %6, "cost" = %7, "width" = %8, "k" = %9, "scale" = %10,
-                     "dtype" = %11, "shared" = %12}
+    %10 = irdl.base "#builtin.integer"
+    %11 = irdl.base "#builtin.float"
+    %12 = irdl.base "#builtin.string"
+    %13 = irdl.base "#builtin.integer"
+    %14 = irdl.base "#builtin.integer"
+    irdl.attributes {"label" = %5, "layer" = %6, "target" = %7, "cost" = %8, "width" = %9, "k" = %10, "scale" = %11,
+                     "dtype" = %12, "shared" = %13, "shared_rows" = %14}
   }
   irdl.operation @swiglu {
     %0 = irdl.base @kernel::@buffer

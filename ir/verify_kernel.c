@@ -88,8 +88,8 @@ static const kernel_op launches[] = {
      "expert_tiles=value/i32 out=value/out_dtype",
      LAUNCH "n:positive k:positive experts:positive top_k:positive shared:flag "
             "gather:token|slot epilogue:none|swiglu alpha:number limit:number " GEMM " batch_bytes:positive_multiple"},
-    {"combine", "y=value/f32 weights=value/f32 residual=maybe/dtype out=value/dtype",
-     LAUNCH "width:positive k:positive shared:flag scale:number dtype:dtype"},
+    {"combine", "y=value/f32 weights=value/f32 shared_y=maybe/f32 residual=maybe/dtype out=value/dtype",
+     LAUNCH "width:positive k:positive shared:flag shared_rows:flag scale:number dtype:dtype"},
     {"swiglu", "gate=value/dtype up=value/dtype out=value/dtype",
      LAUNCH "size:rows width:positive alpha:number limit:number dtype:dtype slots:positive"},
     {"add", "a=value/dtype b=value/dtype out=value/dtype", LAUNCH "size:rows width:positive dtype:dtype"},
@@ -109,6 +109,7 @@ static const kernel_op memories[] = {
     {"cache", "", "layer:count page_bytes:positive_multiple has_index:flag"},
     {"none", "", ""},
     {"observe", "x=any", "name:text dimension:positive dtype:element"},
+    {"join", "", "launches:positive waits:integers"},
 };
 
 static bool text_equals(MlirStringRef text, const char *expected) {
@@ -350,6 +351,15 @@ static bool verify_index_branch(verify_state *state) {
   return true;
 }
 
+/* The shared expert's part of a sum is a slot or rows of its own. */
+static bool verify_combine(verify_state *state) {
+  if (is_none(state, 2) != (integer(state, "shared_rows") == 0))
+    return verify_fail(state, "shared_y is %s, but 'shared_rows' is %lld", is_none(state, 2) ? "absent" : "given",
+                       (long long)integer(state, "shared_rows"));
+  if (integer(state, "shared") == 0 || integer(state, "shared_rows") == 0) return true;
+  return verify_fail(state, "the shared expert is a slot of y and has rows of its own");
+}
+
 /* A route has room for the choices of 'tokens' tokens. */
 static bool verify_route(verify_state *state) {
   MlirAttribute range = mlirOperationGetAttributeByName(state->op, mlirStringRefCreateFromCString("launch.range"));
@@ -363,6 +373,7 @@ static bool verify_route(verify_state *state) {
 
 static bool verify_relations(verify_state *state) {
   if (ir_is(state->op, "kernel.route") && !verify_route(state)) return false;
+  if (ir_is(state->op, "kernel.combine") && !verify_combine(state)) return false;
   if (ir_is(state->op, "kernel.gemm") || ir_is(state->op, "kernel.expert_gemm")) return verify_gemm(state);
   if (ir_is(state->op, "kernel.norm_rope_append")) return verify_index_branch(state);
   if (ir_is(state->op, "kernel.rope") && integer(state, "rotary_dim") > integer(state, "head_dim"))
@@ -388,6 +399,97 @@ static const kernel_op *find(const kernel_op *table, size_t count, MlirStringRef
   return NULL;
 }
 
+/* ---- joins ---- */
+
+static bool is_launch(MlirOperation op) {
+  return mlirOperationGetNumResults(op) == 0 && !ir_is(op, "kernel.observe") && !ir_is(op, "kernel.join") &&
+         !ir_is(op, "func.return");
+}
+
+typedef struct join_range {
+  int64_t size, from, to;
+} join_range;
+
+/* What is no range is every step: the launch's own check says what is wrong with it. */
+static join_range range_of(MlirOperation op) {
+  MlirAttribute range = mlirOperationGetAttributeByName(op, mlirStringRefCreateFromCString("launch.range"));
+  if (mlirAttributeIsNull(range) || !mlirAttributeIsAArray(range) || mlirArrayAttrGetNumElements(range) != 3)
+    return (join_range){SLUICE_SIZE_ONE, 0, UINT32_MAX};
+  int64_t values[3];
+  for (intptr_t i = 0; i < 3; i++) {
+    MlirAttribute value = mlirArrayAttrGetElement(range, i);
+    if (!mlirAttributeIsAInteger(value)) return (join_range){SLUICE_SIZE_ONE, 0, UINT32_MAX};
+    values[i] = mlirIntegerAttrGetValueInt(value);
+  }
+  return (join_range){values[0], values[1], values[2]};
+}
+
+/* Every step of the range runs the launch, or none does: *runs says which. */
+static bool agrees(const join_range *join, const join_range *launch, bool *runs) {
+  *runs = launch->from == 0 && launch->to == UINT32_MAX;
+  if (*runs) return true;
+  if (launch->size != join->size) return false;
+  *runs = launch->from <= join->from && join->to <= launch->to;
+  return *runs || launch->to < join->from || join->to < launch->from;
+}
+
+/* The parts that part `last` waits for, and what these wait for. */
+static uint32_t all_waits(const int64_t *waits, int64_t last) {
+  uint32_t all = (uint32_t)waits[last];
+  for (int64_t i = last; i-- > 0;)
+    if (all >> i & 1) all |= (uint32_t)waits[i];
+  return all;
+}
+
+static bool verify_waits(verify_state *state, intptr_t parts) {
+  MlirAttribute list = mlirOperationGetAttributeByName(state->op, mlirStringRefCreateFromCString("waits"));
+  int64_t waits[SLUICE_JOIN_PARTS];
+  if (mlirArrayAttrGetNumElements(list) != parts)
+    return verify_fail(state, "'waits' has %ld elements, expected %ld, one for each part",
+                       (long)mlirArrayAttrGetNumElements(list), (long)parts);
+  for (intptr_t i = 0; i < parts; i++) {
+    waits[i] = mlirIntegerAttrGetValueInt(mlirArrayAttrGetElement(list, i));
+    if (waits[i] < 0 || waits[i] >= (int64_t)1 << i)
+      return verify_fail(state, "part %ld waits for %lld, expected bits of parts before it", (long)i,
+                         (long long)waits[i]);
+  }
+  if (all_waits(waits, parts - 1) == (1u << (parts - 1)) - 1) return true;
+  return verify_fail(state, "its last part does not wait for all others");
+}
+
+/* The launches behind a join that its steps run, its parts. */
+static bool verify_join(verify_state *state) {
+  if (!verify_range(state)) return false;
+  if (!ir_has(state->op, "launch.range")) return verify_fail(state, "it has no 'launch.range'");
+  const join_range range = range_of(state->op);
+  intptr_t parts = 0, arguments = 1;
+  int64_t left = ir_get_integer(state->op, "launches");
+  for (MlirOperation op = mlirOperationGetNextInBlock(state->op); left > 0; op = mlirOperationGetNextInBlock(op)) {
+    if (mlirOperationIsNull(op) || ir_is(op, "func.return"))
+      return verify_fail(state, "'launches' is %lld, but %lld of them are missing",
+                         (long long)ir_get_integer(state->op, "launches"), (long long)left);
+    if (!is_launch(op)) continue;
+    left--;
+    const join_range other = range_of(op);
+    bool runs;
+    if (!agrees(&range, &other, &runs))
+      return verify_fail(state, "only some of its steps run the %.*s behind it", (int)ir_name(op).length,
+                         ir_name(op).data);
+    if (!runs) continue;
+    if (ir_has(op, "cluster"))
+      return verify_fail(state, "a %.*s cannot be a part: its workgroups are clusters", (int)ir_name(op).length,
+                         ir_name(op).data);
+    parts++;
+    arguments += mlirOperationGetNumOperands(op);
+  }
+  if (parts < 2 || parts > SLUICE_JOIN_PARTS)
+    return verify_fail(state, "it has %ld parts, expected 2 to %d", (long)parts, SLUICE_JOIN_PARTS);
+  if (arguments > SLUICE_JOIN_ARGUMENTS)
+    return verify_fail(state, "its parts and the counters are %ld arguments, expected at most %d", (long)arguments,
+                       SLUICE_JOIN_ARGUMENTS);
+  return verify_waits(state, parts);
+}
+
 bool verify_kernel_op(verify_state *state) {
   MlirStringRef name = ir_name(state->op);
   const kernel_op *launch = find(launches, sizeof launches / sizeof launches[0], name);
@@ -397,6 +499,7 @@ bool verify_kernel_op(verify_state *state) {
   if (launch) return verify_launch(state) && verify_operands(state, op->operands) && verify_relations(state);
   if (ir_is(state->op, "kernel.arena")) return verify_arena(state);
   if (ir_is(state->op, "kernel.weight")) return verify_memory_weight(state);
+  if (ir_is(state->op, "kernel.join")) return verify_join(state);
   if (ir_is(state->op, "kernel.observe") &&
       !ir_is(ir_definition(mlirOperationGetOperand(state->op, 0)), "kernel.arena") &&
       !ir_is(ir_definition(mlirOperationGetOperand(state->op, 0)), "kernel.output"))

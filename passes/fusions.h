@@ -17,4 +17,6 @@ bool pass_fuse_experts(pass_state *state, MlirModule module);
 bool pass_fold_shared_expert(pass_state *state, MlirModule module);
 bool pass_fuse_route(pass_state *state, MlirModule module); /* of kernel ops */
 
+bool pass_join_launches(pass_state *state, MlirModule module); /* likewise */
+
 #endif

@@ -137,23 +137,71 @@ static void lower_expert_linear(lowering *l) {
   }
 }
 
-static void launch_combine(lowering *l, MlirValue y, MlirValue weights, MlirValue residual, MlirValue out,
-                           int64_t width, int64_t k, bool shared) {
-  MlirValue buffers[] = {y, weights, residual, out};
+typedef struct combined_rows {
+  MlirValue y, weights, residual, out;
+  MlirValue shared_y; /* rows of the shared expert, or kernel.none */
+  int64_t width, k;
+  bool slot; /* or they are the last slot of y */
+} combined_rows;
+
+/* In steps of from to `to` tokens. */
+static void launch_combine(lowering *l, const combined_rows *c, uint32_t from, uint32_t to) {
+  MlirValue buffers[] = {c->y, c->weights, c->shared_y, c->residual, c->out};
+  const bool rows = !ir_is(ir_definition(c->shared_y), "kernel.none");
   attribute_list list = {.count = 0};
-  attribute_integer(l, &list, "width", width);
-  attribute_integer(l, &list, "k", k);
-  attribute_integer(l, &list, "shared", shared);
+  attribute_integer(l, &list, "width", c->width);
+  attribute_integer(l, &list, "k", c->k);
+  attribute_integer(l, &list, "shared", c->slot);
+  attribute_integer(l, &list, "shared_rows", rows);
   attribute_number(l, &list, "scale", ir_get_float(l->op, "scale"));
   attribute_text(l, &list, "dtype", activation_name(l));
+  launch_range(l, &list, SLUICE_SIZE_TOKENS, from, to);
   launch(l, "combine", buffers, COUNT_OF(buffers), &list,
-         &(launch_cost){.row_bytes = width * (4 * (k + shared) + 2 * (l->f32 ? 4 : 2)), .row_flops = 2 * width * k});
+         &(launch_cost){.row_bytes = c->width * (4 * (c->k + c->slot + rows) + 2 * (l->f32 ? 4 : 2)),
+                        .row_flops = 2 * c->width * c->k});
 }
 
 static void lower_combine(lowering *l) {
   MlirValue y = operand(l, 0);
   MlirValue y_buffer = operand_buffer(l, 0), weights = operand_buffer(l, 1), none = none_buffer(l);
-  launch_combine(l, y_buffer, weights, none, result_buffer(l, 0), ir_dimension(y, 2), ir_dimension(y, 1), false);
+  const combined_rows c = {.y = y_buffer,
+                           .weights = weights,
+                           .shared_y = none,
+                           .residual = none,
+                           .out = result_buffer(l, 0),
+                           .width = ir_dimension(y, 2),
+                           .k = ir_dimension(y, 1)};
+  launch_combine(l, &c, 0, UINT32_MAX);
+}
+
+/* A product of the shared expert where it has launches of its own. */
+typedef struct shared_product {
+  MlirValue x, weights, out;
+  MlirValue matrix, second; /* weight values; second null unless swiglu */
+  const char *out_dtype;
+} shared_product;
+
+/* Its kernels for steps of the expert products' `range`. */
+static void launch_shared(lowering *l, const shared_product *p, const gemm_range *range) {
+  bool swiglu = !mlirValueIsNull(p->second);
+  gemm_range ranges[4];
+  size_t count = gemm_ranges(l, l->tiles.ranges, ranges);
+  for (size_t i = 0; i < count; i++) {
+    if (ranges[i].from < range->from) ranges[i].from = range->from;
+    if (ranges[i].to > range->to) ranges[i].to = range->to;
+    if (ranges[i].from > ranges[i].to) continue;
+    launch_gemm(l,
+                &(gemm_launch){.x = p->x,
+                               .weights = p->weights,
+                               .residual = none_buffer(l),
+                               .out = p->out,
+                               .matrix = p->matrix,
+                               .epilogue = swiglu ? "swiglu" : "none",
+                               .size = "tokens",
+                               .x_dtype = activation_name(l),
+                               .out_dtype = p->out_dtype},
+                &ranges[i]);
+  }
 }
 
 /* Operands: x, experts, weights, w_gate, w_up, w_down [, shared_gate, shared_up, shared_down] [, residual]. */
@@ -163,42 +211,72 @@ static void lower_experts(lowering *l) {
   const int64_t k = ir_dimension(operand(l, 1), 1);
   const bool shared = ir_experts_shared(l->op);
   const int64_t slots = k + shared;
-  MlirValue x_buffer = operand_buffer(l, 0);
+  MlirValue x_buffer = operand_buffer(l, 0), none = none_buffer(l);
   MlirValue hidden = scratch_buffer(l, 3, "hidden", element_name(x), slots * inner);
   MlirValue y = scratch_buffer(l, 4, "y", "f32", slots * width);
   gemm_range ranges[4];
-  size_t count = gemm_ranges(l, l->tiles.expert_ranges, ranges);
+  size_t count = gemm_ranges(l, l->tiles.expert_ranges, ranges), split = 0; /* of the ranges, the first so many */
+  while (shared && split < count && ranges[split].to <= l->tiles.split_shared) split++;
+  MlirValue shared_hidden = split ? scratch_buffer(l, 5, "shared_hidden", element_name(x), inner) : none;
+  MlirValue shared_y = split ? scratch_buffer(l, 6, "shared_y", "f32", width) : none;
   const int64_t panel = ir_get_integer(l->op, "tile.panel");
   MlirValue gate_up = weight_pairs(l, w_gate, operand(l, 4), panel), down = weight_panels(l, w_down, panel);
-  MlirValue shared_gate_up = none_buffer(l), shared_down = shared_gate_up;
+  MlirValue shared_gate_up = none, shared_down = none;
   if (shared) {
     shared_gate_up = weight_pairs(l, operand(l, IR_EXPERTS_SHARED), operand(l, IR_EXPERTS_SHARED + 1), panel);
     shared_down = weight_panels(l, operand(l, IR_EXPERTS_SHARED + 2), panel);
   }
   for (size_t i = 0; i < count; i++) {
-    sorted_slots s = sort_slots(l, 1, ir_dimension(w_gate, 0), shared, &ranges[i]);
+    const bool slot = shared && i >= split;
+    sorted_slots s = sort_slots(l, 1, ir_dimension(w_gate, 0), slot, &ranges[i]);
+    if (i < split)
+      launch_shared(l,
+                    &(shared_product){.x = x_buffer,
+                                      .weights = shared_gate_up,
+                                      .out = shared_hidden,
+                                      .matrix = operand(l, IR_EXPERTS_SHARED),
+                                      .second = operand(l, IR_EXPERTS_SHARED + 1),
+                                      .out_dtype = element_name(x)},
+                    &ranges[i]);
     launch_product(l, &s,
                    &(expert_product){.x = x_buffer,
                                      .out = hidden,
                                      .matrix = w_gate,
                                      .second = operand(l, 4),
                                      .weights = gate_up,
-                                     .shared_weights = shared_gate_up,
+                                     .shared_weights = slot ? shared_gate_up : none,
                                      .x_dtype = element_name(x),
                                      .out_dtype = element_name(x)});
+    if (i < split)
+      launch_shared(l,
+                    &(shared_product){.x = shared_hidden,
+                                      .weights = shared_down,
+                                      .out = shared_y,
+                                      .matrix = operand(l, IR_EXPERTS_SHARED + 2),
+                                      .out_dtype = "f32"},
+                    &ranges[i]);
     launch_product(l, &s,
                    &(expert_product){.x = hidden,
                                      .out = y,
                                      .matrix = w_down,
                                      .weights = down,
-                                     .shared_weights = shared_down,
+                                     .shared_weights = slot ? shared_down : none,
                                      .by_slot = true,
                                      .x_dtype = element_name(x),
                                      .out_dtype = "f32"});
   }
   const intptr_t residual = ir_experts_residual(l->op);
-  MlirValue weights = operand_buffer(l, 2), added = residual < 0 ? none_buffer(l) : operand_buffer(l, residual);
-  launch_combine(l, y, weights, added, result_buffer(l, 0), width, k, shared);
+  combined_rows c = {.y = y,
+                     .weights = operand_buffer(l, 2),
+                     .shared_y = shared_y,
+                     .residual = residual < 0 ? none : operand_buffer(l, residual),
+                     .out = result_buffer(l, 0),
+                     .width = width,
+                     .k = k};
+  if (split) launch_combine(l, &c, 0, ranges[split - 1].to);
+  c.shared_y = none;
+  c.slot = shared;
+  if (split < count) launch_combine(l, &c, split ? ranges[split].from : 0, UINT32_MAX);
 }
 
 bool lower_experts_op(lowering *l) {

@@ -315,8 +315,10 @@ size_t gemm_ranges(lowering *l, const gemm_range *of_target, gemm_range ranges[4
     ranges[0] = (gemm_range){.tile_m = (uint32_t)tile(l, "tile.m"), .slice = panel, .to = UINT32_MAX};
     return 1;
   }
-  for (uint32_t i = 0; i < l->tiles.range_count; i++) ranges[i] = of_target[i];
-  return l->tiles.range_count;
+  size_t count = 0;
+  do ranges[count] = of_target[count];
+  while (ranges[count++].to < UINT32_MAX);
+  return count;
 }
 
 void gemm_attributes(lowering *l, attribute_list *list, const gemm_range *range, sluice_size size) {
@@ -333,34 +335,49 @@ void launch_range(lowering *l, attribute_list *list, sluice_size size, uint32_t 
   attribute_add(list, "launch.range", ir_integers(l->context, range, 3));
 }
 
+void launch_gemm(lowering *l, const gemm_launch *g, const gemm_range *range) {
+  int64_t n = ir_dimension(g->matrix, ir_rank(g->matrix) - 2), k = ir_dimension(g->matrix, ir_rank(g->matrix) - 1);
+  bool swiglu = strcmp(g->epilogue, "swiglu") == 0, add = strcmp(g->epilogue, "add") == 0;
+  MlirValue buffers[] = {g->x, g->weights, g->residual, g->out};
+  int64_t x_bytes = g->x_dtype[0] == 'b' ? 2 : 4, out_bytes = g->out_dtype[0] == 'b' ? 2 : 4;
+  attribute_list list = {.count = 0};
+  attribute_text(l, &list, "size", g->size);
+  attribute_integer(l, &list, "n", n);
+  attribute_integer(l, &list, "k", k);
+  attribute_text(l, &list, "epilogue", g->epilogue);
+  attribute_number(l, &list, "alpha", swiglu ? ir_get_float(l->op, "alpha") : 0);
+  attribute_number(l, &list, "limit", swiglu ? ir_get_float(l->op, "limit") : 0);
+  attribute_text(l, &list, "x_dtype", g->x_dtype);
+  attribute_text(l, &list, "weight_dtype", element_name(g->matrix));
+  attribute_text(l, &list, "out_dtype", g->out_dtype);
+  gemm_range own = *range;
+  if (!swiglu && n >= WIDE_COLUMNS && own.wide_slice) own.slice = own.wide_slice;
+  gemm_attributes(l, &list, &own, strcmp(g->size, "rows") == 0 ? SLUICE_SIZE_ROWS : SLUICE_SIZE_TOKENS);
+  launch(l, "gemm", buffers, COUNT_OF(buffers), &list,
+         &(launch_cost){.fixed_bytes = weight_batch_bytes(l, g->matrix, swiglu, tile(l, "tile.panel")),
+                        .row_bytes = k * x_bytes + n * out_bytes * (add ? 2 : 1),
+                        .row_flops = 2 * n * k * (swiglu ? 2 : 1)});
+}
+
 /* linear, lm_head, linear_add, linear_swiglu. */
 static void lower_product(lowering *l) {
   bool add = ir_is(l->op, "model.linear_add"), swiglu = ir_is(l->op, "model.linear_swiglu");
-  MlirValue x = operand(l, 0), w = operand(l, 1), out = ir_result(l->op, 0);
-  int64_t n = ir_dimension(w, 0), k = ir_dimension(w, 1), panel = tile(l, "tile.panel");
-  MlirValue x_buffer = operand_buffer(l, 0), residual = add ? operand_buffer(l, 2) : none_buffer(l);
-  MlirValue weights = swiglu ? weight_pairs(l, w, operand(l, 2), panel) : weight_panels(l, w, panel);
-  MlirValue buffers[] = {x_buffer, weights, residual, result_buffer(l, 0)};
+  MlirValue w = operand(l, 1);
+  int64_t panel = tile(l, "tile.panel");
+  gemm_launch g = {.x = operand_buffer(l, 0),
+                   .residual = add ? operand_buffer(l, 2) : none_buffer(l),
+                   .matrix = w,
+                   .epilogue = swiglu ? "swiglu"
+                               : add  ? "add"
+                                      : "none",
+                   .size = row_size(l),
+                   .x_dtype = element_name(operand(l, 0)),
+                   .out_dtype = element_name(ir_result(l->op, 0))};
+  g.weights = swiglu ? weight_pairs(l, w, operand(l, 2), panel) : weight_panels(l, w, panel);
+  g.out = result_buffer(l, 0);
   gemm_range ranges[4];
   size_t count = gemm_ranges(l, l->tiles.ranges, ranges);
-  for (size_t i = 0; i < count; i++) {
-    attribute_list list = {.count = 0};
-    if (!swiglu && n >= WIDE_COLUMNS && ranges[i].wide_slice) ranges[i].slice = ranges[i].wide_slice;
-    attribute_text(l, &list, "size", row_size(l));
-    attribute_integer(l, &list, "n", n);
-    attribute_integer(l, &list, "k", k);
-    attribute_text(l, &list, "epilogue", swiglu ? "swiglu" : add ? "add" : "none");
-    attribute_number(l, &list, "alpha", swiglu ? ir_get_float(l->op, "alpha") : 0);
-    attribute_number(l, &list, "limit", swiglu ? ir_get_float(l->op, "limit") : 0);
-    attribute_text(l, &list, "x_dtype", element_name(x));
-    attribute_text(l, &list, "weight_dtype", element_name(w));
-    attribute_text(l, &list, "out_dtype", element_name(out));
-    gemm_attributes(l, &list, &ranges[i], l->rows ? SLUICE_SIZE_ROWS : SLUICE_SIZE_TOKENS);
-    launch(l, "gemm", buffers, COUNT_OF(buffers), &list,
-           &(launch_cost){.fixed_bytes = weight_batch_bytes(l, w, swiglu, panel),
-                          .row_bytes = k * element_size(x) + n * element_size(out) * (add ? 2 : 1),
-                          .row_flops = 2 * n * k * (swiglu ? 2 : 1)});
-  }
+  for (size_t i = 0; i < count; i++) launch_gemm(l, &g, &ranges[i]);
 }
 
 static int64_t row_elements(MlirValue value) {

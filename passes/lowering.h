@@ -84,6 +84,14 @@ int64_t weight_group(const lowering *l);
 size_t gemm_ranges(lowering *l, const gemm_range *of_target, gemm_range ranges[4]);
 /* The attributes tile_m, panel, slice and group of one of them, and its range of `size`. */
 void gemm_attributes(lowering *l, attribute_list *list, const gemm_range *range, sluice_size size);
+/* A launch of kernel.gemm for steps of `range`. */
+typedef struct gemm_launch {
+  MlirValue x, weights, residual, out; /* residual: kernel.none unless the epilogue is "add" */
+  MlirValue matrix;                    /* weight value, the first of two with "swiglu" */
+  const char *epilogue, *size;         /* size: "tokens" or "rows" */
+  const char *x_dtype, *out_dtype;
+} gemm_launch;
+void launch_gemm(lowering *l, const gemm_launch *g, const gemm_range *range);
 /* The launch runs in steps with from <= `size` <= to only. */
 void launch_range(lowering *l, attribute_list *list, sluice_size size, uint32_t from, uint32_t to);
 

@@ -26,8 +26,8 @@ typedef struct planner {
   intptr_t op_count;
   value *values;
   size_t count, capacity;
-  bool split_selection, split_router; /* of the target */
-  int64_t partials;                   /* bytes of partial results of dense attention */
+  bool split_selection, split_router, split_shared; /* of the target */
+  int64_t partials;                                 /* bytes of partial results of dense attention */
 } planner;
 
 static int64_t round_up(int64_t bytes) {
@@ -113,8 +113,10 @@ static bool push_op(planner *p, intptr_t i) {
   if (!fused) return true;
   MlirValue x = mlirOperationGetOperand(op, 0);
   int64_t element = element_bytes(mlirShapedTypeGetElementType(mlirValueGetType(x)));
-  return push_scratch(p, i, "tokens", k * ir_dimension(w, 1) * element) &&
-         push_scratch(p, i, "tokens", k * ir_dimension(x, 1) * 4);
+  int64_t inner = ir_dimension(w, 1), width = ir_dimension(x, 1);
+  return push_scratch(p, i, "tokens", k * inner * element) && push_scratch(p, i, "tokens", k * width * 4) &&
+         (!shared || !p->split_shared ||
+          (push_scratch(p, i, "tokens", inner * element) && push_scratch(p, i, "tokens", width * 4)));
 }
 
 /* The logits of a split router live as long as its choice: fuse-route reads them while it writes what the experts sort
@@ -313,7 +315,10 @@ static bool with_planner(pass_state *state, MlirOperation function, bool (*body)
   target_tiles tiles;
   state->status = target_default_tiles(state->target, &tiles);
   if (state->status) return false;
-  planner p = {.state = state, .split_selection = tiles.split_selection, .split_router = tiles.split_router};
+  planner p = {.state = state,
+               .split_selection = tiles.split_selection,
+               .split_router = tiles.split_router,
+               .split_shared = tiles.split_shared > 0};
   p.partials = (int64_t)tiles.attention_parts * tiles.matrix_group * (tiles.matrix_head_dim + 2) * 4;
   MlirOperation first = mlirBlockGetFirstOperation(ir_body(function));
   for (MlirOperation op = first; !mlirOperationIsNull(op); op = mlirOperationGetNextInBlock(op)) p.op_count++;

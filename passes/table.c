@@ -20,6 +20,7 @@ const pass_description pass_table[] = {
     {"choose-tiles", "chooses tile sizes for the target", false, pass_choose_tiles},
     {"lower-to-kernels", "turns model ops into kernel launches", false, pass_lower_to_kernels},
     {"fuse-route", "choice and sort of experts as one launch in small steps", true, pass_fuse_route},
+    {"join-launches", "launches that follow each other as parts of one, in small steps", true, pass_join_launches},
     {NULL, NULL, false, NULL},
 };
 

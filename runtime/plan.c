@@ -19,7 +19,8 @@ _Static_assert(sizeof(sluice_plan_layer) == 16, "plan format");
 _Static_assert(sizeof(sluice_plan_kernel) == 40, "plan format");
 _Static_assert(sizeof(sluice_plan_launch) == 16 + 2 * 16 + 16 + 80, "plan format");
 _Static_assert(sizeof(sluice_plan_observable) == 16, "plan format");
-_Static_assert(sizeof(sluice_plan_header) == 48 + 10 * 16, "plan format");
+_Static_assert(sizeof(sluice_plan_join) == 24, "plan format");
+_Static_assert(sizeof(sluice_plan_header) == 48 + 11 * 16, "plan format");
 
 #define MAX_UNIT_BYTES ((uint64_t)1 << 40)
 #define MAX_WEIGHT_BYTES ((uint64_t)1 << 46)
@@ -215,6 +216,58 @@ static sluice_status *check_launches(const sluice_plan *plan) {
   return NULL;
 }
 
+/* Whether every step of the join runs the launch, or none does: *runs says which. */
+static bool join_agrees(const sluice_plan_join *join, const sluice_plan_launch *launch, bool *runs) {
+  *runs = launch->range_from == 0 && launch->range_to == UINT32_MAX;
+  if (*runs) return true;
+  if (launch->range_size != join->range_size) return false;
+  *runs = launch->range_from <= join->range_from && join->range_to <= launch->range_to;
+  return *runs || launch->range_to < join->range_from || join->range_to < launch->range_from;
+}
+
+static sluice_status *check_joins(const sluice_plan *plan) {
+  const sluice_plan_header *header = plan->header;
+  for (uint64_t i = 0; i < header->joins.count; i++) {
+    const sluice_plan_join *join = &plan->joins[i];
+    if (join->kernel >= header->kernels.count) return bad("a join has no kernel", i);
+    if (join->first_launch > header->launches.count || join->launch_count > header->launches.count - join->first_launch)
+      return bad("a join's launches lie outside their table", i);
+    if (i && join->first_launch < join[-1].first_launch) return bad("joins are out of order", i);
+    if (join->range_size >= SLUICE_SIZE_COUNT || join->range_from > join->range_to)
+      return bad("a join's range of steps is empty", i);
+    uint32_t parts = 0, arguments = 1;
+    for (uint32_t l = 0; l < join->launch_count; l++) {
+      const sluice_plan_launch *launch = &plan->launches[join->first_launch + l];
+      bool runs;
+      if (!join_agrees(join, launch, &runs)) return bad("only some steps of a join run one of its launches", i);
+      if (!runs) continue;
+      if (++parts > SLUICE_JOIN_PARTS) break;
+      arguments += plan->kernels[launch->kernel].argument_count; /* each at most MAX_ARGUMENTS */
+    }
+    if (parts < 2 || parts > SLUICE_JOIN_PARTS) return bad("a join's number of parts is out of range", i);
+    if (arguments > SLUICE_JOIN_ARGUMENTS || arguments != plan->kernels[join->kernel].argument_count)
+      return bad("a join's arguments are not those of its parts", i);
+  }
+  return NULL;
+}
+
+const sluice_plan_join *sluice_plan_find_join(const sluice_plan *plan, uint32_t launch,
+                                              const int32_t sizes[SLUICE_SIZE_COUNT]) {
+  uint64_t low = 0, high = plan->header->joins.count;
+  while (low < high) {
+    uint64_t middle = low + (high - low) / 2;
+    if (plan->joins[middle].first_launch < launch)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  for (; low < plan->header->joins.count && plan->joins[low].first_launch == launch; low++) {
+    uint32_t size = (uint32_t)sizes[plan->joins[low].range_size];
+    if (size >= plan->joins[low].range_from && size <= plan->joins[low].range_to) return &plan->joins[low];
+  }
+  return NULL;
+}
+
 static sluice_status *check_rest(const sluice_plan *plan) {
   const sluice_plan_header *header = plan->header;
   if (header->cache.count != header->layers) return bad("the cache table needs one entry for each layer", 0);
@@ -270,6 +323,7 @@ sluice_status *sluice_plan_open(const void *data, size_t length, sluice_plan *ou
       {header->launches, sizeof *plan.launches, "launches"},
       {header->arguments, sizeof *plan.arguments, "arguments"},
       {header->observables, sizeof *plan.observables, "observables"},
+      {header->joins, sizeof *plan.joins, "joins"},
   };
   const void *elements[sizeof tables / sizeof tables[0]];
   for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++)
@@ -284,6 +338,7 @@ sluice_status *sluice_plan_open(const void *data, size_t length, sluice_plan *ou
   plan.launches = elements[7];
   plan.arguments = elements[8];
   plan.observables = elements[9];
+  plan.joins = elements[10];
   if (header->strings.count == 0 || plan.strings[0] || plan.strings[header->strings.count - 1])
     return sluice_error(SLUICE_INVALID, "damaged launch plan: the strings must start and end with a terminator");
   if (header->regions.count != SLUICE_SIZE_COUNT) return bad("there must be one arena region for each size", 0);
@@ -292,6 +347,7 @@ sluice_status *sluice_plan_open(const void *data, size_t length, sluice_plan *ou
   SLUICE_TRY(check_weights(&plan));
   SLUICE_TRY(check_kernels(&plan));
   SLUICE_TRY(check_launches(&plan));
+  SLUICE_TRY(check_joins(&plan));
   SLUICE_TRY(check_rest(&plan));
   *out_plan = plan;
   return NULL;

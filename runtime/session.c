@@ -146,6 +146,19 @@ sluice_status *sluice_block_grow(sluice_device *device, sluice_block *block, uin
   return NULL;
 }
 
+sluice_status *sluice_counters_create(sluice_device *device, void **out_counters) {
+  static const char zeros[SLUICE_COUNTER_BYTES];
+  *out_counters = NULL;
+  void *counters = NULL;
+  SLUICE_TRY(device->driver->allocate(device, sizeof zeros, &counters));
+  sluice_status *status = device->driver->copy_in(device, counters, zeros, sizeof zeros);
+  if (status)
+    device->driver->release(device, counters);
+  else
+    *out_counters = counters;
+  return status;
+}
+
 static sluice_status *fill(sluice_session *session, uint32_t pages, const sluice_memory_plan *memory) {
   const sluice_plan *plan = &session->model->plan;
   sluice_device *device = session->model->device;
@@ -157,6 +170,9 @@ static sluice_status *fill(sluice_session *session, uint32_t pages, const sluice
     session->in_launches[launch->grid[0].size] = session->in_launches[launch->grid[1].size] = true;
     session->in_launches[launch->range_size] = true;
   }
+  for (uint64_t i = 0; i < plan->header->joins.count; i++) session->in_launches[plan->joins[i].range_size] = true;
+  if (plan->header->joins.count && device->driver->graph_begin)
+    SLUICE_TRY(sluice_counters_create(device, &session->counters));
   uint64_t offset = 0;
   for (uint32_t i = 0; i < plan->header->layers; i++) {
     session->layer_offsets[i] = offset;
@@ -219,6 +235,7 @@ void sluice_session_close(sluice_session *session) {
   device->driver->release(device, session->arena.memory);
   device->driver->release(device, session->inputs.memory);
   device->driver->release(device, session->outputs.memory);
+  device->driver->release(device, session->counters);
   if (!device->host_memory) {
     device->driver->release_locked(device, session->locked_inputs.memory);
     device->driver->release_locked(device, session->locked_sampled.memory);

@@ -29,6 +29,7 @@ struct sluice_session {
   uint32_t sequence_capacity;
 
   sluice_block arena, inputs, outputs; /* device memory */
+  void *counters;                      /* likewise: of joined launches (sluice_plan_join); NULL: the plan has none */
   /* Host memory of devices with memory of their own: page-locked copies of the inputs and the sampled tokens, and the
    * logits when someone asked for them. */
   sluice_block locked_inputs, locked_sampled, host_logits;
@@ -54,6 +55,9 @@ SLUICE_MUST_USE sluice_status *sluice_session_find(const sluice_session *session
 
 /* Makes `block` at least `bytes` long. */
 SLUICE_MUST_USE sluice_status *sluice_block_grow(sluice_device *device, sluice_block *block, uint64_t bytes);
+
+/* SLUICE_COUNTER_BYTES of zeros, for joined launches. */
+SLUICE_MUST_USE sluice_status *sluice_counters_create(sluice_device *device, void **out_counters);
 
 /* Bytes of the arena for a step of `extents` (sluice_size): the regions one after another. */
 SLUICE_MUST_USE sluice_status *sluice_arena_bytes(const sluice_plan *plan, const uint64_t extents[SLUICE_SIZE_COUNT],

@@ -286,10 +286,9 @@ static double now(void) {
 /* The grid of a launch in this step; false when there is nothing to launch. */
 static bool launch_grid(const step *s, uint64_t index, uint64_t grid[2]) {
   const sluice_plan_launch *launch = &s->session->model->plan.launches[index];
-  uint32_t size = (uint32_t)s->sizes[launch->range_size];
   grid[0] = grid_extent(s, &launch->grid[0]);
   grid[1] = grid_extent(s, &launch->grid[1]);
-  return size >= launch->range_from && size <= launch->range_to && grid[0] && grid[1];
+  return sluice_plan_runs(launch, s->sizes) && grid[0] && grid[1];
 }
 
 static sluice_status *run_launch(step *s, uint32_t index) {
@@ -366,14 +365,51 @@ static sluice_status *enqueue_sampled(step *s) {
 
 /* ---- A decode step: one graph ---- */
 
+/* The launches of a join as one: the workgroups and arguments of its parts in turn, and the counters. */
+static sluice_status *run_join(step *s, const sluice_plan_join *join) {
+  const sluice_session *session = s->session;
+  const sluice_plan *plan = &session->model->plan;
+  sluice_device *device = session->model->device;
+  void *arguments[SLUICE_JOIN_ARGUMENTS];
+  uint64_t workgroups[2] = {0, 1};
+  uint32_t count = 0;
+  for (uint32_t i = join->first_launch; i < join->first_launch + join->launch_count; i++) {
+    const sluice_plan_launch *launch = &plan->launches[i];
+    uint32_t of_launch = plan->kernels[launch->kernel].argument_count;
+    uint64_t grid[2];
+    if (!sluice_plan_runs(launch, s->sizes)) continue;
+    if (launch_grid(s, i, grid)) workgroups[0] += grid[0] * grid[1];
+    memcpy(arguments + count, session->arguments + launch->first_argument, of_launch * sizeof *arguments);
+    count += of_launch;
+  }
+  arguments[count++] = session->counters;
+  return device->driver->launch(device, session->model->code, join->kernel, arguments, count,
+                                (const int32_t *)(const void *)session->inputs.memory, workgroups);
+}
+
 static sluice_status *enqueue_decode(step *s) {
   const sluice_plan *plan = &s->session->model->plan;
   SLUICE_TRY(enqueue_inputs(s));
-  for (uint32_t i = 0; i < plan->header->launches.count; i++) {
-    sluice_status *status = run_launch(s, i);
+  for (uint32_t i = 0; i < plan->header->launches.count;) {
+    const sluice_plan_join *join = sluice_plan_find_join(plan, i, s->sizes);
+    sluice_status *status = join ? run_join(s, join) : run_launch(s, i);
     if (status) return annotate_launch(s, status, i);
+    i += join ? join->launch_count : 1;
   }
   return enqueue_sampled(s);
+}
+
+/* How many launches the graph holds. */
+static uint32_t count_launches(const step *s) {
+  const sluice_plan *plan = &s->session->model->plan;
+  uint32_t launches = 0;
+  for (uint32_t i = 0; i < plan->header->launches.count;) {
+    const sluice_plan_join *join = sluice_plan_find_join(plan, i, s->sizes);
+    uint64_t grid[2];
+    launches += join || launch_grid(s, i, grid);
+    i += join ? join->launch_count : 1;
+  }
+  return launches;
 }
 
 static sluice_status *record_decode(step *s, sluice_device_graph **out_graph) {
@@ -403,10 +439,7 @@ static sluice_status *run_decode(step *s, bool *out_device_failed) {
     if (!status) status = device->driver->synchronize(device);
   }
   if (status) {
-    uint32_t launches = 0;
-    uint64_t grid[2];
-    for (uint64_t i = 0; i < session->model->plan.header->launches.count; i++) launches += launch_grid(s, i, grid);
-    return sluice_annotate(status, "decode graph of %u launches", launches);
+    return sluice_annotate(status, "decode graph of %u launches", count_launches(s));
   }
   *out_device_failed = false;
   return NULL;

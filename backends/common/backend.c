@@ -110,6 +110,43 @@ static void emit_kernel(emitter *e, const kernel_spec *spec) {
     e->status = sluice_error(SLUICE_INTERNAL, "no kernel family '%s'", spec->family);
 }
 
+/* The parts as functions, then the kernel that calls them. */
+static void emit_joined(emitter *e, const kernel_spec *specs, const kernel_spec *spec) {
+  if (!e->atoms->join || spec->part_count > SLUICE_JOIN_PARTS || spec->argument_count > SLUICE_JOIN_ARGUMENTS) {
+    e->status =
+        sluice_error(SLUICE_INTERNAL, "%s: the target cannot join %zu launches", spec->symbol, spec->part_count);
+    return;
+  }
+  joined_kernel joined = {.count = (unsigned)spec->part_count};
+  uint32_t bytes = 0;
+  unsigned lanes = 0, resident = 0;
+  e->joined = &joined;
+  for (joined.at = 0; joined.at < joined.count; joined.at++) {
+    char symbol[128];
+    snprintf(symbol, sizeof symbol, "%s_part_%u", spec->symbol, joined.at);
+    kernel_spec part = specs[spec->parts[joined.at].kernel];
+    part.symbol = symbol;
+    joined_part *p = &joined.parts[joined.at];
+    p->waits = spec->parts[joined.at].waits;
+    p->argument_count = part.argument_count;
+    emit_kernel(e, &part);
+    if (e->status) break;
+    p->function = e->function;
+    p->grid[0] = e->grid[0];
+    p->grid[1] = e->grid[1];
+    p->lanes = e->lanes;
+    if (bytes < e->workgroup_bytes) bytes = e->workgroup_bytes;
+    if (lanes < e->lanes) lanes = e->lanes;
+    if (resident < e->resident) resident = e->resident;
+  }
+  e->spec = spec;
+  e->workgroup_bytes = bytes;
+  e->lanes = lanes;
+  e->resident = resident;
+  if (!e->status) e->atoms->join(e, spec);
+  e->joined = NULL;
+}
+
 /* Runs in the child and never returns. Kernels share, share + children, ... are this child's. */
 static void child_run(int file, const job *work, size_t share) {
   char *error = NULL;
@@ -121,7 +158,10 @@ static void child_run(int file, const job *work, size_t share) {
   uint32_t kernels = 0;
   if (!infos) child_fails(file, "out of memory");
   for (size_t i = share; i < work->count; i += work->children) {
-    emit_kernel(&e, &work->specs[i]);
+    if (work->specs[i].part_count)
+      emit_joined(&e, work->specs, &work->specs[i]);
+    else
+      emit_kernel(&e, &work->specs[i]);
     if (e.status) child_fails(file, sluice_status_message(e.status));
     infos[kernels++] =
         (kernel_info){.workgroup_bytes = e.workgroup_bytes, .lanes = e.lanes, .grid = {e.grid[0], e.grid[1]}};

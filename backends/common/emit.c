@@ -392,9 +392,12 @@ void kernel_begin(emitter *e, const kernel_spec *spec, kernel_shape shape) {
   e->grid[0] = one_unless_set(shape.x);
   e->grid[1] = one_unless_set(shape.y);
   e->lanes = e->atoms->lanes == 1 || shape.lanes == 0 ? e->atoms->lanes : shape.lanes;
+  /* A launch has the lanes of its largest part: with more, the others would lack registers. */
+  if (e->joined && e->lanes > e->atoms->lanes) e->lanes = e->atoms->lanes;
   e->workgroup_bytes = 0;
   e->reduce_memory = NULL;
   e->early = shape.early;
+  e->resident = shape.resident;
   e->atoms->begin(e, spec);
   if (!shape.early) e->atoms->wait(e);
 }
@@ -419,4 +422,9 @@ V workgroup_take(emitter *e, uint64_t bytes) {
 
 V size_of(emitter *e, sluice_size size) {
   return load_i32(e, e->sizes, int64(e, (int64_t)size));
+}
+
+V extent_of(emitter *e, const sluice_plan_extent *extent) {
+  V units = ceil_div(e, size_of(e, (sluice_size)extent->size), extent->divisor);
+  return mul(e, units, int64(e, extent->factor));
 }

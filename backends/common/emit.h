@@ -49,6 +49,8 @@ typedef struct atoms {
   V (*reduce_wave)(emitter *e, V value, reduction operation); /* over the lanes of each wave, no barrier in it */
   V (*exp2)(emitter *e, V x);                                 /* f32 scalar or vector; at most 2 ulp; exp2(-inf) = 0 */
   V (*rsqrt)(emitter *e, V x);                                /* f32, at most 2 ulp */
+  /* Emits the joined kernel `spec`, whose parts have become functions (e->joined); NULL: the target has none. */
+  void (*join)(emitter *e, const kernel_spec *spec);
   /* accumulator (f32 vector) + the two products of each lane's pair of bf16 (i32 vectors, first of the pair in the low
    * half); NULL when the target has no such instruction. */
   V (*dot_bf16)(emitter *e, V accumulator, V a, V b);
@@ -71,7 +73,24 @@ typedef struct kernel_shape {
   /* The kernel calls atoms.wait itself. Before that it may read what no launch of the step writes: weights, the step's
    * inputs and sizes, and pages of the cache that earlier steps filled; it must write nothing. */
   bool early;
+  /* Workgroups that a multiprocessor has to hold at once, at the expense of registers; 0: registers come first. */
+  unsigned resident;
 } kernel_shape;
+
+/* A part of a joined kernel becomes a function, which is inlined. Its workgroups wait for those of other parts, and
+ * count themselves when they are done. */
+typedef struct joined_part {
+  V function;
+  sluice_plan_extent grid[2];
+  unsigned lanes;
+  uint32_t waits, argument_count;
+} joined_part;
+
+typedef struct joined_kernel {
+  joined_part parts[SLUICE_JOIN_PARTS];
+  unsigned count, at; /* at: the part at hand */
+  V counters;         /* of the part at hand: i32[count], workgroups of each part that are done */
+} joined_kernel;
 
 struct emitter {
   LLVMContextRef context;
@@ -82,16 +101,18 @@ struct emitter {
   T i1, i8, i16, i32, i64, f32, f64, pointer, nothing;
   /* the kernel at hand */
   const kernel_spec *spec;
+  joined_kernel *joined; /* that it is a part of, or NULL */
   V function;
-  LLVMBasicBlockRef entry;  /* allocas go to its start */
-  V argument[24];           /* pointers, as in docs/ir.md */
-  V x, y;                   /* workgroup coordinates, i64 */
-  V sizes;                  /* i32[SLUICE_SIZE_COUNT] */
-  V workgroup;              /* workgroup memory, see workgroup_take */
-  uint32_t workgroup_bytes; /* taken so far */
-  V reduce_memory;          /* of atoms.reduce, NULL until used */
+  LLVMBasicBlockRef entry;           /* allocas go to its start */
+  V argument[KERNEL_MOST_ARGUMENTS]; /* pointers, as in docs/ir.md */
+  V x, y;                            /* workgroup coordinates, i64 */
+  V sizes;                           /* i32[SLUICE_SIZE_COUNT] */
+  V workgroup;                       /* workgroup memory, see workgroup_take */
+  uint32_t workgroup_bytes;          /* taken so far */
+  V reduce_memory;                   /* of atoms.reduce, NULL until used */
   sluice_plan_extent grid[2];
-  bool early;      /* kernel_shape.early */
+  bool early; /* kernel_shape.early */
+  unsigned resident;
   unsigned lanes;  /* of the workgroup */
   unsigned vector; /* f32 elements of a vector in this kernel. Every row and every part of one that the kernel reads in
                       vectors starts at a multiple of this many elements where atoms.aligned_vectors is set. */
@@ -127,6 +148,8 @@ void prefetch(emitter *e, V pointer, int64_t bytes);
 V workgroup_take(emitter *e, uint64_t bytes);
 /* sizes[size] as i64. */
 V size_of(emitter *e, sluice_size size);
+/* Workgroups of one dimension of a grid. */
+V extent_of(emitter *e, const sluice_plan_extent *extent);
 
 /* ---- constants and types ---- */
 V int64(emitter *e, int64_t value);

@@ -138,6 +138,25 @@ static kernel_shape shape_of(const emitter *e, gemm *g, sluice_plan_extent y) {
   return shape;
 }
 
+/* What only the epilogue needs waits in workgroup memory: the engine's loop uses every register for weights on their
+ * way. Taken back behind a barrier. */
+static V park(emitter *e, const gemm *g) {
+  V parked = workgroup_take(e, 3 * sizeof(int32_t));
+  branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
+  store_i32(e, e->x, parked, int64(e, 0));
+  store_i32(e, g->first_row, parked, int64(e, 1));
+  store_i32(e, g->rows, parked, int64(e, 2));
+  if_end(e, &first);
+  return parked;
+}
+
+/* The workgroup's slice, and its rows. */
+static V take_back(emitter *e, gemm *g, V parked) {
+  g->first_row = load_i32(e, parked, int64(e, 1));
+  g->rows = load_i32(e, parked, int64(e, 2));
+  return load_i32(e, parked, int64(e, 0));
+}
+
 /* The tile's product and epilogue for slice e->x of the matrix at `weights`. */
 static void compute_tile(emitter *e, gemm *g, V weights) {
   gemm_product product = engine_product(g);
@@ -151,12 +170,17 @@ static void compute_tile(emitter *e, gemm *g, V weights) {
     product.weights[i] = element_of(e, g->weight_dtype, weights, mul(e, number, int64(e, panel_elements)));
   }
   product.column = mul(e, urem(e, e->x, int64(e, slices)), int64(e, g->slice));
-  if (g->group == 8)
+  V slice = e->x;
+  if (g->group == 8) {
+    V parked = park(e, g);
     e->atoms->gemm->multiply(e, &product);
-  else
+    e->atoms->barrier(e);
+    slice = take_back(e, g, parked);
+  } else {
     for (unsigned i = 0; i < product.matrices; i++) multiply(e, g, product.weights[i], product.c[i]);
-  e->atoms->barrier(e);
-  finish(e, g, e->x, product.c[0], product.c[1]);
+    e->atoms->barrier(e);
+  }
+  finish(e, g, slice, product.c[0], product.c[1]);
 }
 
 /* Operands: x, w, residual or none, out. */
@@ -194,6 +218,16 @@ static void order_shared_tiles(emitter *e, const gemm *g, V tiles) {
   e->y = get(e, e->i64, y);
 }
 
+/* Rows of the grid: as many as there may be tiles, one for each slot. With large tiles most would have nothing to do,
+ * and on a GPU even starting them takes time: then 16 for the tokens of a tile, which is about one for each tile in
+ * small steps, and about one for each expert. */
+static sluice_plan_extent tile_rows(const emitter *e, const gemm *g, int64_t slots) {
+  enum { SMALL_TILE = 8, ROWS = 16 };
+  if (e->atoms->lanes == 1 || g->tile_m <= SMALL_TILE)
+    return (sluice_plan_extent){SLUICE_SIZE_TOKENS, 1, (uint32_t)slots, 0};
+  return (sluice_plan_extent){SLUICE_SIZE_TOKENS, (uint32_t)g->tile_m, ROWS, 0};
+}
+
 /* Operands: x, w, shared_w or none, counts, order, expert_tiles, out. */
 void family_expert_gemm(emitter *e, const kernel_spec *spec) {
   e->spec = spec;
@@ -204,12 +238,23 @@ void family_expert_gemm(emitter *e, const kernel_spec *spec) {
   int64_t slots = attribute(e, "top_k") + shared; /* of a token */
   g.slots_per_row = attribute_is(e, "gather", "token") ? slots : 1;
   if (e->status) return;
-  kernel_begin(e, spec, shape_of(e, &g, (sluice_plan_extent){SLUICE_SIZE_TOKENS, 1, (uint32_t)slots, 0}));
+  kernel_shape shape = shape_of(e, &g, tile_rows(e, &g, slots));
+  if (g.tile_m == 16) shape.resident = 2; /* tiles in turn: what the loop keeps is not worth half of the workgroups */
+  kernel_begin(e, spec, shape);
   g.x = e->argument[0];
   g.order = e->argument[4];
   g.out = e->argument[6];
-  V tiles = load_i32(e, e->argument[3], int64(e, 0));
-  branch used = if_begin(e, icmp(e, LLVMIntSLT, e->y, tiles));
+  V tiles = load_i32(e, e->argument[3], int64(e, 0)), x = e->x;
+  /* A workgroup has one tile, or, where the grid has fewer rows than there may be tiles, several in turn. */
+  const bool several = e->grid[1].divisor > 1;
+  loop turns = {0};
+  branch used = {0};
+  if (several) {
+    turns = loop_begin(e, e->y, tiles, extent_of(e, &e->grid[1]));
+    e->y = turns.index;
+  } else {
+    used = if_begin(e, icmp(e, LLVMIntSLT, e->y, tiles));
+  }
   if (shared) order_shared_tiles(e, &g, tiles);
   V tile = mul(e, e->y, int64(e, 4));
   V expert = load_i32(e, e->argument[5], tile);
@@ -218,6 +263,12 @@ void family_expert_gemm(emitter *e, const kernel_spec *spec) {
   V weights = byte_offset(e, e->argument[1], mul(e, expert, int64(e, batch_bytes)));
   if (shared) weights = select_(e, icmp(e, LLVMIntEQ, expert, int64(e, experts)), e->argument[2], weights);
   compute_tile(e, &g, weights);
-  if_end(e, &used);
+  if (several) {
+    e->atoms->barrier(e); /* the next tile takes the same workgroup memory */
+    e->x = x;
+    loop_end(e, &turns);
+  } else {
+    if_end(e, &used);
+  }
   kernel_end(e);
 }

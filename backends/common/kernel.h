@@ -21,12 +21,22 @@ typedef struct kernel_attribute {
   const char *string;
 } kernel_attribute;
 
+/* A part of a joined kernel (docs/ir.md, "kernel.join"): all workgroups of another kernel. */
+typedef struct kernel_part {
+  uint32_t kernel; /* index into the specs */
+  uint32_t waits;  /* bit i: for part i, an earlier one, to be done */
+} kernel_part;
+
+enum { KERNEL_MOST_ARGUMENTS = 24 }; /* of one that is not joined */
+
 typedef struct kernel_spec {
   const char *family; /* op name without "kernel." */
   const char *symbol; /* name in the code object: the family, "_" and a number */
   const kernel_attribute *attributes;
   size_t attribute_count;
   uint32_t argument_count;
+  const kernel_part *parts; /* family "join": its arguments are those of the parts in turn, then the counters */
+  size_t part_count;        /* 0: no joined kernel */
 } kernel_spec;
 
 typedef struct kernel_info { /* per kernel, in the order of the specs */
@@ -84,14 +94,18 @@ typedef struct target_tiles {
   uint32_t gemm_panel;  /* rows of w in a panel = columns of out of one workgroup */
   uint32_t expert_tile_m;
   /* Products of bf16 with matrix instructions, when the depth is a multiple of 32: weights lie in panels of
-   * matrix_panel rows and groups of 8 columns; 0: the target has none. Ranges ascend and cover everything; for experts
-   * they are of the step's tokens. */
-  uint32_t matrix_panel, range_count;
+   * matrix_panel rows and groups of 8 columns; 0: the target has none. Ranges ascend and cover everything, the
+   * last one ends with UINT32_MAX; for experts they are of the step's tokens. */
+  uint32_t matrix_panel;
   gemm_range ranges[4], expert_ranges[4];
-  uint32_t query_tile;   /* tokens of a query tile */
-  bool split_selection;  /* block scores go through memory: scoring, choosing and attention are launches of their own */
-  bool split_router;     /* the router's logits and its choice are launches of their own */
+  uint32_t query_tile;  /* tokens of a query tile */
+  bool split_selection; /* block scores go through memory: scoring, choosing and attention are launches of their own */
+  bool split_router;    /* the router's logits and its choice are launches of their own */
+  /* Steps of at most this many tokens, where a range of the experts' kernels ends, make the shared expert's products
+   * in launches of their own, which wait for no choice. */
+  uint32_t split_shared;
   uint32_t route_tokens; /* steps of at most this many tokens choose and sort in one launch; 0: none do */
+  uint32_t join_tokens;  /* steps of at most this many tokens join launches; 0: none do */
   /* Attention in bf16 has kernels with matrix instructions, where heads have matrix_head_dim dimensions, groups at most
    * matrix_group heads, and pages 16, 32, 64 or 128 tokens; 0: no such kernels. Dense attention shares its keys among
    * at most attention_parts workgroups, each with a partial result of f32 [matrix_group][matrix_head_dim + 2] (outputs,

@@ -14,7 +14,7 @@ V expert_key(emitter *e, V biased, V id);
 V expert_of_key(emitter *e, V key);
 
 /* The family router_logits: x, gate (rows f32), logits f32 [tokens][experts]. */
-enum { LOGIT_TOKENS = 8 }; /* tokens for which a workgroup reads its expert's weights once */
+enum { LOGIT_TOKENS = 2 }; /* tokens for which a workgroup reads its expert's weights once */
 typedef struct router_logits {
   int64_t experts, width;
   sluice_dtype dtype; /* of x */

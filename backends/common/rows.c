@@ -177,30 +177,46 @@ void family_swiglu(emitter *e, const kernel_spec *spec) {
 
 /* ---- combine ---- */
 
+enum { SLOTS_AT_ONCE = 4, MOST_SHARES = 16 };
+
 typedef struct combine_row {
   sluice_dtype dtype;
   int64_t width, k;
-  bool shared; /* y has a row more, which neither weight nor scale change */
+  int64_t at_once; /* slots that are read before the first is used; divides k */
+  bool shared;     /* y has a row more, which neither weight nor scale change */
   double scale;
-  V y, weights, residual, out; /* of this token; residual NULL: none */
+  V y, weights, shared_y, residual, out; /* of this token; shared_y: that row, elsewhere; NULL: none */
 } combine_row;
 
 static void combine_body(emitter *e, V offset, unsigned vector, void *user) {
   const combine_row *row = user;
   T type = vector_type(e->f32, vector);
   V sum = local_set(e, type, LLVMConstNull(type));
-  loop slots = loop_begin(e, int64(e, 0), int64(e, row->k), int64(e, 1));
-  V weight = load_f32(e, SLUICE_F32, row->weights, slots.index, 1);
-  V y = load_f32(e, SLUICE_F32, row->y, add(e, mul(e, slots.index, int64(e, row->width)), offset), vector);
-  set(e, sum, fma_(e, y, weight, get(e, type, sum)));
+  loop slots = loop_begin(e, int64(e, 0), int64(e, row->k), int64(e, row->at_once));
+  V weight[SLOTS_AT_ONCE], y[SLOTS_AT_ONCE];
+  for (int64_t i = 0; i < row->at_once; i++) {
+    V slot = add(e, slots.index, int64(e, i));
+    weight[i] = load_f32(e, SLUICE_F32, row->weights, slot, 1);
+    y[i] = load_f32(e, SLUICE_F32, row->y, add(e, mul(e, slot, int64(e, row->width)), offset), vector);
+  }
+  for (int64_t i = 0; i < row->at_once; i++) set(e, sum, fma_(e, y[i], weight[i], get(e, type, sum)));
   loop_end(e, &slots);
   V result = fmul_(e, get(e, type, sum), float32(e, row->scale));
   if (row->shared) {
     V last = add(e, int64(e, row->k * row->width), offset);
     result = fadd_(e, result, load_f32(e, SLUICE_F32, row->y, last, vector));
   }
+  if (row->shared_y) result = fadd_(e, result, load_f32(e, SLUICE_F32, row->shared_y, offset, vector));
   if (row->residual) result = fadd_(e, result, load_f32(e, row->dtype, row->residual, offset, vector));
   store_f32(e, row->dtype, result, row->out, offset);
+}
+
+/* Among how many workgroups a row is shared: each has work for all its lanes. */
+static int64_t shares_of(const emitter *e, int64_t width) {
+  const int64_t lanes = e->atoms->lanes, vector = e->atoms->vector;
+  for (int64_t shares = lanes > 1 ? MOST_SHARES : 1; shares > 1; shares--)
+    if (width % (shares * vector) == 0 && width / shares >= lanes * vector) return shares;
+  return 1;
 }
 
 void family_combine(emitter *e, const kernel_spec *spec) {
@@ -209,22 +225,28 @@ void family_combine(emitter *e, const kernel_spec *spec) {
                      .k = kernel_integer(spec, "k", &e->status),
                      .shared = kernel_integer(spec, "shared", &e->status) != 0,
                      .scale = kernel_float(spec, "scale", &e->status)};
+  const bool shared_rows = kernel_integer(spec, "shared_rows", &e->status) != 0;
   if (!width_is_valid(e, spec, row.width)) return;
   if (row.k < 1) {
     e->status = sluice_error(SLUICE_INTERNAL, "%s: %lld experts of a token", spec->symbol, (long long)row.k);
     return;
   }
-  kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS));
-  row.y = row_at(e, SLUICE_F32, e->argument[0], mul(e, e->x, int64(e, row.k + row.shared)), row.width);
+  row.at_once = row.k % SLOTS_AT_ONCE ? 1 : SLOTS_AT_ONCE;
+  const int64_t shares = shares_of(e, row.width), share = row.width / shares;
+  kernel_begin(e, spec, each_of(SLUICE_SIZE_TOKENS, shares));
+  V first = mul(e, e->y, int64(e, share)), at = add(e, mul(e, e->x, int64(e, row.width)), first);
+  V slot = mul(e, e->x, int64(e, row.k + row.shared));
+  row.y = element(e, e->f32, row_at(e, SLUICE_F32, e->argument[0], slot, row.width), first);
   row.weights = row_at(e, SLUICE_F32, e->argument[1], e->x, row.k);
-  row.out = row_at(e, row.dtype, e->argument[3], e->x, row.width);
-  V residual = row_at(e, row.dtype, e->argument[2], e->x, row.width);
-  branch present = if_begin(e, icmp(e, LLVMIntNE, e->argument[2], LLVMConstNull(e->pointer)));
+  if (shared_rows) row.shared_y = element(e, e->f32, e->argument[2], at);
+  row.out = element_of(e, row.dtype, e->argument[4], at);
+  V residual = element_of(e, row.dtype, e->argument[3], at);
+  branch present = if_begin(e, icmp(e, LLVMIntNE, e->argument[3], LLVMConstNull(e->pointer)));
   row.residual = residual;
-  row_loop(e, row.width, combine_body, &row);
+  row_loop(e, share, combine_body, &row);
   if_else(e, &present);
   row.residual = NULL;
-  row_loop(e, row.width, combine_body, &row);
+  row_loop(e, share, combine_body, &row);
   if_end(e, &present);
   kernel_end(e);
 }

@@ -36,8 +36,7 @@ static void begin(emitter *e, const kernel_spec *spec) {
   for (uint32_t i = 0; i < spec->argument_count; i++)
     e->argument[i] = LLVMBuildLoad2(e->builder, e->pointer, element(e, e->pointer, arguments, int64(e, i)), "");
   e->vector = e->atoms->vector;
-  V grid = size_of(e, (sluice_size)e->grid[0].size);
-  grid = mul(e, ceil_div(e, grid, e->grid[0].divisor), int64(e, e->grid[0].factor));
+  V grid = extent_of(e, &e->grid[0]);
   LLVMBuildCondBr(e->builder, icmp(e, LLVMIntSLT, e->first, e->last), e->loop_head, e->loop_exit);
   LLVMPositionBuilderAtEnd(e->builder, e->loop_head);
   e->index = LLVMBuildPhi(e->builder, e->i64, "index");

@@ -13,6 +13,12 @@ static void function_attribute(emitter *e, const char *name, const char *value) 
       LLVMCreateStringAttribute(e->context, name, (unsigned)strlen(name), value, (unsigned)strlen(value)));
 }
 
+void nvptx_enum_attribute(emitter *e, const char *name) {
+  LLVMAttributeRef attribute =
+      LLVMCreateEnumAttribute(e->context, LLVMGetEnumAttributeKindForName(name, strlen(name)), 0);
+  LLVMAddAttributeAtIndex(e->function, (LLVMAttributeIndex)LLVMAttributeFunctionIndex, attribute);
+}
+
 /* The dynamic shared memory of the module's kernels. */
 static V shared_memory(emitter *e) {
   V found = LLVMGetNamedGlobal(e->module, "workgroup_memory");
@@ -52,52 +58,73 @@ static void effect(emitter *e, const char *text) {
   LLVMBuildCall2(e->builder, type, function, NULL, 0, "");
 }
 
-static void begin(emitter *e, const kernel_spec *spec) {
-  T parameters[25];
-  for (uint32_t i = 0; i <= spec->argument_count; i++) parameters[i] = e->pointer;
-  e->spec = spec;
-  e->vector = common_vector(e);
-  T type = LLVMFunctionType(e->nothing, parameters, spec->argument_count + 1, 0);
-  e->function = LLVMAddFunction(e->module, spec->symbol, type);
-  LLVMSetFunctionCallConv(e->function, KERNEL_CALLING_CONVENTION);
-  char lanes[16];
-  snprintf(lanes, sizeof lanes, "%u", e->lanes);
-  function_attribute(e, "nvvm.maxntid", lanes);
-  function_attribute(e, "nvvm.minctasm", "1"); /* registers before occupancy: ptxas would rather spill otherwise */
+/* A function of e->lanes lanes that takes `count` parameters; the builder stands at the start of its body. */
+void nvptx_open_function(emitter *e, const char *symbol, T *parameters, uint32_t count) {
+  e->function = LLVMAddFunction(e->module, symbol, LLVMFunctionType(e->nothing, parameters, count, 0));
   function_attribute(e, "no-trapping-math", "true");
-  unsigned nounwind = LLVMGetEnumAttributeKindForName("nounwind", 8);
-  LLVMAddAttributeAtIndex(e->function, (LLVMAttributeIndex)LLVMAttributeFunctionIndex,
-                          LLVMCreateEnumAttribute(e->context, nounwind, 0));
+  nvptx_enum_attribute(e, "nounwind");
   e->entry = LLVMAppendBasicBlockInContext(e->context, e->function, "entry");
-  LLVMBasicBlockRef body = LLVMAppendBasicBlockInContext(e->context, e->function, "body");
-  LLVMPositionBuilderAtEnd(e->builder, body);
-  for (uint32_t i = 0; i < spec->argument_count; i++) e->argument[i] = LLVMGetParam(e->function, i);
-  e->sizes = LLVMGetParam(e->function, spec->argument_count);
-  /* The kernel may have been started while the one before it still runs, and lets the one behind it start likewise. */
-  effect(e, "griddepcontrol.launch_dependents;");
-  e->workgroup = shared_memory(e);
-  e->x = special_register(e, "llvm.nvvm.read.ptx.sreg.ctaid.x");
-  e->y = special_register(e, "llvm.nvvm.read.ptx.sreg.ctaid.y");
+  LLVMPositionBuilderAtEnd(e->builder, LLVMAppendBasicBlockInContext(e->context, e->function, "body"));
 }
 
-static void end(emitter *e) {
+void nvptx_close_function(emitter *e) {
   LLVMBuildRetVoid(e->builder);
   LLVMPositionBuilderAtEnd(e->builder, e->entry);
   LLVMBuildBr(e->builder, LLVMGetNextBasicBlock(e->entry));
+}
+
+/* A kernel of `count` arguments and the sizes. */
+void nvptx_open_kernel(emitter *e, const char *symbol, uint32_t count) {
+  T parameters[SLUICE_JOIN_ARGUMENTS + 1];
+  for (uint32_t i = 0; i <= count; i++) parameters[i] = e->pointer;
+  nvptx_open_function(e, symbol, parameters, count + 1);
+  LLVMSetFunctionCallConv(e->function, KERNEL_CALLING_CONVENTION);
+  char lanes[16], resident[16];
+  snprintf(lanes, sizeof lanes, "%u", e->lanes);
+  snprintf(resident, sizeof resident, "%u", e->resident ? e->resident : 1);
+  function_attribute(e, "nvvm.maxntid", lanes);
+  function_attribute(e, "nvvm.minctasm", resident); /* said even when it is 1: ptxas would rather spill otherwise */
+  e->sizes = LLVMGetParam(e->function, count);
+  /* The kernel may have been started while the one before it still runs, and lets the one behind it start likewise. */
+  effect(e, "griddepcontrol.launch_dependents;");
+}
+
+static void begin(emitter *e, const kernel_spec *spec) {
+  e->spec = spec;
+  e->vector = common_vector(e);
+  if (e->joined) {
+    nvptx_open_part(e, spec->symbol, spec->argument_count);
+  } else {
+    nvptx_open_kernel(e, spec->symbol, spec->argument_count);
+    e->x = special_register(e, "llvm.nvvm.read.ptx.sreg.ctaid.x");
+    e->y = special_register(e, "llvm.nvvm.read.ptx.sreg.ctaid.y");
+  }
+  for (uint32_t i = 0; i < spec->argument_count; i++) e->argument[i] = LLVMGetParam(e->function, i);
+  e->workgroup = shared_memory(e);
+}
+
+static void end(emitter *e) {
+  if (e->joined) nvptx_count_workgroup(e);
+  nvptx_close_function(e);
 }
 
 static V lane(emitter *e) {
   return special_register(e, "llvm.nvvm.read.ptx.sreg.tid.x");
 }
 
+/* In a joined kernel other lanes of the workgroup may have nothing to do in this part. */
 static void barrier(emitter *e) {
-  V all = int32(e, 0);
-  intrinsic(e, "llvm.nvvm.barrier.cta.sync.aligned.all", NULL, 0, &all, 1);
+  V arguments[] = {int32(e, 0), int32(e, (int32_t)e->lanes)};
+  if (e->joined)
+    intrinsic(e, "llvm.nvvm.barrier.cta.sync.aligned.count", NULL, 0, arguments, 2);
+  else
+    intrinsic(e, "llvm.nvvm.barrier.cta.sync.aligned.all", NULL, 0, arguments, 1);
 }
 
-/* Until everything before this launch is done and visible. */
+/* Until everything before this launch, and what the part waits for, is done and visible. */
 static void wait_for_previous(emitter *e) {
   effect(e, "griddepcontrol.wait;");
+  if (e->joined) nvptx_wait_for_parts(e);
 }
 
 static void prefetch_line(emitter *e, V pointer) {
@@ -197,6 +224,7 @@ const atoms nvptx_atoms = {.name = "nvptx",
                            .barrier = barrier,
                            .wait = wait_for_previous,
                            .prefetch = prefetch_line,
+                           .join = nvptx_join,
                            .reduce = reduce,
                            .reduce_wave = reduce_wave,
                            .exp2 = exp2_,

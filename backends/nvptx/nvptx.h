@@ -13,6 +13,19 @@ enum { WARP = 32 };
 
 extern const atoms nvptx_atoms;
 
+/* atoms.c: a function of `count` parameters, the builder at the start of its body; a kernel of `count` arguments and
+ * the sizes. */
+void nvptx_open_function(emitter *e, const char *symbol, T *parameters, uint32_t count);
+void nvptx_open_kernel(emitter *e, const char *symbol, uint32_t count);
+void nvptx_close_function(emitter *e);
+void nvptx_enum_attribute(emitter *e, const char *name);
+
+/* join.c: what a part of a joined kernel does where a kernel of its own begins, waits and ends; and atoms.join. */
+void nvptx_open_part(emitter *e, const char *symbol, uint32_t count);
+void nvptx_wait_for_parts(emitter *e);
+void nvptx_count_workgroup(emitter *e);
+void nvptx_join(emitter *e, const kernel_spec *spec);
+
 /* backend.link: the PTX becomes code->assembly, and what ptxas makes of it code->data. Without ptxas data stays NULL.
  * A wgmma that ptxas serialises is an SLUICE_INTERNAL error that names the kernel. */
 SLUICE_MUST_USE sluice_status *nvptx_assemble(const char *target, const kernel_spec *specs, size_t count,

@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-enum { EXPERTS = 16, STEP = 16, WARPS = 8, MOST_UNROLL = 16, SPLITS = 3 };
+enum { EXPERTS = 16, TOKENS = 8, STEP = 16, WARPS = 8, MOST_UNROLL = 16, SPLITS = 3 };
 
 /* Four f32 as SPLITS parts of two pairs of bf16, the largest first; the sum of the parts is the value. */
 static void split(emitter *e, const words *value, V part[SPLITS][2]) {
@@ -26,7 +26,7 @@ static void split(emitter *e, const words *value, V part[SPLITS][2]) {
     }
 }
 
-/* Logits of experts e->x .. e->x + 15 and tokens 8 e->y .. 8 e->y + 7. */
+/* Logits of experts e->x .. e->x + 15 and 8 tokens from the workgroup's first. */
 static void logits_of_tile(emitter *e, const router_logits *r) {
   lane_place lane = lane_place_of(e);
   int64_t steps = r->width / STEP;
@@ -60,7 +60,7 @@ static void logits_of_tile(emitter *e, const router_logits *r) {
   }
   loop_end(e, &each);
   /* The warps' sums, added in their order: f32 [warp][token][expert]. */
-  enum { TILE = EXPERTS * LOGIT_TOKENS };
+  enum { TILE = EXPERTS * TOKENS };
   V partial = workgroup_take(e, WARPS * TILE * sizeof(float)), own = mul(e, lane.warp, int64(e, TILE));
   for (unsigned i = 0; i < 4; i++) {
     V of_token = add(e, mul(e, lane.t, int64(e, 2)), int64(e, i % 2)), of_expert = add(e, lane.g, int64(e, i / 2 * 8));
@@ -83,8 +83,10 @@ bool nvptx_router_logits(emitter *e, const kernel_spec *spec) {
   if (!read_router_logits(e, spec, &r)) return false;
   if (e->atoms->lanes != WARPS * 32 || r.dtype != SLUICE_BF16 || r.experts % EXPERTS || r.width % STEP) return false;
   router_logits_begin(e, spec, &r);
-  branch many = if_begin(e, icmp(e, LLVMIntSGT, size_of(e, SLUICE_SIZE_TOKENS), int64(e, LOGIT_TOKENS)));
-  branch tile = if_begin(e, icmp(e, LLVMIntEQ, urem(e, e->x, int64(e, EXPERTS)), int64(e, 0)));
+  branch many = if_begin(e, icmp(e, LLVMIntSGT, size_of(e, SLUICE_SIZE_TOKENS), int64(e, TOKENS)));
+  V first = icmp(e, LLVMIntEQ, urem(e, e->x, int64(e, EXPERTS)), int64(e, 0));
+  V first_row = icmp(e, LLVMIntEQ, urem(e, e->y, int64(e, TOKENS / LOGIT_TOKENS)), int64(e, 0));
+  branch tile = if_begin(e, and_(e, first, first_row));
   logits_of_tile(e, &r);
   if_end(e, &tile);
   if_else(e, &many);

@@ -161,7 +161,8 @@ static void multiply(emitter *e, const gemm_product *p) {
   loop steps = loop_begin(e, first_step, int64(e, p->k / STEP), stride);
   for (unsigned u = 0; u < s.unroll; u++)
     for (unsigned m = 0; m < t.m; m++)
-      for (unsigned n = 0; n < t.n; n++) multiply_add(e, t.accumulator[m][n], next->low[m][u], next->high[m][u], next->x[n][u]);
+      for (unsigned n = 0; n < t.n; n++)
+        multiply_add(e, t.accumulator[m][n], next->low[m][u], next->high[m][u], next->x[n][u]);
   V following = add(e, steps.index, stride);
   branch more = if_begin(e, icmp(e, LLVMIntSLT, following, int64(e, p->k / STEP)));
   load_weights(e, &b, following, next);

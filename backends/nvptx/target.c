@@ -16,23 +16,25 @@ static bool canonicalise(const char *name, char canonical[32]) {
 
 static target_tiles tiles(const char *target) {
   (void)target;
-  return (target_tiles){.gemm_tile_m = 16,
-                        .gemm_panel = 64,
-                        .expert_tile_m = 16,
-                        .query_tile = 16,
-                        .matrix_panel = 128,
-                        .range_count = 3,
-                        .ranges = {{8, 16, 0, 8, 0}, {16, 16, 9, 16, 0}, {64, 32, 17, UINT32_MAX, 64}},
-                        .expert_ranges = {{8, 16, 0, 16, 0}, {16, 32, 17, 256, 0}, {64, 32, 257, UINT32_MAX, 0}},
-                        .split_selection = true,
-                        .split_router = true,
-                        .route_tokens = 64,
-                        .matrix_head_dim = 128,
-                        .matrix_group = 16,
-                        .attention_parts = 132,
-                        .cluster_count = 5,
-                        .clusters = {{16, 6}, {8, 14}, {4, 28}, {2, 64}, {1, UINT32_MAX}},
-                        .transposed_values = true};
+  return (target_tiles){
+      .gemm_tile_m = 16,
+      .gemm_panel = 64,
+      .expert_tile_m = 16,
+      .query_tile = 16,
+      .matrix_panel = 128,
+      .ranges = {{8, 16, 0, 8, 0}, {16, 16, 9, 16, 0}, {64, 32, 17, UINT32_MAX, 64}},
+      .expert_ranges = {{8, 16, 0, 8, 0}, {8, 16, 9, 16, 0}, {16, 32, 17, 256, 0}, {64, 32, 257, UINT32_MAX, 0}},
+      .split_selection = true,
+      .split_router = true,
+      .split_shared = 8,
+      .route_tokens = 64,
+      .join_tokens = 64,
+      .matrix_head_dim = 128,
+      .matrix_group = 16,
+      .attention_parts = 132,
+      .cluster_count = 5,
+      .clusters = {{16, 6}, {8, 14}, {4, 28}, {2, 64}, {1, UINT32_MAX}},
+      .transposed_values = true};
 }
 
 static LLVMTargetMachineRef machine(const char *target, char **out_error) {

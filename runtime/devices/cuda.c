@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MOST_ARGUMENTS = 32 };
+enum { MOST_ARGUMENTS = SLUICE_JOIN_ARGUMENTS + 1 }; /* with the sizes */
 
 typedef struct cuda_device {
   sluice_device base;

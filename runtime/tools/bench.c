@@ -41,8 +41,10 @@ static sluice_status *print_json(const bench *b, const char *name, const char *s
   sluice_text_printf(&text, ", \"calls\": %llu", (unsigned long long)result->calls);
   if (group) {
     if (group->layer != UINT32_MAX) sluice_text_printf(&text, ", \"layer\": %u", group->layer);
-    sluice_text_printf(&text, ", \"launches\": %u, \"copies\": %u, \"times\": %u", group->count, result->copies,
+    sluice_text_printf(&text, ", \"launches\": %u, \"copies\": %u, \"times\": %u", result->launches, result->copies,
                        group->times);
+  } else {
+    sluice_text_printf(&text, ", \"launches\": %u", result->launches);
   }
   sluice_text_printf(&text, "}\n");
   bool failed = text.failed;
@@ -168,6 +170,19 @@ static sluice_status *run_step(step_bench *s, tool_trace *trace, double *out_sec
   return NULL;
 }
 
+/* Launches of a timed step. */
+static uint32_t count_launches(const step_bench *s) {
+  const sluice_plan *plan = &s->b->model->plan;
+  bool graph = bench_runs_as_graph(s->b->model, &s->shape);
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < plan->header->launches.count;) {
+    const sluice_plan_join *join = graph ? sluice_plan_find_join(plan, i, s->extents.sizes) : NULL;
+    count += join || sluice_plan_runs(&plan->launches[i], s->extents.sizes);
+    i += join ? join->launch_count : 1;
+  }
+  return count;
+}
+
 /* Steps are timed from the host, from the tokens to the next ones. The experts are counted in a step of their own, and
  * so are the launches of a trace. */
 static sluice_status *time_steps(step_bench *s, double *seconds) {
@@ -182,9 +197,10 @@ static sluice_status *time_steps(step_bench *s, double *seconds) {
 
   const sluice_plan *plan = &s->b->model->plan;
   bench_result result = {.us = 1e6 * bench_median(seconds, (size_t)repeat), .copies = 1, .calls = repeat};
+  result.launches = count_launches(s);
   for (uint32_t i = 0; i < plan->header->launches.count; i++) {
     const sluice_plan_launch *launch = &plan->launches[i];
-    if (!bench_launch_runs(launch, s->extents.sizes)) continue;
+    if (!sluice_plan_runs(launch, s->extents.sizes)) continue;
     double experts = launch->layer != UINT32_MAX ? s->experts[launch->layer] : 0;
     bench_cost cost = bench_cost_of(plan, i, &s->shape, experts);
     result.cost.bytes += cost.bytes;

@@ -80,9 +80,6 @@ typedef struct bench_group_list {
 } bench_group_list;
 void bench_group_list_free(bench_group_list *list);
 
-/* Whether a step of these sizes runs the launch. */
-bool bench_launch_runs(const sluice_plan_launch *launch, const int32_t sizes[SLUICE_SIZE_COUNT]);
-
 /* All groups of a step of these sizes, those that run the same kernels once. */
 SLUICE_MUST_USE sluice_status *bench_groups_all(const sluice_plan *plan, const int32_t sizes[SLUICE_SIZE_COUNT],
                                                 bench_group_list *out_list);
@@ -145,6 +142,7 @@ typedef struct bench_calls {
   char *memory;     /* of the device */
   void **arguments; /* [copies][argument_count]: of the group's launches one after another */
   uint32_t argument_count;
+  void *counters;      /* of joined launches; NULL: the step does not join launches */
   char *staging;       /* host memory for the inputs of a copy, or an integer buffer */
   int32_t *page_order; /* [CACHE_PAGES]: scratch */
 } bench_calls;
@@ -171,7 +169,8 @@ typedef struct bench_result {
   double us; /* median of a call */
   bench_cost cost;
   uint32_t copies;
-  uint64_t calls; /* timed */
+  uint32_t launches; /* of one call */
+  uint64_t calls;    /* timed */
 } bench_result;
 
 /* Checks one call of the group, then times `repeat` replays of a call on each copy. */

@@ -396,6 +396,8 @@ static sluice_status *fill_calls(bench_calls *calls, bench_random *random, uint6
   void *memory = NULL;
   SLUICE_TRY(device->driver->allocate(device, calls->copy_bytes * calls->copies, &memory));
   calls->memory = memory;
+  if (bench_runs_as_graph(calls->model, &calls->shape) && calls->model->plan.header->joins.count)
+    SLUICE_TRY(sluice_counters_create(device, &calls->counters));
   for (uint32_t copy = 0; copy < calls->copies; copy++)
     for (uint32_t i = 0; i < calls->piece_count; i++) SLUICE_TRY(fill_piece(calls, random, copy, &calls->pieces[i]));
   return resolve_arguments(calls);
@@ -416,6 +418,7 @@ sluice_status *bench_calls_create(sluice_model *model, const bench_group *group,
 void bench_calls_free(bench_calls *calls) {
   sluice_device *device = calls->model->device;
   device->driver->release(device, calls->memory);
+  device->driver->release(device, calls->counters);
   sluice_release(calls->pieces);
   sluice_release(calls->arguments);
   sluice_release(calls->staging);

@@ -8,11 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-bool bench_launch_runs(const sluice_plan_launch *launch, const int32_t sizes[SLUICE_SIZE_COUNT]) {
-  uint32_t size = (uint32_t)sizes[launch->range_size];
-  return size >= launch->range_from && size <= launch->range_to;
-}
-
 /* What a launch is for, from its label and its place in the layer. */
 typedef enum launch_role {
   ROLE_OTHER = 0, /* named by its label alone */
@@ -139,7 +134,7 @@ static sluice_status *find_active(const sluice_plan *plan, const int32_t sizes[S
     return sluice_out_of_memory();
   }
   for (uint64_t i = 0; i < count; i++)
-    if (bench_launch_runs(&plan->launches[i], sizes)) active->launches[active->count++] = (uint32_t)i;
+    if (sluice_plan_runs(&plan->launches[i], sizes)) active->launches[active->count++] = (uint32_t)i;
   for (uint32_t first = 0, last; first < active->count; first = last) {
     uint32_t layer = layer_of(active, first);
     for (last = first + 1; last < active->count && layer_of(active, last) == layer;) last++;

@@ -90,18 +90,70 @@ static uint64_t grid_extent(const bench_calls *calls, const sluice_plan_extent *
   return (size + extent->divisor - 1) / extent->divisor * extent->factor;
 }
 
+/* What runs as one launch from launch `first` of the group on: a launch, or a join that is all of the group's. */
+typedef struct one_launch {
+  uint32_t kernel, launches; /* of the group that it is */
+  uint32_t argument_count;   /* of these */
+  uint64_t grid[2];
+} one_launch;
+
+static void find_grid(const bench_calls *calls, const sluice_plan_launch *launch, uint64_t grid[2]) {
+  for (int d = 0; d < 2; d++) grid[d] = grid_extent(calls, &launch->grid[d]);
+}
+
+static bool find_join(const bench_calls *calls, uint32_t first, one_launch *one) {
+  const sluice_plan *plan = &calls->model->plan;
+  const uint32_t *launches = calls->group->launches;
+  const int32_t *sizes = calls->extents.sizes;
+  const sluice_plan_join *join = calls->counters ? sluice_plan_find_join(plan, launches[first], sizes) : NULL;
+  if (!join) return false;
+  *one = (one_launch){.kernel = join->kernel, .grid = {0, 1}};
+  for (uint32_t l = join->first_launch; l < join->first_launch + join->launch_count; l++) {
+    if (!sluice_plan_runs(&plan->launches[l], sizes)) continue;
+    if (first + one->launches == calls->group->count || launches[first + one->launches] != l) return false;
+    uint64_t grid[2];
+    find_grid(calls, &plan->launches[l], grid);
+    one->grid[0] += grid[0] * grid[1];
+    one->argument_count += plan->kernels[plan->launches[l].kernel].argument_count;
+    one->launches++;
+  }
+  return true;
+}
+
+static one_launch find_launch(const bench_calls *calls, uint32_t first) {
+  one_launch one;
+  if (find_join(calls, first, &one)) return one;
+  const sluice_plan_launch *launch = &calls->model->plan.launches[calls->group->launches[first]];
+  one = (one_launch){.kernel = launch->kernel, .launches = 1};
+  one.argument_count = calls->model->plan.kernels[one.kernel].argument_count;
+  find_grid(calls, launch, one.grid);
+  return one;
+}
+
+static uint32_t count_launches(const bench_calls *calls) {
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < calls->group->count; count++) i += find_launch(calls, i).launches;
+  return count;
+}
+
 /* Puts the group's launches into the queue, with the sizes of copy `copy`. */
 static sluice_status *call(const bench_calls *calls, uint32_t copy, void *const *arguments) {
-  const sluice_plan *plan = &calls->model->plan;
   sluice_device *device = calls->model->device;
-  for (uint32_t i = 0; i < calls->group->count; i++) {
-    const sluice_plan_launch *launch = &plan->launches[calls->group->launches[i]];
-    uint32_t count = plan->kernels[launch->kernel].argument_count;
-    const uint64_t grid[2] = {grid_extent(calls, &launch->grid[0]), grid_extent(calls, &launch->grid[1])};
-    if (grid[0] && grid[1])
-      SLUICE_TRY(device->driver->launch(device, calls->model->code, launch->kernel, arguments, count,
-                                        bench_calls_sizes(calls, copy), grid));
-    arguments += count;
+  for (uint32_t i = 0; i < calls->group->count;) {
+    const one_launch one = find_launch(calls, i);
+    void *joined[SLUICE_JOIN_ARGUMENTS];
+    void *const *given = arguments;
+    uint32_t count = one.argument_count;
+    if (one.launches > 1) {
+      memcpy(joined, arguments, count * sizeof *joined);
+      joined[count++] = calls->counters;
+      given = joined;
+    }
+    if (one.grid[0] && one.grid[1])
+      SLUICE_TRY(device->driver->launch(device, calls->model->code, one.kernel, given, count,
+                                        bench_calls_sizes(calls, copy), one.grid));
+    arguments += one.argument_count;
+    i += one.launches;
   }
   return NULL;
 }
@@ -283,6 +335,8 @@ static sluice_status *time_calls(const bench_calls *calls, uint64_t repeat, benc
   uint64_t calls_of_replay = (uint64_t)calls->copies * rounds;
   if (!status) result->us = 1e6 * bench_median(seconds + 1, (size_t)repeat) / (double)calls_of_replay;
   result->copies = calls->copies;
+  result->launches = count_launches(calls);
+  result->launches = count_launches(calls);
   result->calls = repeat * calls_of_replay;
   sluice_release(seconds);
   return status;

@@ -35,6 +35,11 @@ entries = re.findall(r"\.entry (\w+)\(", ptx)
 names = [kernel["name"] for kernel in target["kernels"]]
 assert sorted(entries) == sorted(names), set(entries) ^ set(names)
 assert any(name.startswith("block_score_") for name in names)
+# Each part of a joined kernel but the first waits, each but the last counts its workgroups, and that one resets the counters.
+parts = [len(kernel["attributes"]["parts"]) for kernel in target["kernels"] if kernel["family"] == "join"]
+waits = sum(bin(w).count("1") for kernel in target["kernels"] if kernel["family"] == "join" for w in kernel["attributes"]["waits"])
+assert parts and ptx.count("red.release.gpu") >= sum(parts) - len(parts), parts
+assert ptx.count("atom.relaxed.gpu") >= len(parts) and ptx.count("ld.acquire.gpu") >= waits
 for kernel in target["kernels"]:
     assert (kernel["launches"] > 0) == (kernel["family"] != "synthesize"), kernel["name"]
     assert kernel["lanes"] in (32, 64, 128, 256, 512, 1024), kernel
@@ -53,7 +58,7 @@ grep "unknown target 'cuda:sm_80'.*cuda:sm_90a" "$work/err" > /dev/null
 # Of several kernels for one op a step runs one, and explain counts one: the bytes of a step are those of the host's plan, but for
 # what passes between launches. (Weights are padded to whole panels on either.)
 "$SLUICE" compile "$golden/m3-slice" --target=host,h100 -o "$work/fat.sluice" 2> /dev/null
-for tokens in 1 12 100; do
+for tokens in 1 8 12 64 100; do
   "$SLUICE" explain "$work/fat.sluice" --json --tokens $tokens --context 4096 > "$work/explain.json"
   python3 - "$work/explain.json" << 'EOF'
 import json, sys
@@ -61,8 +66,14 @@ host, cuda = json.load(open(sys.argv[1]))["targets"]
 assert cuda["target"] == "cuda:sm_90a"
 ratio = cuda["step"]["bytes"] / host["step"]["bytes"]
 assert 0.99 < ratio < 1.05, ratio
+if cuda["tokens"] <= 64:  # 6 launches a layer, and 7 around them
+    assert cuda["step"]["joined_launches"] <= 6 * 2 + 7 < cuda["step"]["launches"], cuda["step"]
+else:
+    assert cuda["step"]["joined_launches"] == cuda["step"]["launches"]
+assert host["step"]["joined_launches"] == host["step"]["launches"]
 assert cuda["step"]["launches"] == sum(launch["launches"] for launch in cuda["launches"])
-for op in ("linear", "experts", "lm_head"):
+# The shared expert is a launch more for each product where it runs beside the routed ones.
+for op in ("linear", "lm_head"):
     assert sum(l["launches"] for l in host["launches"] if l["op"] == op) == sum(
         l["launches"] for l in cuda["launches"] if l["op"] == op
     ), op

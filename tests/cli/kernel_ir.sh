@@ -4,7 +4,8 @@ set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-"$SLUICE" compile "$SLUICE_SOURCE/tests/golden/nano" --target=h100 --emit=kernel-ir -o "$work/good.mlir" 2> /dev/null
+"$SLUICE" compile "$SLUICE_SOURCE/tests/golden/nano" --target=h100 --emit=kernel-ir --disable-pass=join-launches \
+  -o "$work/good.mlir" 2> /dev/null
 "$SLUICE" opt "$work/good.mlir" > "$work/again.mlir"
 grep 'launch.range = \[' "$work/again.mlir" > /dev/null
 grep 'group = 8 : i64' "$work/again.mlir" > /dev/null
@@ -36,7 +37,24 @@ refused "'shared' is 2" '/kernel\.sort_experts/s/shared = 1 : i64/shared = 2 : i
 refused "w has 8 matrices, expected 7, the attribute 'experts'" '/kernel\.expert_gemm/s/experts = 8 : i64/experts = 7 : i64/'
 refused "shared_w has [0-9]+ matrices, expected one" '/shared_experts/s/batch = 1 : i64/batch = 2 : i64/'
 refused "takes 4 tokens, but its launch.range does not end there" '/kernel\.route/s/tokens = [0-9]+ : i64/tokens = 4 : i64/'
-refused "takes 16 tokens, but its launch.range does not end there" '/kernel\.route/s/launch.range = \[1, 0, 16\]/launch.range = [2, 0, 16]/'
+refused "takes 8 tokens, but its launch.range does not end there" '/kernel\.route/s/launch.range = \[1, 0, 8\]/launch.range = [2, 0, 8]/'
+
+refused "shared_y is given, but 'shared_rows' is 0" '/kernel\.combine/s/shared_rows = 1 : i64/shared_rows = 0 : i64/'
+refused "is a slot of y and has rows of its own" '/kernel\.combine.*shared_rows = 1/s/shared = 0 : i64/shared = 1 : i64/'
+
+# Joins: their launches, ranges, and what the parts wait for.
+"$SLUICE" compile "$SLUICE_SOURCE/tests/golden/nano" --target=h100 --emit=kernel-ir -o "$work/good.mlir" 2> /dev/null
+"$SLUICE" opt "$work/good.mlir" | grep -c 'kernel.join' > /dev/null
+refused "has no 'launch.range'" '/kernel\.join/s/launch.range = [^]]*\], //'
+refused "it has 1 parts, expected 2 to 8" '/kernel\.join/s/launches = [0-9]+/launches = 1/'
+refused "only some of its steps run the kernel.gemm behind it" '/kernel\.join/s/\[1, 1, 8\]/[1, 1, 9]/'
+refused "'waits' has 1 elements, expected 2" '/kernel\.join/s/waits = \[0, 1\]/waits = [0]/'
+refused "element 1 of attribute 'waits' has the wrong kind" '/kernel\.join/s/waits = \[0, 1\]/waits = [0, "1"]/'
+refused "part 1 waits for 2, expected bits of parts before it" '/kernel\.join/s/waits = \[0, 1\]/waits = [0, 2]/'
+refused "its last part does not wait for all others" '/kernel\.join/s/waits = \[0, 1\]/waits = [0, 0]/'
+
+"$SLUICE" opt "$SLUICE_SOURCE/tests/ir/join_launches.mlir" --passes=join-launches --target=h100 > "$work/good.mlir"
+refused "'launches' is 9, but 6 of them are missing" '/launch.range = \[1, 17, 64\]/s/launches = 3 : i64/launches = 9 : i64/'
 
 # Of the model op: shapes and types of the shared expert's weights.
 "$SLUICE" compile "$SLUICE_SOURCE/tests/golden/nano" --target=host --emit=model-ir -o "$work/model.mlir" 2> /dev/null

@@ -34,8 +34,8 @@ def read_sections(data):
 
 
 def read_plan(body):
-    tables = [struct.unpack_from("<QQ", body, 48 + 16 * i) for i in range(10)]
-    names = "strings buffers regions weights sources cache kernels launches arguments observables".split()
+    tables = [struct.unpack_from("<QQ", body, 48 + 16 * i) for i in range(11)]
+    names = "strings buffers regions weights sources cache kernels launches arguments observables joins".split()
     table = dict(zip(names, tables))
 
     def rows(name, layout):
@@ -47,16 +47,21 @@ def read_plan(body):
         start = table["strings"][0] + offset
         return body[start : body.index(b"\0", start)].decode()
 
-    require(struct.unpack_from("<I", body)[0] == 2, "version of the plan")
+    require(struct.unpack_from("<I", body)[0] == 3, "version of the plan")
     launches = rows("launches", "<4I4I4I4I10Q")
+    joins = rows("joins", "<6I")
     kernels = []
     for i, k in enumerate(rows("kernels", "<8IQ")):
         kernels.append({"name": text(k[0]), "family": text(k[1]), "attributes": json.loads(text(k[2])),
-                        "launches": sum(launch[0] == i for launch in launches), "workgroup_bytes": k[3], "lanes": k[5],
+                        "launches": sum(launch[0] == i for launch in launches + joins), "workgroup_bytes": k[3], "lanes": k[5],
                         "registers": k[6], "spill_bytes": k[7], "code_bytes": k[8]})
     for launch in launches:
         size, first, last, zero = launch[12:16]
         require(size < 16 and first <= last and zero == 0, "range of a launch")
+    for _, first, count, size, low, high in joins:
+        require(first + count <= len(launches) and size < 16 and low <= high, "a join's launches or range")
+        parts = [launch for launch in launches[first : first + count] if launch[13] <= low and high <= launch[14]]
+        require(2 <= len(parts) <= 8, "number of a join's parts")
     sources = rows("sources", "<4I")
     weights = []
     for w in rows("weights", "<10IQQ"):
@@ -68,7 +73,7 @@ def read_plan(body):
         tensors = [{"name": text(s[0]), "shape": [s[3]] if s[1] == 1 else [s[2], s[3]]} for s in sources[w[7] : w[7] + w[8]]]
         weights.append({"layout": LAYOUTS[w[1]], "dtype": DTYPES[w[2]], "batch": w[3], "rows": w[4], "columns": w[5],
                         "panel": w[6], "bytes": w[11], "tensors": tensors})
-    return {"launches": len(launches), "kernels": kernels, "weight_bytes": sum(w["bytes"] for w in weights), "weights": weights}
+    return {"launches": len(launches), "joins": len(joins), "kernels": kernels, "weight_bytes": sum(w["bytes"] for w in weights), "weights": weights}
 
 
 def main():

@@ -15,6 +15,16 @@ static const char kernel_source[] =
     "    int32_t page = table[sequence[t] * STRIDE + positions[t] / PAGE];\n"
     "    ((int32_t *)((char *)a[4] + 64 * (int64_t)page))[positions[t] % PAGE] = tokens[t];\n"
     "  }\n}\n"
+    "/* Part 1 waits for part 0 and resets the counters; it cannot when they were not zero. */\n"
+    "void tiny_join(void *const *a, const int32_t *sizes, int64_t first, int64_t last, void *w) {\n"
+    "  int32_t *counters = a[10], tokens = sizes[1];\n"
+    "  for (int64_t i = first; i < last; i++) {\n"
+    "    if (i < tokens) {\n"
+    "      tiny_append(a, sizes, i, i + 1, w);\n      counters[0]++;\n"
+    "    } else if (counters[0] == tokens) {\n"
+    "      tiny_append(a + 5, sizes, i - tokens, i - tokens + 1, w);\n"
+    "      if (++counters[32] == tokens) counters[0] = counters[32] = 0;\n"
+    "    }\n  }\n}\n"
     "void tiny_count(void *const *a, const int32_t *sizes, int64_t first, int64_t last, void *w) {\n"
     "  const int32_t (*tiles)[4] = a[0], *table = a[1];\n"
     "  float *scratch = w;\n"
@@ -189,6 +199,7 @@ void *tiny_plan(size_t *out_length) {
        .lanes = 1},
       {.name = intern(&s, "tiny_logits"), .attributes = attributes, .argument_count = 4, .lanes = 1},
       {.name = intern(&s, "tiny_pick"), .attributes = attributes, .argument_count = 3, .lanes = 1},
+      {.name = intern(&s, "tiny_join"), .attributes = attributes, .argument_count = 11, .lanes = 1},
       {.name = intern(&s, "tiny_synthesize"),
        .family = intern(&s, "synthesize"),
        .attributes = attributes,
@@ -242,6 +253,13 @@ void *tiny_plan(size_t *out_length) {
   };
   const sluice_plan_observable observables[] = {{intern(&s, "layer.0.out"), 2, 0, TINY_VOCABULARY}};
 
+  const sluice_plan_join joins[] = {{.kernel = 4,
+                                     .first_launch = 0,
+                                     .launch_count = 2,
+                                     .range_size = SLUICE_SIZE_TOKENS,
+                                     .range_from = 1,
+                                     .range_to = 2}};
+
   header->buffers = place(data, &length, buffers, sizeof buffers / sizeof *buffers, sizeof *buffers);
   header->regions = place(data, &length, regions, SLUICE_SIZE_COUNT, sizeof *regions);
   header->weights = place(data, &length, weights, sizeof weights / sizeof *weights, sizeof *weights);
@@ -251,6 +269,7 @@ void *tiny_plan(size_t *out_length) {
   header->launches = place(data, &length, launches, sizeof launches / sizeof *launches, sizeof *launches);
   header->arguments = place(data, &length, arguments, sizeof arguments / sizeof *arguments, sizeof *arguments);
   header->observables = place(data, &length, observables, 1, sizeof *observables);
+  header->joins = place(data, &length, joins, 1, sizeof *joins);
   header->strings = place(data, &length, s.data, s.length, 1);
   *out_length = length;
   return data;

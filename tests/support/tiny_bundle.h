@@ -3,7 +3,8 @@
  * Every token's id is written to its cache slot in two layers. The logits of a token are, for each id of the
  * vocabulary, how often it occurred in its sequence up to and including the token, times a weight of that id; NaN when
  * the two layers' caches disagree. The sampled token is the largest logit (lowest id first), or, at a temperature above
- * 0, (position + top_k + seed) % vocabulary. "layer.0.out" shows the counts. So every mistake with pages, positions,
+ * 0, (position + top_k + seed) % vocabulary. "layer.0.out" shows the counts. Decode
+ * graphs of up to two tokens join the launches that write the two layers. So every mistake with pages, positions,
  * tiles or rows changes the result.
  */
 #ifndef TESTS_SUPPORT_TINY_BUNDLE_H

@@ -352,10 +352,27 @@ static void reductions_have_a_fixed_order(void **state) {
   assert_true(order_matters > REDUCTIONS); /* else the inputs could not tell one order from another */
 }
 
+/* The host runs workgroups in any order, so none may wait for another. */
+static void the_host_joins_nothing(void **state) {
+  (void)state;
+  const kernel_part parts[] = {{.kernel = 0}, {.kernel = 0, .waits = 1}};
+  const kernel_spec specs[] = {
+      {.family = "control", .symbol = "control_0", .argument_count = 2},
+      {.family = "join", .symbol = "join_1", .argument_count = 5, .parts = parts, .part_count = 2}};
+  code_object code = {0};
+  sluice_status *status = backend_compile("host:x86-64", specs, 2, &(backend_options){.form = CODE_LINKED}, &code);
+  assert_int_equal(sluice_status_code(status), SLUICE_INTERNAL);
+  assert_non_null(strstr(sluice_status_message(status), "join_1: the target cannot join 2 launches"));
+  sluice_status_free(status);
+  code_object_free(&code);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(atoms_are_accurate), cmocka_unit_test(bf16_rounds_to_nearest_even),
-      cmocka_unit_test(row_loops_visit_each_element_once), cmocka_unit_test(loops_and_branches),
-      cmocka_unit_test(reductions_have_a_fixed_order)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(atoms_are_accurate),
+                                     cmocka_unit_test(bf16_rounds_to_nearest_even),
+                                     cmocka_unit_test(row_loops_visit_each_element_once),
+                                     cmocka_unit_test(loops_and_branches),
+                                     cmocka_unit_test(reductions_have_a_fixed_order),
+                                     cmocka_unit_test(the_host_joins_nothing)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

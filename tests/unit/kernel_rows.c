@@ -254,25 +254,28 @@ static void check_combine(kernel_harness *h, int *kernels, bool run, const char 
   random_state random = {7};
   const sluice_dtype type = dtype_of(dtype);
   for (int w = 0; w < WIDTHS; w++) {
-    const size_t width = (size_t)widths[w], k = 1 + (size_t)w % 4, shared = (size_t)w / 2 % 2, slots = k + shared;
+    const size_t width = (size_t)widths[w], k = 1 + (size_t)w % 4, slot = (size_t)w % 3 == 1, slots = k + slot;
+    const bool rows = w % 3 == 2;
     if (!run) {
-      kernels[w] = harness_add(h, "combine", 4, "i:width", widths[w], "i:k", (int64_t)k, "i:shared", (int64_t)shared,
-                               "f:scale", 2.0, "s:dtype", dtype, NULL);
+      kernels[w] = harness_add(h, "combine", 5, "i:width", widths[w], "i:k", (int64_t)k, "i:shared", (int64_t)slot,
+                               "i:shared_rows", (int64_t)rows, "f:scale", 2.0, "s:dtype", dtype, NULL);
       continue;
     }
     float *y = random_elements(&random, SLUICE_F32, ROWS * slots * width, 1);
     float *weights = random_elements(&random, SLUICE_F32, ROWS * k, 1);
+    float *shared_y = random_elements(&random, SLUICE_F32, ROWS * width, 1);
     void *residual = random_elements(&random, type, ROWS * width, 3);
     for (int with_residual = 0; with_residual < 2; with_residual++) {
       void *out = poisoned_elements(type, ROWS * width);
-      harness_run(h, kernels[w], (void *[]){y, weights, with_residual ? residual : NULL, out}, step_sizes(ROWS, 0),
-                  ROWS, 1);
+      harness_run(h, kernels[w], (void *[]){y, weights, rows ? shared_y : NULL, with_residual ? residual : NULL, out},
+                  step_sizes(ROWS, 0), ROWS, 1);
       for (size_t row = 0; row < ROWS; row++)
         for (size_t i = 0; i < width; i++) {
           double sum = 0;
           for (size_t s = 0; s < k; s++) sum += (double)weights[row * k + s] * (double)y[(row * slots + s) * width + i];
           sum *= 2;
-          if (shared) sum += (double)y[(row * slots + k) * width + i];
+          if (slot) sum += (double)y[(row * slots + k) * width + i];
+          if (rows) sum += (double)shared_y[row * width + i];
           if (with_residual) sum += element_at(residual, type, row * width + i);
           expect_close(out, type, row * width + i, sum, 4e-6, 1e-6, "combine");
         }
@@ -281,6 +284,7 @@ static void check_combine(kernel_harness *h, int *kernels, bool run, const char 
     }
     free(y);
     free(weights);
+    free(shared_y);
     free(residual);
   }
 }
@@ -297,7 +301,8 @@ static void nonsense_attributes_are_refused(void **state) {
                                          {"width", KERNEL_INTEGER, 6, 0, 0},
                                          {"offset", KERNEL_INTEGER, 3, 0, 0},
                                          {"dtype", KERNEL_STRING, 0, 0, "f32"}};
-  const kernel_spec spec = {"slice", "slice_0", attributes, 5, 2};
+  const kernel_spec spec = {
+      .family = "slice", .symbol = "slice_0", .attributes = attributes, .attribute_count = 5, .argument_count = 2};
   code_object code = {0};
   sluice_status *status = backend_compile("host:x86-64", &spec, 1, &(backend_options){.form = CODE_LINKED}, &code);
   assert_int_equal(sluice_status_code(status), SLUICE_INTERNAL);

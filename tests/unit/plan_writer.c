@@ -22,9 +22,9 @@ static void must(sluice_status *status) {
 }
 
 /* The optional passes that are left out of a plan. */
-static const char *const all_fusions[] = {"fuse-projections",  "fuse-epilogues",     "fuse-norm-rope-append",
-                                          "fuse-index-select", "fuse-select-attend", "fuse-router",
-                                          "fuse-experts",      "fold-shared-expert", "fuse-route"};
+static const char *const all_fusions[] = {
+    "fuse-projections", "fuse-epilogues", "fuse-norm-rope-append", "fuse-index-select", "fuse-select-attend",
+    "fuse-router",      "fuse-experts",   "fold-shared-expert",    "fuse-route",        "join-launches"};
 enum { FUSIONS = sizeof all_fusions / sizeof *all_fusions };
 
 static model_config *read_config(const char *name) {
@@ -98,7 +98,8 @@ static uint32_t outputs_of(const char *family) {
 static bool writes_over(const char *family, uint32_t index) {
   if (strcmp(family, "rms_norm") == 0) return index == 0;
   if (strcmp(family, "add") == 0 || strcmp(family, "swiglu") == 0) return index < 2;
-  if (strcmp(family, "gemm") == 0 || strcmp(family, "combine") == 0) return index == 2;
+  if (strcmp(family, "gemm") == 0) return index == 2;
+  if (strcmp(family, "combine") == 0) return index == 3;
   return false;
 }
 
@@ -203,7 +204,7 @@ static void check_attributes(const char *text, const kernel_spec *spec) {
   sluice_json_document *document;
   must(sluice_json_parse(text, strlen(text), "attributes", &document));
   const sluice_json_value *root = sluice_json_root(document);
-  assert_int_equal(root->length, spec->attribute_count);
+  assert_int_equal(root->length, spec->part_count ? 2 : spec->attribute_count); /* parts and waits */
   for (size_t i = 0; i < spec->attribute_count; i++) {
     const kernel_attribute *a = &spec->attributes[i];
     const sluice_json_value *value = sluice_json_get(root, a->name);
@@ -226,6 +227,10 @@ static void check_kernels(const model_config *config, const plan_image *image, c
     assert_true(plan->launches[l].kernel <= next);
     next += plan->launches[l].kernel == next;
   }
+  for (uint64_t j = 0; j < plan->header->joins.count; j++) { /* then those of joins */
+    assert_true(plan->joins[j].kernel <= next);
+    next += plan->joins[j].kernel == next;
+  }
   assert_int_equal(next, count - 1); /* and, last, the one that no launch uses */
   assert_string_equal(sluice_plan_string(plan, plan->kernels[next].family), "synthesize");
   assert_int_equal(plan->kernels[next].argument_count, 2);
@@ -247,6 +252,50 @@ static void check_kernels(const model_config *config, const plan_image *image, c
 static void kernels_are_shared_and_described(void **state) {
   (void)state;
   for_plans(check_kernels);
+}
+
+/* A join's kernel is made of the kernels of those launches that its steps run. */
+static void check_joins(const model_config *config, const plan_image *image, const sluice_plan *plan) {
+  (void)config;
+  for (uint64_t j = 0; j < plan->header->joins.count; j++) {
+    const sluice_plan_join *join = &plan->joins[j];
+    const kernel_spec *spec = &image->specs[join->kernel];
+    assert_string_equal(spec->family, "join");
+    for (uint32_t end = 0; end < 2; end++) {
+      int32_t sizes[SLUICE_SIZE_COUNT] = {1};
+      sizes[join->range_size] = (int32_t)(end ? join->range_to : join->range_from);
+      assert_ptr_equal(sluice_plan_find_join(plan, join->first_launch, sizes), join);
+      uint32_t parts = 0, arguments = 1, done = 0;
+      for (uint32_t l = join->first_launch; l < join->first_launch + join->launch_count; l++) {
+        if (!in_range(&plan->launches[l], sizes)) continue;
+        assert_true(parts < spec->part_count);
+        assert_int_equal(spec->parts[parts].kernel, plan->launches[l].kernel);
+        assert_true(spec->parts[parts].waits < 1u << parts);
+        assert_int_equal(plan->launches[l].layer, plan->launches[join->first_launch].layer);
+        done |= spec->parts[parts].waits;
+        arguments += plan->kernels[plan->launches[l].kernel].argument_count;
+        parts++;
+      }
+      assert_int_equal(parts, spec->part_count);
+      assert_int_equal(arguments, spec->argument_count);
+      assert_int_equal(done, (1u << (parts - 1)) - 1); /* each is waited for */
+    }
+  }
+}
+
+static void joins_are_of_launches_that_run(void **state) {
+  (void)state;
+  for_plans(check_joins);
+  model_config *config = read_config("golden/nano");
+  plan_image with = make_plan_for(targets[1], config, NULL, 0);
+  plan_image without = make_plan_for(targets[1], config, (const char *const[]){"join-launches"}, 1);
+  sluice_plan joined = open_plan(&with), plain = open_plan(&without);
+  assert_true(joined.header->joins.count > 0);
+  assert_int_equal(plain.header->joins.count, 0);
+  assert_int_equal(joined.header->launches.count, plain.header->launches.count);
+  plan_image_free(&with);
+  plan_image_free(&without);
+  model_config_free(config);
 }
 
 /* What a product reads of its weight is the weight, packed. */
@@ -392,6 +441,7 @@ int main(void) {
       cmocka_unit_test(every_value_is_whole_when_read),       cmocka_unit_test(kernels_are_shared_and_described),
       cmocka_unit_test(products_cost_what_their_weights_are), cmocka_unit_test(the_whole_checkpoint_is_wanted),
       cmocka_unit_test(equal_input_gives_equal_bytes),        cmocka_unit_test(code_generation_fills_in_kernels),
+      cmocka_unit_test(joins_are_of_launches_that_run),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -89,7 +89,7 @@ static void wrong_fields_are_refused(void **state) {
   WRONG(AT(sluice_plan_argument, arguments, 0)->index = 7, "does not exist");
   WRONG(AT(sluice_plan_argument, arguments, 4)->index = 2, "does not exist");
   WRONG(AT(sluice_plan_argument, arguments, 4)->memory = 6, "does not exist");
-  WRONG(AT(sluice_plan_launch, launches, 0)->kernel = 5, "no kernel");
+  WRONG(AT(sluice_plan_launch, launches, 0)->kernel = 6, "no kernel");
   WRONG(AT(sluice_plan_launch, launches, 4)->first_argument = 20, "arguments");
   WRONG(AT(sluice_plan_launch, launches, 0)->grid[1].divisor = 0, "grid");
   WRONG(AT(sluice_plan_launch, launches, 0)->grid[0].size = 16, "grid");
@@ -102,10 +102,37 @@ static void wrong_fields_are_refused(void **state) {
   WRONG(AT(sluice_plan_observable, observables, 0)->launch = 5, "observable");
   WRONG(AT(sluice_plan_observable, observables, 0)->buffer = 1, "observable");
   WRONG(AT(sluice_plan_observable, observables, 0)->dimension = 0, "observable");
+  WRONG(AT(sluice_plan_join, joins, 0)->kernel = 6, "a join has no kernel");
+  WRONG(AT(sluice_plan_join, joins, 0)->kernel = 3, "arguments are not those");
+  WRONG(AT(sluice_plan_join, joins, 0)->first_launch = 6, "outside their table");
+  WRONG(AT(sluice_plan_join, joins, 0)->launch_count = UINT32_MAX, "outside their table");
+  WRONG(AT(sluice_plan_join, joins, 0)->launch_count = 1, "number of parts");
+  WRONG(AT(sluice_plan_join, joins, 0)->launch_count = 3, "arguments are not those");
+  WRONG((AT(sluice_plan_join, joins, 0)->launch_count = 3, AT(sluice_plan_join, joins, 0)->range_from = 0),
+        "only some steps"); /* the third launch starts with one token */
+  WRONG(AT(sluice_plan_join, joins, 0)->range_from = 3, "range of steps");
+  WRONG(AT(sluice_plan_join, joins, 0)->range_size = SLUICE_SIZE_COUNT, "range of steps");
 #undef WRONG
 #undef AT
   sluice_release(bytes);
   sluice_release(good);
+}
+
+static void joins_are_found_by_launch_and_size(void **state) {
+  (void)state;
+  size_t length;
+  char *bytes = tiny_plan(&length);
+  sluice_plan plan;
+  assert_null(sluice_plan_open(bytes, length, &plan));
+  int32_t sizes[SLUICE_SIZE_COUNT] = {0};
+  for (int32_t tokens = 0; tokens < 5; tokens++) {
+    sizes[SLUICE_SIZE_TOKENS] = tokens;
+    for (uint32_t launch = 0; launch < 5; launch++) {
+      const sluice_plan_join *join = sluice_plan_find_join(&plan, launch, sizes);
+      assert_ptr_equal(join, launch == 0 && (tokens == 1 || tokens == 2) ? plan.joins : NULL);
+    }
+  }
+  sluice_release(bytes);
 }
 
 static void ranges_include_both_ends(void **state) {
@@ -117,7 +144,7 @@ static void ranges_include_both_ends(void **state) {
   size_t length;
   char *bytes = tiny_plan(&length);
   const sluice_plan_header *h = (const sluice_plan_header *)(void *)bytes;
-  sluice_plan_launch *launch = (sluice_plan_launch *)(void *)(bytes + h->launches.offset);
+  sluice_plan_launch *launch = (sluice_plan_launch *)(void *)(bytes + h->launches.offset) + 3; /* of no join */
   for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
     sluice_plan plan;
     launch->range_size = ranges[i][0];
@@ -202,7 +229,8 @@ static void random_damage_is_harmless(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(wrong_fields_are_refused), cmocka_unit_test(ranges_include_both_ends),
-      cmocka_unit_test(truncations_are_refused), cmocka_unit_test(random_damage_is_harmless)};
+      cmocka_unit_test(wrong_fields_are_refused), cmocka_unit_test(joins_are_found_by_launch_and_size),
+      cmocka_unit_test(ranges_include_both_ends), cmocka_unit_test(truncations_are_refused),
+      cmocka_unit_test(random_damage_is_harmless)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

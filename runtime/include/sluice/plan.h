@@ -15,7 +15,7 @@
 
 #include <stdbool.h>
 
-#define SLUICE_PLAN_VERSION 2u
+#define SLUICE_PLAN_VERSION 3u
 
 /* Extents of a step. Kernels get them as `const int32_t sizes[SLUICE_SIZE_COUNT]`. */
 typedef enum sluice_size {
@@ -183,6 +183,19 @@ typedef struct sluice_plan_launch {
   sluice_plan_cost cost;
 } sluice_plan_launch;
 
+/* Launches that run as one in steps that nobody observes: those of [first_launch, first_launch + launch_count) that the
+ * step runs at all, the kernel's parts. The workgroups of the launch are those of the parts, one part after the other,
+ * in one dimension; the kernel's arguments are theirs, one part after the other, then the session's counters:
+ * SLUICE_COUNTER_BYTES of device memory that are zero before every launch and that the kernel leaves so. */
+#define SLUICE_COUNTER_BYTES 1024u
+enum { SLUICE_JOIN_PARTS = 8, SLUICE_JOIN_ARGUMENTS = 63 }; /* at most, of a joined launch */
+typedef struct sluice_plan_join {
+  uint32_t kernel;
+  uint32_t first_launch, launch_count;
+  uint32_t range_size; /* as in sluice_plan_launch: steps with other sizes run the launches themselves */
+  uint32_t range_from, range_to;
+} sluice_plan_join;
+
 /* A value that `--dump-layers` and `verify` look at, readable right after launch `launch` ran. The name is that of the
  * golden files without "prefill.": "layer.3.out" (f32 or bf16 [TOKENS][hidden]), "layer.3.blocks" (i32 [TOKENS][index
  * heads][k], ascending, -1 tail), "layer.3.router.experts" (i32 [TOKENS][k], ascending), "layer.3.router.weights" (f32
@@ -222,6 +235,7 @@ typedef struct sluice_plan_header {
   sluice_plan_table launches;          /* sluice_plan_launch, in order of execution */
   sluice_plan_table arguments;         /* sluice_plan_argument */
   sluice_plan_table observables;       /* sluice_plan_observable, in order of launch */
+  sluice_plan_table joins;             /* sluice_plan_join, in order of first_launch */
 } sluice_plan_header;
 
 /* A checked plan: pointers into the section's bytes. */
@@ -237,6 +251,7 @@ typedef struct sluice_plan {
   const sluice_plan_launch *launches;
   const sluice_plan_argument *arguments;
   const sluice_plan_observable *observables;
+  const sluice_plan_join *joins;
 } sluice_plan;
 
 /* Checks all of `length` bytes at `data` (8-byte aligned, must outlive the plan). After success no index, offset,
@@ -247,6 +262,16 @@ SLUICE_MUST_USE sluice_status *sluice_plan_open(const void *data, size_t length,
 static inline const char *sluice_plan_string(const sluice_plan *plan, uint32_t offset) {
   return plan->strings + offset;
 }
+
+/* Whether a step of these sizes runs the launch. */
+static inline bool sluice_plan_runs(const sluice_plan_launch *launch, const int32_t sizes[SLUICE_SIZE_COUNT]) {
+  uint32_t size = (uint32_t)sizes[launch->range_size];
+  return size >= launch->range_from && size <= launch->range_to;
+}
+
+/* The join that stands for launch `launch` and some behind it in a step of these sizes; NULL when it runs by itself. */
+const sluice_plan_join *sluice_plan_find_join(const sluice_plan *plan, uint32_t launch,
+                                              const int32_t sizes[SLUICE_SIZE_COUNT]);
 
 /* Synthetic weights (docs/synthetic.md) are made on the device, in place and packed, by a kernel that every plan of the
  * compiler has and none of its launches uses: the one of the family "synthesize". Its arguments are an array of these

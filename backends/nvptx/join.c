@@ -1,0 +1,126 @@
+/* Joined kernels: several kernels as the parts of one launch.
+ *
+ * The workgroups of all parts are those of one launch, part after part. They start in this order, so whatever a
+ * workgroup waits for has started, and the launch cannot stand still. A part is a function that the kernel calls for
+ * its workgroups; a workgroup that is done counts itself, and waiting is looking at the counters of other parts.
+ */
+#include "backends/nvptx/nvptx.h"
+
+#include <string.h>
+
+/* An instruction with effects on the memory behind `pointer`; `constraints` say whether it gives a result. */
+static V effect_on(emitter *e, T result, const char *text, const char *constraints, V pointer) {
+  T type = LLVMFunctionType(result, &e->pointer, 1, 0);
+  V function =
+      LLVMGetInlineAsm(type, text, strlen(text), constraints, strlen(constraints), 1, 0, LLVMInlineAsmDialectATT, 0);
+  return LLVMBuildCall2(e->builder, type, function, &pointer, 1, "");
+}
+
+/* A part of a joined kernel: its arguments, the sizes, the counters, and the workgroup's place in the part's grid. */
+void nvptx_open_part(emitter *e, const char *symbol, uint32_t count) {
+  T parameters[KERNEL_MOST_ARGUMENTS + 4];
+  for (uint32_t i = 0; i < count + 2; i++) parameters[i] = e->pointer;
+  parameters[count + 2] = parameters[count + 3] = e->i64;
+  nvptx_open_function(e, symbol, parameters, count + 4);
+  LLVMSetLinkage(e->function, LLVMInternalLinkage);
+  nvptx_enum_attribute(e, "alwaysinline");
+  e->sizes = LLVMGetParam(e->function, count);
+  e->joined->counters = LLVMGetParam(e->function, count + 1);
+  e->x = LLVMGetParam(e->function, count + 2);
+  e->y = LLVMGetParam(e->function, count + 3);
+}
+
+static V workgroups_of(emitter *e, const sluice_plan_extent grid[2]) {
+  return to_i32(e, mul(e, extent_of(e, &grid[0]), extent_of(e, &grid[1])));
+}
+
+/* Each in a line of its own: looking at one is in nobody's way who adds to another. */
+static V counter(emitter *e, unsigned part) {
+  enum { LINE = 128 };
+  _Static_assert(SLUICE_JOIN_PARTS * LINE <= SLUICE_COUNTER_BYTES, "counters of all parts");
+  return byte_offset(e, e->joined->counters, int64(e, part * LINE));
+}
+
+/* One lane looks at the counters until those parts that this one waits for are done; what they wrote is visible then to
+ * all lanes behind the barrier. */
+void nvptx_wait_for_parts(emitter *e) {
+  const uint32_t parts = e->joined->parts[e->joined->at].waits;
+  if (!parts) return;
+  branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
+  for (unsigned i = 0; i < e->joined->at; i++) {
+    if (!(parts >> i & 1)) continue;
+    V all = workgroups_of(e, e->joined->parts[i].grid), at = counter(e, i);
+    LLVMBasicBlockRef nap = LLVMAppendBasicBlockInContext(e->context, e->function, "nap");
+    LLVMBasicBlockRef look = LLVMAppendBasicBlockInContext(e->context, e->function, "look");
+    LLVMBasicBlockRef done = LLVMAppendBasicBlockInContext(e->context, e->function, "there");
+    LLVMBuildBr(e->builder, look);
+    LLVMPositionBuilderAtEnd(e->builder, look);
+    V counted = effect_on(e, e->i32, "ld.acquire.gpu.global.u32 $0, [$1];", "=r,l,~{memory}", at);
+    LLVMBuildCondBr(e->builder, icmp(e, LLVMIntULT, counted, all), nap, done);
+    LLVMPositionBuilderAtEnd(e->builder, nap);
+    effect_on(e, e->nothing, "nanosleep.u32 32;", "l,~{memory}", at);
+    LLVMBuildBr(e->builder, look);
+    LLVMPositionBuilderAtEnd(e->builder, done);
+  }
+  if_end(e, &first);
+  e->atoms->barrier(e);
+}
+
+/* The last workgroup of the last part, which waits for all others, leaves the counters as it found them: zero. */
+static void reset_counters(emitter *e) {
+  unsigned last = e->joined->at;
+  V before = effect_on(e, e->i32, "atom.relaxed.gpu.global.add.u32 $0, [$1], 1;", "=r,l,~{memory}", counter(e, last));
+  V all = workgroups_of(e, e->grid);
+  branch final = if_begin(e, icmp(e, LLVMIntEQ, before, sub(e, all, int32(e, 1))));
+  for (unsigned i = 0; i <= last; i++) store(e, int32(e, 0), counter(e, i));
+  if_end(e, &final);
+}
+
+void nvptx_count_workgroup(emitter *e) {
+  e->atoms->barrier(e);
+  branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
+  if (e->joined->at + 1 < e->joined->count)
+    effect_on(e, e->nothing, "red.release.gpu.global.add.u32 [$0], 1;", "l,~{memory}", counter(e, e->joined->at));
+  else
+    reset_counters(e);
+  if_end(e, &first);
+}
+
+/* Calls part `i` for its workgroup `number`. */
+static void call_part(emitter *e, unsigned i, uint32_t first_argument, V counters, V number) {
+  const joined_part *part = &e->joined->parts[i];
+  V columns = to_i32(e, extent_of(e, &part->grid[0]));
+  V arguments[KERNEL_MOST_ARGUMENTS + 4];
+  for (uint32_t a = 0; a < part->argument_count; a++) arguments[a] = LLVMGetParam(e->function, first_argument + a);
+  arguments[part->argument_count] = e->sizes;
+  arguments[part->argument_count + 1] = counters;
+  arguments[part->argument_count + 2] = LLVMBuildZExt(e->builder, urem(e, number, columns), e->i64, "");
+  arguments[part->argument_count + 3] = LLVMBuildZExt(e->builder, udiv(e, number, columns), e->i64, "");
+  T type = LLVMGlobalGetValueType(part->function);
+  if (part->lanes == e->lanes) {
+    LLVMBuildCall2(e->builder, type, part->function, arguments, part->argument_count + 4, "");
+    return;
+  }
+  branch mine = if_begin(e, icmp(e, LLVMIntULT, e->atoms->lane(e), int64(e, part->lanes)));
+  LLVMBuildCall2(e->builder, type, part->function, arguments, part->argument_count + 4, "");
+  if_end(e, &mine);
+}
+
+void nvptx_join(emitter *e, const kernel_spec *spec) {
+  nvptx_open_kernel(e, spec->symbol, spec->argument_count);
+  V counters = LLVMGetParam(e->function, spec->argument_count - 1);
+  V number = intrinsic(e, "llvm.nvvm.read.ptx.sreg.ctaid.x", NULL, 0, NULL, 0);
+  uint32_t first_argument = 0;
+  branch of_part[SLUICE_JOIN_PARTS];
+  for (unsigned i = 0; i < e->joined->count; i++) {
+    bool last = i + 1 == e->joined->count;
+    V all = last ? NULL : workgroups_of(e, e->joined->parts[i].grid);
+    if (!last) of_part[i] = if_begin(e, icmp(e, LLVMIntULT, number, all));
+    call_part(e, i, first_argument, counters, number);
+    if (!last) if_else(e, &of_part[i]);
+    if (!last) number = sub(e, number, all);
+    first_argument += e->joined->parts[i].argument_count;
+  }
+  for (unsigned i = e->joined->count - 1; i-- > 0;) if_end(e, &of_part[i]);
+  nvptx_close_function(e);
+}

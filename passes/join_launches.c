@@ -1,0 +1,241 @@
+/* join-launches: launches that follow each other and do small or dependent work become the parts of one, in steps of at
+ * most the target's number of tokens. The launches stay as they are, for all other steps and for steps that are
+ * observed; a kernel.join before them says which of them run as one. */
+#include "backends/common/kernel.h"
+#include "passes/fusions.h"
+#include "passes/rewrite.h"
+#include "sluice/memory.h"
+#include "sluice/plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Launches of which the second is worth joining to the first. Not here: what has clusters of workgroups; many small
+ * workgroups behind a product, which would each hold the registers and the memory of one of the product's; and what the
+ * tables of docs/kernels.md count as different jobs. */
+static const char *const pairs[][2] = {
+    {"kernel.rms_norm", "kernel.gemm"},
+    {"kernel.gemm", "kernel.rms_norm"},
+    {"kernel.gemm", "kernel.gemm"},
+    {"kernel.router_logits", "kernel.route"},
+    {"kernel.route", "kernel.gemm"},
+    {"kernel.route", "kernel.expert_gemm"},
+    {"kernel.gemm", "kernel.expert_gemm"},
+    {"kernel.expert_gemm", "kernel.gemm"},
+    {"kernel.expert_gemm", "kernel.expert_gemm"},
+    {"kernel.expert_gemm", "kernel.combine"},
+};
+
+typedef struct step_range {
+  int64_t from, to; /* tokens of the step */
+} step_range;
+
+/* Launches that run as one: indices into the list of all. */
+typedef struct run {
+  size_t part[SLUICE_JOIN_PARTS], count;
+  intptr_t arguments;
+} run;
+
+typedef struct joined_run {
+  run run;
+  step_range range;
+} joined_run;
+
+typedef struct joiner {
+  pass_state *state;
+  MlirOperation *launches;
+  step_range *ranges; /* of each; from > to: they are not of tokens */
+  size_t count;
+  joined_run *joins;
+  size_t join_count, join_capacity;
+} joiner;
+
+static bool is_launch(MlirOperation op) {
+  MlirStringRef name = ir_name(op);
+  return name.length > 7 && memcmp(name.data, "kernel.", 7) == 0 && mlirOperationGetNumResults(op) == 0 &&
+         !ir_is(op, "kernel.observe") && !ir_is(op, "kernel.join");
+}
+
+static step_range range_of(MlirOperation op) {
+  if (!ir_has(op, "launch.range")) return (step_range){0, UINT32_MAX};
+  MlirAttribute range = mlirOperationGetAttributeByName(op, mlirStringRefCreateFromCString("launch.range"));
+  int64_t values[3];
+  for (intptr_t i = 0; i < 3; i++) values[i] = mlirIntegerAttrGetValueInt(mlirArrayAttrGetElement(range, i));
+  return values[0] == SLUICE_SIZE_TOKENS ? (step_range){values[1], values[2]} : (step_range){1, 0};
+}
+
+static bool follows(const joiner *j, const run *r, size_t launch) {
+  MlirOperation last = j->launches[r->part[r->count - 1]], next = j->launches[launch];
+  if (r->count == SLUICE_JOIN_PARTS || ir_get_integer(last, "layer") != ir_get_integer(next, "layer") ||
+      r->arguments + mlirOperationGetNumOperands(next) > SLUICE_JOIN_ARGUMENTS)
+    return false;
+  for (size_t i = 0; i < REWRITE_COUNT(pairs); i++)
+    if (ir_is(last, pairs[i][0]) && ir_is(next, pairs[i][1])) return true;
+  return false;
+}
+
+/* Ends a run that steps of `range` have: it becomes a join, or one that other steps have already is theirs too. */
+static bool end_run(joiner *j, const run *r, step_range range) {
+  if (r->count < 2) return true;
+  for (size_t i = 0; i < j->join_count; i++) {
+    joined_run *other = &j->joins[i];
+    if (other->range.to + 1 != range.from || other->run.count != r->count ||
+        memcmp(other->run.part, r->part, r->count * sizeof *r->part) != 0)
+      continue;
+    other->range.to = range.to;
+    return true;
+  }
+  if (j->join_count == j->join_capacity) {
+    size_t capacity = j->join_capacity * 2 + 64;
+    joined_run *grown = sluice_reallocate_array(j->joins, capacity, sizeof *grown);
+    if (!grown) {
+      j->state->status = sluice_out_of_memory();
+      return false;
+    }
+    j->joins = grown;
+    j->join_capacity = capacity;
+  }
+  j->joins[j->join_count++] = (joined_run){.run = *r, .range = range};
+  return true;
+}
+
+/* The runs of steps of `range`, in which no launch starts or ends to take part. */
+static bool find_runs(joiner *j, step_range range) {
+  run r = {.count = 0};
+  for (size_t i = 0; i < j->count; i++) {
+    const step_range *of = &j->ranges[i];
+    bool other_size = of->from > of->to;
+    if (!other_size && (of->to < range.from || range.to < of->from)) continue;
+    if (other_size || r.count == 0 || !follows(j, &r, i)) {
+      if (!end_run(j, &r, range)) return false;
+      r = (run){.arguments = 1}; /* the counters */
+      if (other_size) continue;
+    }
+    r.part[r.count++] = i;
+    r.arguments += mlirOperationGetNumOperands(j->launches[i]);
+  }
+  return end_run(j, &r, range);
+}
+
+/* Where the next launch starts or ends to take part, behind steps of `tokens`. */
+static int64_t next_change(const joiner *j, int64_t tokens, int64_t most) {
+  int64_t next = most + 1;
+  for (size_t i = 0; i < j->count; i++) {
+    const step_range *of = &j->ranges[i];
+    if (of->from > of->to) continue;
+    if (of->from > tokens && of->from < next) next = of->from;
+    if (of->to >= tokens && of->to < next - 1) next = of->to + 1;
+  }
+  return next;
+}
+
+/* ---- what waits for what ---- */
+
+/* How many of an op's last operands it writes; the cache is written too. */
+static intptr_t results_of(MlirOperation op) {
+  static const struct {
+    const char *name;
+    intptr_t results;
+  } table[] = {{"kernel.norm_rope_append", 2}, {"kernel.route", 5}};
+  for (size_t i = 0; i < REWRITE_COUNT(table); i++)
+    if (ir_is(op, table[i].name)) return table[i].results;
+  return 1;
+}
+
+static bool overlap(MlirValue a, MlirValue b) {
+  MlirOperation first = ir_definition(a), second = ir_definition(b);
+  if (ir_is(first, "kernel.cache")) return ir_is(second, "kernel.cache");
+  if (!ir_is(first, "kernel.arena") || !ir_is(second, "kernel.arena")) return false;
+  MlirStringRef size = ir_get_string(first, "size"), other = ir_get_string(second, "size");
+  int64_t from = ir_get_integer(first, "offset"), other_from = ir_get_integer(second, "offset");
+  return size.length == other.length && memcmp(size.data, other.data, size.length) == 0 &&
+         from < other_from + ir_get_integer(second, "bytes") && other_from < from + ir_get_integer(first, "bytes");
+}
+
+static bool writes(MlirOperation op, intptr_t operand) {
+  return operand >= mlirOperationGetNumOperands(op) - results_of(op) ||
+         ir_is(ir_definition(rewrite_operand(op, operand)), "kernel.cache");
+}
+
+/* Whether one of the two writes memory that the other one uses. */
+static bool depends(MlirOperation later, MlirOperation earlier) {
+  for (intptr_t a = 0; a < mlirOperationGetNumOperands(later); a++)
+    for (intptr_t b = 0; b < mlirOperationGetNumOperands(earlier); b++)
+      if ((writes(later, a) || writes(earlier, b)) && overlap(rewrite_operand(later, a), rewrite_operand(earlier, b)))
+        return true;
+  return false;
+}
+
+/* For each part the parts that it has to wait for itself: those behind which others wait that it waits for are left
+ * out. The last part waits for all, so that the launch is done when it is. */
+static void find_waits(const joiner *j, const run *r, int64_t waits[SLUICE_JOIN_PARTS]) {
+  int64_t before[SLUICE_JOIN_PARTS] = {0}; /* parts that are done when the part starts */
+  for (size_t i = 0; i < r->count; i++) {
+    waits[i] = 0;
+    for (size_t k = i; k-- > 0;) {
+      bool last = i + 1 == r->count;
+      if (before[i] >> k & 1) continue;
+      if (!last && !depends(j->launches[r->part[i]], j->launches[r->part[k]])) continue;
+      waits[i] |= (int64_t)1 << k;
+      before[i] |= (int64_t)1 << k | before[k];
+    }
+  }
+}
+
+static void make_join(const joiner *j, const joined_run *join) {
+  ir_context *context = j->state->context;
+  const run *r = &join->run;
+  const int64_t range[] = {SLUICE_SIZE_TOKENS, join->range.from, join->range.to};
+  int64_t waits[SLUICE_JOIN_PARTS];
+  find_waits(j, r, waits);
+  const ir_attribute attributes[] = {
+      {"launches", ir_integer(context, (int64_t)(r->part[r->count - 1] - r->part[0] + 1))},
+      {"waits", ir_integers(context, waits, r->count)},
+      {"launch.range", ir_integers(context, range, 3)}};
+  MlirOperation first = j->launches[r->part[0]];
+  ir_builder builder = rewrite_builder(j->state, first);
+  ir_create(&builder, "kernel.join", NULL, 0, NULL, 0, attributes, REWRITE_COUNT(attributes));
+  pass_remark_add(j->state, first, true, "%zu launches as one in steps of %lld to %lld tokens", r->count,
+                  (long long)join->range.from, (long long)join->range.to);
+}
+
+static bool collect_launches(joiner *j, MlirModule module) {
+  rewrite_list ops;
+  if (!rewrite_collect(j->state, module, NULL, &ops)) return false;
+  j->launches = ops.items;
+  for (size_t i = 0; i < ops.count; i++)
+    if (is_launch(ops.items[i])) j->launches[j->count++] = ops.items[i];
+  j->ranges = sluice_allocate_array(j->count + 1, sizeof *j->ranges);
+  if (!j->ranges) {
+    j->state->status = sluice_out_of_memory();
+    return false;
+  }
+  for (size_t i = 0; i < j->count; i++) j->ranges[i] = range_of(j->launches[i]);
+  return true;
+}
+
+static int by_place(const void *a, const void *b) {
+  const joined_run *x = a, *y = b;
+  if (x->run.part[0] != y->run.part[0]) return x->run.part[0] < y->run.part[0] ? -1 : 1;
+  return x->range.from < y->range.from ? -1 : x->range.from > y->range.from;
+}
+
+bool pass_join_launches(pass_state *state, MlirModule module) {
+  target_tiles tiles;
+  state->status = target_default_tiles(state->target, &tiles);
+  if (state->status) return false;
+  if (tiles.join_tokens == 0) return true;
+  joiner j = {.state = state};
+  bool done = collect_launches(&j, module);
+  const int64_t most = tiles.join_tokens;
+  for (int64_t from = 1, next; done && from <= most; from = next) {
+    next = next_change(&j, from, most);
+    done = find_runs(&j, (step_range){from, next - 1});
+  }
+  if (done && j.join_count) qsort(j.joins, j.join_count, sizeof *j.joins, by_place);
+  for (size_t i = 0; done && i < j.join_count; i++) make_join(&j, &j.joins[i]);
+  sluice_release(j.launches);
+  sluice_release(j.ranges);
+  sluice_release(j.joins);
+  return done;
+}
