@@ -11,8 +11,8 @@ lane_place lane_place_of(emitter *e) {
   return p;
 }
 
-static V assembly(emitter *e, T result, const char *text, const char *constraints, V *arguments, unsigned count,
-                  bool effects) {
+V assembly(emitter *e, T result, const char *text, const char *constraints, V *arguments, unsigned count,
+           bool effects) {
   T types[8];
   for (unsigned i = 0; i < count; i++) types[i] = LLVMTypeOf(arguments[i]);
   T type = LLVMFunctionType(result, types, count, 0);
@@ -63,11 +63,22 @@ V cluster_load(emitter *e, V pointer, V rank) {
                   "=f,r,r,~{memory}", arguments, 2, true);
 }
 
+static void function_attribute(emitter *e, const char *name, const char *value) {
+  LLVMAddAttributeAtIndex(
+      e->function, (LLVMAttributeIndex)LLVMAttributeFunctionIndex,
+      LLVMCreateStringAttribute(e->context, name, (unsigned)strlen(name), value, (unsigned)strlen(value)));
+}
+
 void cluster_size(emitter *e, unsigned size) {
   char text[16];
-  int length = snprintf(text, sizeof text, "%u,1,1", size);
-  LLVMAddAttributeAtIndex(e->function, (LLVMAttributeIndex)LLVMAttributeFunctionIndex,
-                          LLVMCreateStringAttribute(e->context, "nvvm.cluster_dim", 16, text, (unsigned)length));
+  snprintf(text, sizeof text, "%u,1,1", size);
+  function_attribute(e, "nvvm.cluster_dim", text);
+}
+
+void most_registers(emitter *e, unsigned count) {
+  char text[16];
+  snprintf(text, sizeof text, "%u", count);
+  function_attribute(e, "nvvm.maxnreg", text);
 }
 
 void mma_bf16(emitter *e, V accumulator[4], const V a[4], const V b[2]) {

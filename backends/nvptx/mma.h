@@ -13,6 +13,10 @@ typedef struct lane_place {
 } lane_place;
 lane_place lane_place_of(emitter *e);
 
+/* PTX with operands $0, $1, ...: the result, if any, then `count` arguments. `effects`: it is neither moved nor
+ * dropped. */
+V assembly(emitter *e, T result, const char *text, const char *constraints, V *arguments, unsigned count, bool effects);
+
 /* 16 bytes at `pointer` (aligned) of global memory as four i32. `stream`: read once, kept out of the L1 cache; the
  * memory must not be written while the kernel runs. */
 typedef struct words {
@@ -38,6 +42,8 @@ void cluster_barrier(emitter *e, bool release); /* release: what was stored befo
 V cluster_load(emitter *e, V pointer, V rank);
 /* Makes the kernel at hand run in clusters of `size` workgroups in x; its grid must be a multiple. */
 void cluster_size(emitter *e, unsigned size);
+/* Keeps the kernel at hand within `count` registers a lane. */
+void most_registers(emitter *e, unsigned count);
 
 /* The f32 of the lane whose number differs in the bits `distance`. */
 V exchange_f32(emitter *e, V value, unsigned distance);
