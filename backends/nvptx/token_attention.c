@@ -11,6 +11,7 @@
  * first in the workgroup's memory, then in that of the cluster ("split-K" of Dao et al. 2023, "Flash-Decoding").
  */
 #include "backends/common/attention.h"
+#include "backends/nvptx/bulk.h"
 #include "backends/nvptx/mma.h"
 #include "backends/nvptx/skeletons.h"
 #include "backends/nvptx/topk.h"
@@ -68,23 +69,35 @@ static void load_queries(emitter *e, decoder *d, V q, V token) {
   }
 }
 
-/* One block: `base` is its page, `index` its number. */
-static void attend_block(emitter *e, const decoder *d, V base, V index) {
+/* A kv head's keys and values of a block. */
+typedef struct block_planes {
+  V keys, values;
+  V arrival[2], parity; /* in workgroup memory, to which they are copied: see bulk_wait; NULL in global memory */
+} block_planes;
+
+static block_planes planes_of_page(emitter *e, const decoder *d, V base) {
+  V keys = byte_offset(e, base, mul(e, d->kv_head, int64(e, d->page * DIM * 2)));
+  return (block_planes){.keys = keys, .values = byte_offset(e, keys, int64(e, d->value_offset))};
+}
+
+/* One block: `index` is its number. */
+static void attend_block(emitter *e, const decoder *d, const block_planes *from, V index) {
   const lane_place *lane = &d->lane;
+  bool global = !from->parity;
   /* Column g of S's tile j is key 4 (g / 2) + 2 j + g % 2: so a lane's columns 2t, 2t + 1 of both tiles are keys 4t ..
    */
-  V plane = mul(e, d->kv_head, int64(e, d->page * DIM * 2));
   V first_key = mul(e, lane->warp, int64(e, KEYS));
   V pair = add(e, mul(e, lshr(e, lane->g, int64(e, 1)), int64(e, 4)), and_(e, lane->g, int64(e, 1)));
   V key_row = mul(e, add(e, first_key, pair), int64(e, DIM * 2));
-  V keys = byte_offset(e, base, add(e, add(e, plane, key_row), mul(e, lane->t, int64(e, 16))));
+  V keys = byte_offset(e, from->keys, add(e, key_row, mul(e, lane->t, int64(e, 16))));
   words key[2][CHUNKS], value[DIM_TILES];
+  if (!global) bulk_wait(e, from->arrival[0], from->parity);
   for (unsigned c = 0; c < CHUNKS; c++)
     for (unsigned j = 0; j < 2; j++)
-      key[j][c] = load_words(e, byte_offset(e, keys, int64(e, j * 2 * DIM * 2 + c * 64)), true);
+      key[j][c] = load_words(e, byte_offset(e, keys, int64(e, j * 2 * DIM * 2 + c * 64)), global);
   V value_place = add(e, mul(e, lane->g, int64(e, d->page)), add(e, first_key, mul(e, lane->t, int64(e, 4))));
-  V values = byte_offset(e, base, add(e, add(e, plane, mul(e, value_place, int64(e, 2))), int64(e, d->value_offset)));
-  for (unsigned n = 0; n < DIM_TILES; n++)
+  V values = byte_offset(e, from->values, mul(e, value_place, int64(e, 2)));
+  for (unsigned n = 0; global && n < DIM_TILES; n++)
     value[n] = load_two_words(e, byte_offset(e, values, int64(e, n * 8 * d->page * 2)));
 
   V score[2][4];
@@ -127,8 +140,10 @@ static void attend_block(emitter *e, const decoder *d, V base, V index) {
     V high = select_(e, icmp(e, LLVMIntSGE, visible, int64(e, 2 * w + 1)), int32(e, (int32_t)0xffff0000), int32(e, 0));
     mask[w] = or_(e, low, high);
   }
+  if (!global) bulk_wait(e, from->arrival[1], from->parity);
   for (unsigned n = 0; n < DIM_TILES; n++) {
     V sum[4], b[2];
+    if (!global) value[n] = load_two_words(e, byte_offset(e, values, int64(e, n * 8 * d->page * 2)));
     for (unsigned i = 0; i < 4; i++) sum[i] = fmul_(e, get(e, e->f32, d->output[n][i]), decay[i / 2]);
     for (unsigned w = 0; w < 2; w++) b[w] = and_(e, value[n].word[w], mask[w]);
     mma_bf16(e, sum, p, b);
@@ -227,12 +242,16 @@ static merge_memory take_merge_memory(emitter *e, const decoder *d) {
                         .sum = workgroup_take(e, ROWS * sizeof(float))};
 }
 
+/* A token's row of the page table. */
+static V page_row(emitter *e, V sequence, V page_table, V token) {
+  return element(e, e->i32, page_table, mul(e, load_i32(e, sequence, token), size_of(e, SLUICE_SIZE_PAGE_STRIDE)));
+}
+
 /* Queries and an empty result for token `token`. Operands positions, sequence and page_table are `place`[0 .. 2];
  * returns the token's row of the page table. */
 static query_tile open_token(emitter *e, decoder *d, V token, V q, const V place[3]) {
-  V row = mul(e, load_i32(e, place[1], token), size_of(e, SLUICE_SIZE_PAGE_STRIDE));
   query_tile tile = {
-      .first = token, .position = load_i32(e, place[0], token), .page_table = element(e, e->i32, place[2], row)};
+      .first = token, .position = load_i32(e, place[0], token), .page_table = page_row(e, place[1], place[2], token)};
   d->position = tile.position;
   d->lane = lane_place_of(e);
   load_queries(e, d, q, token);
@@ -288,7 +307,8 @@ bool nvptx_topk_attention(emitter *e, const kernel_spec *spec) {
   loop place = loop_begin(e, rank, int64(e, d.k), int64(e, d.cluster));
   V block = load_i32(e, choice.list, place.index);
   branch used = if_begin(e, icmp(e, LLVMIntSGE, block, int64(e, 0)));
-  attend_block(e, &d, cache_page(e, &tile, argument[5], block, d.page_bytes), block);
+  block_planes planes = planes_of_page(e, &d, cache_page(e, &tile, argument[5], block, d.page_bytes));
+  attend_block(e, &d, &planes, block);
   if_end(e, &used);
   loop_end(e, &place);
   merge_memory m = take_merge_memory(e, &d);
@@ -309,12 +329,12 @@ bool nvptx_topk_attention(emitter *e, const kernel_spec *spec) {
 
 /* ---- dense attention ---- */
 
-enum { PARTS = 132, PART = ROWS * (DIM + 2) };
+enum { PARTS = 132, PART = ROWS * (DIM + 2), MOST_SHARES = 64 };
 
 /* How many workgroups share a token's keys: all PARTS are used while there are few tokens and heads. */
 static V shares_of(emitter *e, int64_t kv_heads) {
   V heads = mul(e, size_of(e, SLUICE_SIZE_TOKENS), int64(e, kv_heads));
-  return imax(e, imin(e, udiv(e, int64(e, PARTS), imax(e, heads, int64(e, 1))), int64(e, 64)), int64(e, 1));
+  return imax(e, imin(e, udiv(e, int64(e, PARTS), imax(e, heads, int64(e, 1))), int64(e, MOST_SHARES)), int64(e, 1));
 }
 
 static void store_partial(emitter *e, const merge_memory *m, V partial) {
@@ -328,24 +348,162 @@ static void store_partial(emitter *e, const merge_memory *m, V partial) {
   loop_end(e, &row);
 }
 
-/* Operands: q, positions, sequence, page_table, cache, out, partials. Workgroups take work items (token, kv head, share
- * of its pages) in turn. With one share the output is written at once; else a partial result for each item. */
+/* A work item: a share of the pages of a token and a kv head, those with numbers share, share + shares, ... */
+typedef struct part {
+  V token, kv_head, share, position;
+  V pages;
+} part;
+
+static part part_of(emitter *e, const decoder *d, V item, V shares) {
+  V head = udiv(e, item, shares);
+  part p = {.token = udiv(e, head, int64(e, d->kv_heads)),
+            .kv_head = urem(e, head, int64(e, d->kv_heads)),
+            .share = urem(e, item, shares)};
+  p.position = load_i32(e, e->argument[1], p.token);
+  V pages = visible_blocks(e, p.position, d->page);
+  p.pages = udiv(e, sub(e, add(e, pages, sub(e, shares, int64(e, 1))), p.share), shares);
+  return p;
+}
+
+/* Blocks on their way through workgroup memory. All blocks of a workgroup's items are one line; slot i, which lane i of
+ * the last warp fills, gets the blocks i, i + SLOTS, ... of it. */
+enum { SLOTS = 2 };
+
+typedef struct block_ring {
+  V blocks, barriers; /* [SLOTS] keys, then values; [SLOTS][2] */
+  int64_t plane_bytes;
+  V shares, items;
+  V fills;             /* whether this lane fills a slot */
+  V item, index;       /* locals: the next block of the lane's slot, by its item and its place among the item's */
+  V source, is_source; /* locals: its keys, and whether there is one */
+} block_ring;
+
+static V slot_planes(emitter *e, const block_ring *r, V slot) {
+  return byte_offset(e, r->blocks, mul(e, slot, int64(e, 2 * r->plane_bytes)));
+}
+
+static V slot_barrier(emitter *e, const block_ring *r, V slot, unsigned plane) {
+  return byte_offset(e, r->barriers,
+                     add(e, mul(e, slot, int64(e, 2 * BULK_BARRIER_BYTES)), int64(e, plane * BULK_BARRIER_BYTES)));
+}
+
+/* Finds the next block of the lane's slot. Returns whether steps before this one filled it. */
+static V aim(emitter *e, const decoder *d, const block_ring *r) {
+  LLVMBasicBlockRef look = LLVMAppendBasicBlockInContext(e->context, e->function, "look");
+  LLVMBasicBlockRef inside = LLVMAppendBasicBlockInContext(e->context, e->function, "inside");
+  LLVMBasicBlockRef beyond = LLVMAppendBasicBlockInContext(e->context, e->function, "beyond");
+  LLVMBasicBlockRef found = LLVMAppendBasicBlockInContext(e->context, e->function, "found");
+  LLVMBasicBlockRef end = LLVMAppendBasicBlockInContext(e->context, e->function, "end");
+  V old = local_set(e, e->i1, LLVMConstInt(e->i1, 0, 0));
+  set(e, r->is_source, LLVMConstInt(e->i1, 0, 0));
+  LLVMBuildBr(e->builder, look);
+  LLVMPositionBuilderAtEnd(e->builder, look);
+  V item = get(e, e->i64, r->item), index = get(e, e->i64, r->index);
+  LLVMBuildCondBr(e->builder, icmp(e, LLVMIntSLT, item, r->items), inside, end);
+  LLVMPositionBuilderAtEnd(e->builder, inside);
+  part p = part_of(e, d, item, r->shares);
+  LLVMBuildCondBr(e->builder, icmp(e, LLVMIntSLT, index, p.pages), found, beyond);
+  LLVMPositionBuilderAtEnd(e->builder, beyond);
+  set(e, r->item, add(e, item, int64(e, PARTS)));
+  set(e, r->index, sub(e, index, p.pages));
+  LLVMBuildBr(e->builder, look);
+  LLVMPositionBuilderAtEnd(e->builder, found);
+  V number = add(e, p.share, mul(e, index, r->shares));
+  query_tile tile = {.page_table = page_row(e, e->argument[2], e->argument[3], p.token)};
+  V page = cache_page(e, &tile, e->argument[4], number, d->page_bytes);
+  set(e, r->source, byte_offset(e, page, mul(e, p.kv_head, int64(e, r->plane_bytes))));
+  set(e, r->is_source, LLVMConstInt(e->i1, 1, 0));
+  /* A sequence's new tokens lie one after another: at most `token` of them are before this one. */
+  V settled = udiv(e, imax(e, sub(e, p.position, p.token), int64(e, 0)), int64(e, d->page));
+  set(e, old, icmp(e, LLVMIntSLT, number, settled));
+  LLVMBuildBr(e->builder, end);
+  LLVMPositionBuilderAtEnd(e->builder, end);
+  return get(e, e->i1, old);
+}
+
+static void fill(emitter *e, const decoder *d, const block_ring *r, V slot) {
+  V to = slot_planes(e, r, slot), from = get(e, e->pointer, r->source);
+  bulk_copy(e, to, from, r->plane_bytes, slot_barrier(e, r, slot, 0));
+  bulk_copy(e, byte_offset(e, to, int64(e, r->plane_bytes)), byte_offset(e, from, int64(e, d->value_offset)),
+            r->plane_bytes, slot_barrier(e, r, slot, 1));
+}
+
+static void aim_at_following(emitter *e, const decoder *d, const block_ring *r) {
+  set(e, r->index, add(e, get(e, e->i64, r->index), int64(e, SLOTS)));
+  aim(e, d, r);
+}
+
+/* Waits for the launch before this one; the first blocks are on their way before, as far as this step does not write to
+ * them. */
+static block_ring open_ring(emitter *e, const decoder *d, V shares, V items) {
+  block_ring r = {.plane_bytes = d->page * DIM * 2, .shares = shares, .items = items};
+  r.blocks = workgroup_take(e, (uint64_t)(2 * SLOTS * r.plane_bytes));
+  r.barriers = workgroup_take(e, 2 * SLOTS * BULK_BARRIER_BYTES);
+  V slot = d->lane.lane;
+  r.item = local_set(e, e->i64, e->x);
+  r.index = local_set(e, e->i64, slot);
+  r.source = local(e, e->pointer);
+  r.is_source = local_set(e, e->i1, LLVMConstInt(e->i1, 0, 0));
+  r.fills =
+      and_(e, icmp(e, LLVMIntEQ, d->lane.warp, int64(e, d->warps - 1)), icmp(e, LLVMIntSLT, slot, int64(e, SLOTS)));
+  V late = local_set(e, e->i1, LLVMConstInt(e->i1, 0, 0));
+  branch filler = if_begin(e, r.fills);
+  for (unsigned plane = 0; plane < 2; plane++) bulk_barrier_init(e, slot_barrier(e, &r, slot, plane));
+  V old = aim(e, d, &r);
+  branch early = if_begin(e, old);
+  fill(e, d, &r, slot);
+  if_else(e, &early);
+  set(e, late, get(e, e->i1, r.is_source));
+  if_end(e, &early);
+  if_end(e, &filler);
+  e->atoms->wait(e);
+  branch filled_late = if_begin(e, get(e, e->i1, late));
+  fill(e, d, &r, slot);
+  if_end(e, &filled_late);
+  branch aims = if_begin(e, r.fills);
+  aim_at_following(e, d, &r);
+  if_end(e, &aims);
+  e->atoms->barrier(e);
+  return r;
+}
+
+/* Behind a barrier after the last use of slot `slot`. */
+static void refill(emitter *e, const decoder *d, const block_ring *r, V slot) {
+  V mine = and_(e, r->fills, icmp(e, LLVMIntEQ, d->lane.lane, slot));
+  branch fills = if_begin(e, and_(e, mine, get(e, e->i1, r->is_source)));
+  fill(e, d, r, slot);
+  aim_at_following(e, d, r);
+  if_end(e, &fills);
+}
+
+/* Operands: q, positions, sequence, page_table, cache, out, partials. Workgroups take work items in turn. With one
+ * share the output is written at once; else a partial result for each item. */
 bool nvptx_attention_part(emitter *e, const kernel_spec *spec) {
   decoder d = {0};
   if (!read(e, spec, &d)) return false;
-  kernel_shape shape = {.x = {SLUICE_SIZE_ONE, 1, PARTS, 0}, .lanes = d.warps * 32};
+  kernel_shape shape = {.x = {SLUICE_SIZE_ONE, 1, PARTS, 0}, .lanes = d.warps * 32, .early = true};
   kernel_begin(e, spec, shape);
   V *argument = e->argument, shares = shares_of(e, d.kv_heads);
-  V heads = mul(e, size_of(e, SLUICE_SIZE_TOKENS), int64(e, d.kv_heads));
+  V items = mul(e, mul(e, size_of(e, SLUICE_SIZE_TOKENS), int64(e, d.kv_heads)), shares);
+  d.lane = lane_place_of(e);
   merge_memory m = take_merge_memory(e, &d);
-  loop item = loop_begin(e, e->x, mul(e, heads, shares), int64(e, PARTS));
-  V share = urem(e, item.index, shares), head = udiv(e, item.index, shares);
-  d.kv_head = urem(e, head, int64(e, d.kv_heads));
-  query_tile tile = open_token(e, &d, udiv(e, head, int64(e, d.kv_heads)), argument[0], &argument[1]);
-  V pages = visible_blocks(e, tile.position, d.page);
-  loop page = loop_begin(e, share, pages, shares);
-  attend_block(e, &d, cache_page(e, &tile, argument[4], page.index, d.page_bytes), page.index);
-  loop_end(e, &page);
+  block_ring ring = open_ring(e, &d, shares, items);
+  V number = local_set(e, e->i64, int64(e, 0)); /* blocks so far */
+  loop item = loop_begin(e, e->x, items, int64(e, PARTS));
+  part p = part_of(e, &d, item.index, shares);
+  d.kv_head = p.kv_head;
+  query_tile tile = open_token(e, &d, p.token, argument[0], &argument[1]);
+  loop block = loop_begin(e, int64(e, 0), p.pages, int64(e, 1));
+  V n = get(e, e->i64, number), slot = urem(e, n, int64(e, SLOTS)), keys = slot_planes(e, &ring, slot);
+  block_planes planes = {.keys = keys,
+                         .values = byte_offset(e, keys, int64(e, ring.plane_bytes)),
+                         .arrival = {slot_barrier(e, &ring, slot, 0), slot_barrier(e, &ring, slot, 1)},
+                         .parity = and_(e, udiv(e, n, int64(e, SLOTS)), int64(e, 1))};
+  attend_block(e, &d, &planes, add(e, p.share, mul(e, block.index, shares)));
+  e->atoms->barrier(e);
+  refill(e, &d, &ring, slot);
+  set(e, number, add(e, n, int64(e, 1)));
+  loop_end(e, &block);
   e->atoms->barrier(e); /* the item before is stored */
   store_warp(e, &d, &m);
   e->atoms->barrier(e);
@@ -363,6 +521,7 @@ bool nvptx_attention_part(emitter *e, const kernel_spec *spec) {
 
 /* Operands: partials, out. A workgroup is a token and a head. */
 bool nvptx_attention_merge(emitter *e, const kernel_spec *spec) {
+  enum { AT_ONCE = 16 };
   int64_t heads = attribute(e, "heads"), kv_heads = attribute(e, "kv_heads");
   if (e->status || attribute(e, "head_dim") != DIM || attribute_dtype(e, "dtype") != SLUICE_BF16) return false;
   kernel_shape shape = each_of(SLUICE_SIZE_TOKENS, heads);
@@ -372,23 +531,34 @@ bool nvptx_attention_merge(emitter *e, const kernel_spec *spec) {
   branch shared = if_begin(e, icmp(e, LLVMIntSGT, shares, int64(e, 1)));
   V head = add(e, mul(e, e->x, int64(e, kv_heads)), udiv(e, e->y, group)), row = urem(e, e->y, group);
   V first = element(e, e->f32, e->argument[0], mul(e, mul(e, head, shares), int64(e, PART)));
-  V column = e->atoms->lane(e), maximum_at = add(e, row, int64(e, ROWS * DIM));
-  V highest = local_set(e, e->f32, float32(e, NO_SCORE));
-  loop find = loop_begin(e, int64(e, 0), shares, int64(e, 1));
-  V of_share = load_f32(e, SLUICE_F32, first, add(e, mul(e, find.index, int64(e, PART)), maximum_at), 1);
-  set(e, highest, fmax_(e, get(e, e->f32, highest), of_share));
-  loop_end(e, &find);
-  V sum = local_set(e, e->f32, float32(e, 0)), output = local_set(e, e->f32, float32(e, 0));
-  loop share = loop_begin(e, int64(e, 0), shares, int64(e, 1));
-  V part = element(e, e->f32, first, mul(e, share.index, int64(e, PART)));
-  V factor = e->atoms->exp2(e, fsub_(e, load_f32(e, SLUICE_F32, part, maximum_at, 1), get(e, e->f32, highest)));
-  V part_sum = load_f32(e, SLUICE_F32, part, add(e, maximum_at, int64(e, ROWS)), 1);
-  set(e, sum, fma_(e, part_sum, factor, get(e, e->f32, sum)));
-  V value = load_f32(e, SLUICE_F32, part, add(e, mul(e, row, int64(e, DIM)), column), 1);
-  set(e, output, fma_(e, value, factor, get(e, e->f32, output)));
-  loop_end(e, &share);
-  V at = add(e, mul(e, add(e, mul(e, e->x, int64(e, heads)), e->y), int64(e, DIM)), column);
-  store_f32(e, SLUICE_BF16, fdiv_(e, get(e, e->f32, output), get(e, e->f32, sum)), e->argument[1], at);
+  /* A lane has a share's maximum and sum first, then a column of all shares. */
+  V lane = e->atoms->lane(e), factors = workgroup_take(e, MOST_SHARES * sizeof(float));
+  V own = element(e, e->f32, first, mul(e, imin(e, lane, sub(e, shares, int64(e, 1))), int64(e, PART)));
+  V maximum_at = add(e, row, int64(e, ROWS * DIM)), maximum = load_f32(e, SLUICE_F32, own, maximum_at, 1);
+  V sum = load_f32(e, SLUICE_F32, own, add(e, maximum_at, int64(e, ROWS)), 1);
+  V factor = e->atoms->exp2(e, fsub_(e, maximum, e->atoms->reduce(e, maximum, REDUCE_MAX)));
+  factor = select_(e, icmp(e, LLVMIntSLT, lane, shares), factor, float32(e, 0));
+  sum = e->atoms->reduce(e, fmul_(e, sum, factor), REDUCE_ADD);
+  branch has_factor = if_begin(e, icmp(e, LLVMIntSLT, lane, int64(e, MOST_SHARES)));
+  store_f32(e, SLUICE_F32, factor, factors, lane);
+  if_end(e, &has_factor);
+  e->atoms->barrier(e);
+  V at_column = element(e, e->f32, first, add(e, mul(e, row, int64(e, DIM)), lane));
+  V output = local_set(e, e->f32, float32(e, 0));
+  loop some = loop_begin(e, int64(e, 0), shares, int64(e, AT_ONCE));
+  V values[AT_ONCE], total = get(e, e->f32, output);
+  for (unsigned i = 0; i < AT_ONCE; i++) { /* factors beyond the last share are 0 */
+    V share = imin(e, add(e, some.index, int64(e, i)), sub(e, shares, int64(e, 1)));
+    values[i] = load_f32(e, SLUICE_F32, at_column, mul(e, share, int64(e, PART)), 1);
+  }
+  for (unsigned i = 0; i < AT_ONCE; i++) {
+    V of_share = load_f32(e, SLUICE_F32, factors, add(e, some.index, int64(e, i)), 1);
+    total = fma_(e, values[i], of_share, total);
+  }
+  set(e, output, total);
+  loop_end(e, &some);
+  V at = add(e, mul(e, add(e, mul(e, e->x, int64(e, heads)), e->y), int64(e, DIM)), lane);
+  store_f32(e, SLUICE_BF16, fdiv_(e, get(e, e->f32, output), sum), e->argument[1], at);
   if_end(e, &shared);
   kernel_end(e);
   return true;
