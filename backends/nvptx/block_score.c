@@ -27,7 +27,7 @@ enum {
 };
 
 typedef struct scorer {
-  int64_t heads, dim, k, page, page_bytes, index_offset, query_tile;
+  int64_t heads, dim, k, local, page, page_bytes, index_offset, query_tile;
   unsigned steps, key_groups, warps; /* warp = column group * key_groups + key group */
   int64_t slots, slot_bytes;         /* of the ring */
   lane_place lane;
@@ -47,10 +47,12 @@ static V load_tile(emitter *e, V number, query_tile *tile) {
   return add(e, tile->position, tile->count);
 }
 
-/* Pages of a tile that ends at position `end`: none where all its blocks are chosen anyway. */
+/* Pages of a tile that ends at position `end`: none where all its blocks are chosen anyway, else all but the last few,
+ * which are. */
 static V scored_pages(emitter *e, const scorer *s, V end) {
   V seen = visible_blocks(e, sub(e, end, int64(e, 1)), s->page);
-  return select_(e, icmp(e, LLVMIntSGT, seen, int64(e, s->k)), seen, int64(e, 0));
+  return select_(e, icmp(e, LLVMIntSGT, seen, int64(e, s->k)), imax(e, sub(e, seen, int64(e, s->local)), int64(e, 0)),
+                 int64(e, 0));
 }
 
 /* Moves on to later tiles while `page` lies beyond its tile's last page. There must be such a page. */
@@ -229,6 +231,7 @@ static bool read(emitter *e, scorer *s) {
   *s = (scorer){.heads = attribute(e, "heads"),
                 .dim = attribute(e, "dim"),
                 .k = attribute(e, "k"),
+                .local = attribute(e, "local"),
                 .page = attribute(e, "page"),
                 .page_bytes = attribute(e, "page_bytes"),
                 .index_offset = attribute(e, "index_offset"),
