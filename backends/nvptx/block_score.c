@@ -1,12 +1,15 @@
 /* Scores of blocks of keys for sparse attention (m3.md 2.7, 2.8): family block_score with matrix instructions.
  *
- * All pages of index keys that are to be scored, tile after tile, are one line, of which each workgroup takes an equal
- * piece. The copy engine brings its pages to a ring in workgroup memory, some pages ahead; the first of them before the
- * kernel waits for the launch before it, as far as their keys were there before this step.
+ * In steps of few tokens all pages of index keys that are to be scored, tile after tile, are one line, of which each
+ * workgroup takes an equal piece. The copy engine brings its pages to a ring in workgroup memory, some pages ahead; the
+ * first of them before the kernel waits for the launch before it, as far as their keys were there before this step.
+ *
+ * With many tokens the keys come from the L2 cache, and a workgroup is a page and a tile: what counts is how many of
+ * them run beside each other.
  *
  * A warp has 32 keys of a page, which are the m side of mma.m16n8k16. The queries of all heads and tokens of the tile
- * are the n side, 8 columns at a time, every second of which is another group of warps'. Scores never leave registers:
- * what is kept is their maximum over the keys that a token sees.
+ * are the n side, 8 columns at a time. Scores never leave registers: what is kept is their maximum over the keys that a
+ * token sees.
  */
 #include "backends/common/attention.h"
 #include "backends/nvptx/bulk.h"
@@ -19,20 +22,25 @@ enum {
   KEYS = 32,
   STEP = 32,
   MOST_STEPS = 4,
-  WORKGROUPS = 132,       /* one for each processor of an H100 */
-  COLUMN_GROUPS = 4,      /* of warps */
   RING_BYTES = 96 * 1024, /* leaves room for a workgroup of the launch before or behind this one */
+  MOST_REGISTERS = 144,   /* likewise */
   MOST_SLOTS = 8,
-  MOST_REGISTERS = 128, /* likewise */
 };
 
 typedef struct scorer {
-  int64_t heads, dim, k, local, page, page_bytes, index_offset, query_tile;
-  unsigned steps, key_groups, warps; /* warp = column group * key_groups + key group */
-  int64_t slots, slot_bytes;         /* of the ring */
+  int64_t heads, dim, k, local, page, page_bytes, index_offset, query_tile, workgroups;
+  unsigned steps, warps;
+  int64_t columns;           /* at most, rounded up to whole steps of 8 */
+  int64_t slots, slot_bytes; /* of the ring */
   lane_place lane;
   V ring, barriers, source; /* source: what the lane that fills a slot copies to it next; a local */
 } scorer;
+
+/* A page's index keys. */
+typedef struct page_keys {
+  V keys;
+  V arrival, parity; /* in workgroup memory, to which they are copied: see bulk_wait; NULL in global memory */
+} page_keys;
 
 /* A page to be scored: its tile's number and its own; locals. */
 typedef struct cursor {
@@ -139,6 +147,11 @@ static query_tile aim(emitter *e, const scorer *s, const cursor *at) {
   return tile;
 }
 
+static void aim_at_following(emitter *e, const scorer *s, const cursor *at) {
+  set(e, at->page, add(e, get(e, e->i64, at->page), int64(e, s->slots)));
+  aim(e, s, at);
+}
+
 static void fill(emitter *e, const scorer *s, V slot) {
   bulk_copy(e, slot_of(e, s, slot), get(e, e->pointer, s->source), s->slot_bytes, barrier_of(e, s, slot));
 }
@@ -159,29 +172,29 @@ static V maximum_over_keys(emitter *e, V value) {
   return value;
 }
 
-/* The scores of the warp's 32 keys for all columns of its group: their maxima to maxima[column]. `keys` is the page in
- * workgroup memory, `number` its number. */
-static void score_page(emitter *e, const scorer *s, const query_tile *tile, V keys, V number, V barrier, V parity,
-                       V maxima) {
+/* The scores of the warp's 32 keys for all columns: their maxima to maxima[warp][column]. */
+static void score_page(emitter *e, const scorer *s, const query_tile *tile, V number, const page_keys *from, V maxima) {
   const lane_place *lane = &s->lane;
+  bool global = !from->parity;
   V queries = mul(e, tile->count, int64(e, s->heads)), first_row = mul(e, tile->first, int64(e, s->heads));
   V first_query = element_of(e, SLUICE_BF16, e->argument[0], mul(e, first_row, int64(e, s->dim)));
-  V first_key = add(e, mul(e, urem(e, lane->warp, int64(e, s->key_groups)), int64(e, KEYS)), lane->g);
-  V group = udiv(e, lane->warp, int64(e, s->key_groups)), blocks = ceil_div(e, queries, 8);
-  branch has = if_begin(e, icmp(e, LLVMIntSLT, group, blocks));
+  V first_key = add(e, mul(e, lane->warp, int64(e, KEYS)), lane->g), blocks = ceil_div(e, queries, 8);
   V query[MOST_STEPS][4];
   for (unsigned step = 0; step < s->steps; step++)
     for (unsigned i = 0; i < 4; i++) query[step][i] = local(e, e->i32);
-  load_queries(e, s, first_query, queries, group, query);
-  bulk_wait(e, barrier, parity);
-  V mine = byte_offset(e, keys, add(e, mul(e, first_key, int64(e, s->dim * 2)), mul(e, lane->t, int64(e, 16))));
+  if (!global) {
+    load_queries(e, s, first_query, queries, int64(e, 0), query);
+    bulk_wait(e, from->arrival, from->parity);
+  }
+  V mine = byte_offset(e, from->keys, add(e, mul(e, first_key, int64(e, s->dim * 2)), mul(e, lane->t, int64(e, 16))));
   words key[4][MOST_STEPS]; /* rows g, g + 8, g + 16, g + 24 of the warp's keys */
   for (unsigned step = 0; step < s->steps; step++)
     for (unsigned m = 0; m < 4; m++)
-      key[m][step] = load_words(e, byte_offset(e, mine, int64(e, m * 8 * s->dim * 2 + step * STEP * 2)), false);
+      key[m][step] = load_words(e, byte_offset(e, mine, int64(e, m * 8 * s->dim * 2 + step * STEP * 2)), global);
+  if (global) load_queries(e, s, first_query, queries, int64(e, 0), query);
 
   V key_position = add(e, mul(e, number, int64(e, s->page)), first_key);
-  loop n = loop_begin(e, group, blocks, int64(e, COLUMN_GROUPS));
+  loop n = loop_begin(e, int64(e, 0), blocks, int64(e, 1));
   V best[2] = {float32(e, -INFINITY), float32(e, -INFINITY)};
   V column = add(e, mul(e, n.index, int64(e, 8)), mul(e, lane->t, int64(e, 2)));
   V position[2], b[MOST_STEPS][4]; /* positions of the columns' tokens */
@@ -199,8 +212,8 @@ static void score_page(emitter *e, const scorer *s, const query_tile *tile, V ke
         V a[] = {low->word[2 * half], high->word[2 * half], low->word[2 * half + 1], high->word[2 * half + 1]};
         mma_bf16(e, sum[m], a, &b[step][2 * half]);
       }
-  branch more = if_begin(e, icmp(e, LLVMIntSLT, add(e, n.index, int64(e, COLUMN_GROUPS)), blocks));
-  load_queries(e, s, first_query, queries, add(e, n.index, int64(e, COLUMN_GROUPS)), query);
+  branch more = if_begin(e, icmp(e, LLVMIntSLT, add(e, n.index, int64(e, 1)), blocks));
+  load_queries(e, s, first_query, queries, add(e, n.index, int64(e, 1)), query);
   if_end(e, &more);
   for (unsigned m = 0; m < 2; m++)
     for (unsigned i = 0; i < 4; i++) {
@@ -208,21 +221,21 @@ static void score_page(emitter *e, const scorer *s, const query_tile *tile, V ke
       V score = select_(e, icmp(e, LLVMIntSLE, at, position[i % 2]), sum[m][i], float32(e, -INFINITY));
       best[i % 2] = fmax_(e, best[i % 2], score);
     }
+  V place = add(e, mul(e, lane->warp, int64(e, s->columns)), column);
   for (unsigned i = 0; i < 2; i++) {
     V over_keys = maximum_over_keys(e, best[i]);
-    store_f32(e, SLUICE_F32, over_keys, maxima, add(e, column, int64(e, i))); /* the same from all lanes of one t */
+    store_f32(e, SLUICE_F32, over_keys, maxima, add(e, place, int64(e, i))); /* the same from all lanes of one t */
   }
   loop_end(e, &n);
-  if_end(e, &has);
 }
 
-/* Writes the maxima over all key groups. */
-static void store_scores(emitter *e, const scorer *s, const query_tile *tile, V number, V maxima, int64_t columns) {
+/* Writes the maxima over all warps. */
+static void store_scores(emitter *e, const scorer *s, const query_tile *tile, V number, V maxima) {
   V pages = size_of(e, SLUICE_SIZE_PAGES), first_row = mul(e, tile->first, int64(e, s->heads));
   loop each = lane_loop(e, int64(e, 0), mul(e, tile->count, int64(e, s->heads)));
   V result = load_f32(e, SLUICE_F32, maxima, each.index, 1);
-  for (unsigned g = 1; g < s->key_groups; g++)
-    result = fmax_(e, result, load_f32(e, SLUICE_F32, maxima, add(e, each.index, int64(e, g * columns)), 1));
+  for (unsigned w = 1; w < s->warps; w++)
+    result = fmax_(e, result, load_f32(e, SLUICE_F32, maxima, add(e, each.index, int64(e, w * s->columns)), 1));
   store_f32(e, SLUICE_F32, result, e->argument[4], add(e, mul(e, add(e, first_row, each.index), pages), number));
   loop_end(e, &each);
 }
@@ -235,51 +248,58 @@ static bool read(emitter *e, scorer *s) {
                 .page = attribute(e, "page"),
                 .page_bytes = attribute(e, "page_bytes"),
                 .index_offset = attribute(e, "index_offset"),
-                .query_tile = attribute(e, "query_tile")};
+                .query_tile = attribute(e, "query_tile"),
+                .workgroups = attribute(e, "workgroups")};
   if (e->status || attribute_dtype(e, "dtype") != SLUICE_BF16 || !attribute_is(e, "transposed", "values")) return false;
-  if (s->dim % STEP || s->dim > STEP * MOST_STEPS || s->page % KEYS || s->page > 512) return false;
+  if (s->dim % STEP || s->dim > STEP * MOST_STEPS || s->page % KEYS || s->page > 1024) return false;
   s->steps = (unsigned)(s->dim / STEP);
-  s->key_groups = (unsigned)(s->page / KEYS);
-  s->warps = s->key_groups * COLUMN_GROUPS;
+  s->warps = (unsigned)(s->page / KEYS);
+  s->columns = (s->query_tile * s->heads + 7) / 8 * 8;
   s->slot_bytes = s->page * s->dim * 2;
   s->slots = RING_BYTES / s->slot_bytes < MOST_SLOTS ? RING_BYTES / s->slot_bytes : MOST_SLOTS;
-  return s->slots >= 2;
+  if (s->slots < 2) s->workgroups = 0;
+  return true;
 }
 
-bool nvptx_block_score(emitter *e, const kernel_spec *spec) {
-  scorer s;
-  if (!read(e, &s)) return false;
-  kernel_shape shape = {.x = {SLUICE_SIZE_ONE, 1, WORKGROUPS, 0}, .lanes = s.warps * 32, .early = true};
-  kernel_begin(e, spec, shape);
-  most_registers(e, MOST_REGISTERS);
-  const int64_t columns = (s.query_tile * s.heads + 7) / 8 * 8, maxima_of_page = columns * s.key_groups;
-  s.lane = lane_place_of(e);
-  s.ring = workgroup_take(e, (uint64_t)(s.slots * s.slot_bytes));
-  s.barriers = workgroup_take(e, (uint64_t)s.slots * BULK_BARRIER_BYTES);
-  s.source = local(e, e->pointer);
-  V maxima = workgroup_take(e, (uint64_t)maxima_of_page * 2 * sizeof(float)); /* [2 pages][key group][column] */
-  V tiles = size_of(e, SLUICE_SIZE_TILES), all = count_pages(e, &s, tiles);
-  V first = udiv(e, mul(e, e->x, all), int64(e, WORKGROUPS));
-  V last = udiv(e, mul(e, add(e, e->x, int64(e, 1)), all), int64(e, WORKGROUPS)), count = sub(e, last, first);
+/* A workgroup for a page and a tile. */
+static void score_one_page(emitter *e, const scorer *s, V maxima) {
+  V page = e->x;
+  query_tile tile;
+  V pages = scored_pages(e, s, load_tile(e, e->y, &tile));
+  branch scored = if_begin(e, icmp(e, LLVMIntSLT, page, pages));
+  V keys = byte_offset(e, cache_page(e, &tile, e->argument[3], page, s->page_bytes), int64(e, s->index_offset));
+  score_page(e, s, &tile, page, &(page_keys){.keys = keys}, maxima);
+  e->atoms->barrier(e);
+  store_scores(e, s, &tile, page, maxima);
+  if_end(e, &scored);
+}
+
+/* A workgroup for a piece of the line of all pages; `maxima` has room for two pages. */
+static void score_piece(emitter *e, scorer *s, V maxima) {
+  s->ring = workgroup_take(e, (uint64_t)(s->slots * s->slot_bytes));
+  s->barriers = workgroup_take(e, (uint64_t)s->slots * BULK_BARRIER_BYTES);
+  s->source = local(e, e->pointer);
+  V tiles = size_of(e, SLUICE_SIZE_TILES), all = count_pages(e, s, tiles), zero = int64(e, 0);
+  V first = udiv(e, mul(e, e->x, all), int64(e, s->workgroups));
+  V last = udiv(e, mul(e, add(e, e->x, int64(e, 1)), all), int64(e, s->workgroups)), count = sub(e, last, first);
   const cursor scored = {.tile = local(e, e->i64), .page = local(e, e->i64)};
   const cursor filled = {.tile = local(e, e->i64), .page = local(e, e->i64)};
-  find_page(e, &s, tiles, first, &scored);
+  find_page(e, s, tiles, first, &scored);
 
-  /* A slot is filled by one lane of the last warp, which has the fewest columns. Pages that this step writes to come
-   * after the wait: those from the position of the sequence's first new token, at most `first` before the tile's. */
-  V slot = s.lane.lane, zero = int64(e, 0);
-  V fills =
-      and_(e, icmp(e, LLVMIntEQ, s.lane.warp, int64(e, s.warps - 1)), icmp(e, LLVMIntSLT, slot, int64(e, s.slots)));
+  /* A slot is filled by one lane of the last warp. Pages that this step writes to come after the wait: those from the
+   * position of the sequence's first new token, at most `first` before the tile's. */
+  V slot = s->lane.lane, of_last_warp = icmp(e, LLVMIntEQ, s->lane.warp, int64(e, s->warps - 1));
+  V fills = and_(e, of_last_warp, icmp(e, LLVMIntSLT, slot, int64(e, s->slots)));
   V late = local_set(e, e->i1, LLVMConstInt(e->i1, 0, 0));
   branch filler = if_begin(e, fills);
-  bulk_barrier_init(e, barrier_of(e, &s, slot));
+  bulk_barrier_init(e, barrier_of(e, s, slot));
   branch used = if_begin(e, icmp(e, LLVMIntSLT, slot, count));
   set(e, filled.tile, get(e, e->i64, scored.tile));
   set(e, filled.page, add(e, get(e, e->i64, scored.page), slot));
-  query_tile tile = aim(e, &s, &filled);
-  V settled = udiv(e, imax(e, sub(e, tile.position, tile.first), zero), int64(e, s.page));
+  query_tile tile = aim(e, s, &filled);
+  V settled = udiv(e, imax(e, sub(e, tile.position, tile.first), zero), int64(e, s->page));
   branch early = if_begin(e, icmp(e, LLVMIntSLT, get(e, e->i64, filled.page), settled));
-  fill(e, &s, slot);
+  fill(e, s, slot);
   if_else(e, &early);
   set(e, late, LLVMConstInt(e->i1, 1, 0));
   if_end(e, &early);
@@ -287,35 +307,53 @@ bool nvptx_block_score(emitter *e, const kernel_spec *spec) {
   if_end(e, &filler);
   e->atoms->wait(e);
   branch filled_late = if_begin(e, get(e, e->i1, late));
-  fill(e, &s, slot);
+  fill(e, s, slot);
   if_end(e, &filled_late);
-  branch aims = if_begin(e, and_(e, fills, icmp(e, LLVMIntSLT, add(e, slot, int64(e, s.slots)), count)));
-  set(e, filled.page, add(e, get(e, e->i64, filled.page), int64(e, s.slots)));
-  aim(e, &s, &filled);
+  branch aims = if_begin(e, and_(e, fills, icmp(e, LLVMIntSLT, add(e, slot, int64(e, s->slots)), count)));
+  aim_at_following(e, s, &filled);
   if_end(e, &aims);
   e->atoms->barrier(e);
 
   loop n = loop_begin(e, zero, count, int64(e, 1));
-  V place = urem(e, n.index, int64(e, s.slots)), parity = and_(e, udiv(e, n.index, int64(e, s.slots)), int64(e, 1));
-  V maxima_here = element(e, e->f32, maxima, mul(e, and_(e, n.index, int64(e, 1)), int64(e, maxima_of_page)));
-  V key_group = urem(e, s.lane.warp, int64(e, s.key_groups));
-  tile = settle(e, &s, &scored);
+  V place = urem(e, n.index, int64(e, s->slots));
+  V maxima_here = element(e, e->f32, maxima, mul(e, and_(e, n.index, int64(e, 1)), int64(e, s->columns * s->warps)));
+  tile = settle(e, s, &scored);
   V page = get(e, e->i64, scored.page);
-  score_page(e, &s, &tile, slot_of(e, &s, place), page, barrier_of(e, &s, place), parity,
-             element(e, e->f32, maxima_here, mul(e, key_group, int64(e, columns))));
-  e->atoms->barrier(e);
-  V next = add(e, n.index, int64(e, s.slots)), following = add(e, next, int64(e, s.slots));
+  page_keys keys = {.keys = slot_of(e, s, place),
+                    .arrival = barrier_of(e, s, place),
+                    .parity = and_(e, udiv(e, n.index, int64(e, s->slots)), int64(e, 1))};
+  score_page(e, s, &tile, page, &keys, maxima_here);
+  e->atoms->barrier(e); /* the slot is read, and the maxima are written */
+  V next = add(e, n.index, int64(e, s->slots)), following = add(e, next, int64(e, s->slots));
   V refills = and_(e, and_(e, fills, icmp(e, LLVMIntEQ, slot, place)), icmp(e, LLVMIntSLT, next, count));
   branch refill = if_begin(e, refills);
-  fill(e, &s, slot);
+  fill(e, s, slot);
   branch again = if_begin(e, icmp(e, LLVMIntSLT, following, count));
-  set(e, filled.page, add(e, get(e, e->i64, filled.page), int64(e, s.slots)));
-  aim(e, &s, &filled);
+  aim_at_following(e, s, &filled);
   if_end(e, &again);
   if_end(e, &refill);
-  store_scores(e, &s, &tile, page, maxima_here, columns);
+  store_scores(e, s, &tile, page, maxima_here);
   set(e, scored.page, add(e, page, int64(e, 1)));
   loop_end(e, &n);
+}
+
+bool nvptx_block_score(emitter *e, const kernel_spec *spec) {
+  scorer s;
+  if (!read(e, &s)) return false;
+  bool pieces = s.workgroups > 0;
+  kernel_shape shape = {.lanes = s.warps * 32, .early = pieces};
+  shape.x = pieces ? (sluice_plan_extent){SLUICE_SIZE_ONE, 1, (uint32_t)s.workgroups, 0}
+                   : (sluice_plan_extent){SLUICE_SIZE_PAGE_STRIDE, 1, 1, 0};
+  if (!pieces) shape.y = (sluice_plan_extent){SLUICE_SIZE_TILES, 1, 1, 0};
+  kernel_begin(e, spec, shape);
+  s.lane = lane_place_of(e);
+  V maxima = workgroup_take(e, (uint64_t)(s.columns * s.warps) * (pieces ? 2 : 1) * sizeof(float)); /* [warp][column] */
+  if (pieces) {
+    most_registers(e, MOST_REGISTERS);
+    score_piece(e, &s, maxima);
+  } else {
+    score_one_page(e, &s, maxima);
+  }
   kernel_end(e);
   return true;
 }
