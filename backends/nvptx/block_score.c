@@ -22,8 +22,10 @@ enum {
   KEYS = 32,
   STEP = 32,
   MOST_STEPS = 4,
-  RING_BYTES = 96 * 1024, /* leaves room for a workgroup of the launch before or behind this one */
-  MOST_REGISTERS = 144,   /* likewise */
+  /* More than half of a processor's memory, so that no two workgroups share one while others idle; and little enough
+   * to leave room for a workgroup of the launch before or behind this one. */
+  RING_BYTES = 116 * 1024,
+  MOST_REGISTERS = 128, /* leaves room likewise */
   MOST_SLOTS = 8,
 };
 
@@ -276,7 +278,7 @@ static void score_one_page(emitter *e, const scorer *s, V maxima) {
 
 /* A workgroup for a piece of the line of all pages; `maxima` has room for two pages. */
 static void score_piece(emitter *e, scorer *s, V maxima) {
-  s->ring = workgroup_take(e, (uint64_t)(s->slots * s->slot_bytes));
+  s->ring = workgroup_take(e, RING_BYTES);
   s->barriers = workgroup_take(e, (uint64_t)s->slots * BULK_BARRIER_BYTES);
   s->source = local(e, e->pointer);
   V tiles = size_of(e, SLUICE_SIZE_TILES), all = count_pages(e, s, tiles), zero = int64(e, 0);
