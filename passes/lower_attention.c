@@ -156,18 +156,10 @@ static void lower_topk_blocks(lowering *l) {
 
 /* ---- selection in launches of its own ---- */
 
-/* Whether attention has kernels with matrix instructions here. */
-static bool has_matrix_kernels(const lowering *l) {
-  const struct cache_layout *layout = cache_layout(l);
-  bool page = l->page == 16 || l->page == 32 || l->page == 64 || l->page == 128;
-  return l->tiles.matrix_head_dim && !l->f32 && layout->head_dim == l->tiles.matrix_head_dim && page &&
-         ir_get_integer(l->op, "heads") <= layout->kv_heads * l->tiles.matrix_group;
-}
-
-/* With `workgroups` workgroups, or, when that is 0, one for each page and query tile. */
-static void launch_scores_of(lowering *l, MlirValue iq, MlirValue scores, int64_t heads, int64_t dim,
-                             uint32_t workgroups, uint32_t from, uint32_t to) {
+/* Scores each block into scratch value 0 of the op, which is returned. */
+static MlirValue launch_scores(lowering *l, MlirValue iq, int64_t heads, int64_t dim) {
   int64_t k = ir_get_integer(l->op, "k"), element = l->f32 ? 4 : 2;
+  MlirValue scores = scratch_buffer(l, 0, "block_scores", "f32", heads);
   MlirValue score_buffers[] = {iq, input_buffer(l, "tiles"), input_buffer(l, "page_table"), cache_buffer(l), scores};
   attribute_list score_list = {.count = 0};
   attribute_integer(l, &score_list, "heads", heads);
@@ -178,18 +170,8 @@ static void launch_scores_of(lowering *l, MlirValue iq, MlirValue scores, int64_
   attribute_integer(l, &score_list, "index_offset", cache_layout(l)->index_offset);
   attribute_text(l, &score_list, "dtype", activation_name(l));
   attribute_integer(l, &score_list, "query_tile", ir_get_integer(l->op, "tile.query"));
-  attribute_integer(l, &score_list, "workgroups", workgroups);
-  if (from || to != UINT32_MAX) launch_range(l, &score_list, SLUICE_SIZE_TOKENS, from, to);
   launch(l, "block_score", score_buffers, COUNT_OF(score_buffers), &score_list,
          &(launch_cost){.row_bytes = heads * dim * element, .key_bytes = dim * element, .key_flops = 2 * heads * dim});
-}
-
-/* Scores each block into scratch value 0 of the op, which is returned. */
-static MlirValue launch_scores(lowering *l, MlirValue iq, int64_t heads, int64_t dim) {
-  MlirValue scores = scratch_buffer(l, 0, "block_scores", "f32", heads);
-  uint32_t few = has_matrix_kernels(l) ? l->tiles.score_tokens : 0;
-  if (few) launch_scores_of(l, iq, scores, heads, dim, l->tiles.score_workgroups, 0, few);
-  launch_scores_of(l, iq, scores, heads, dim, 0, few ? few + 1 : 0, UINT32_MAX);
   return scores;
 }
 
@@ -257,6 +239,14 @@ static launch_cost attention_cost(const lowering *l, int64_t limit) {
     cost.key_flops = key_flops;
   }
   return cost;
+}
+
+/* Whether attention has kernels with matrix instructions here. */
+static bool has_matrix_kernels(const lowering *l) {
+  const struct cache_layout *layout = cache_layout(l);
+  bool page = l->page == 16 || l->page == 32 || l->page == 64 || l->page == 128;
+  return l->tiles.matrix_head_dim && !l->f32 && layout->head_dim == l->tiles.matrix_head_dim && page &&
+         ir_get_integer(l->op, "heads") <= layout->kv_heads * l->tiles.matrix_group;
 }
 
 /* The keys of each token are shared among workgroups, whose partial results (scratch value 0) are then merged. */

@@ -84,11 +84,8 @@ typedef struct target_tiles {
    * they are of the step's tokens. */
   uint32_t matrix_panel, range_count;
   gemm_range ranges[4], expert_ranges[4];
-  uint32_t query_tile;  /* tokens of a query tile */
-  bool split_selection; /* block scores go through memory: scoring, choosing and attention are launches of their own */
-  /* Scores of blocks with matrix instructions: in steps of at most score_tokens tokens, so many workgroups share all
-   * pages; in others each has a page and a query tile. */
-  uint32_t score_workgroups, score_tokens;
+  uint32_t query_tile;   /* tokens of a query tile */
+  bool split_selection;  /* block scores go through memory: scoring, choosing and attention are launches of their own */
   bool split_router;     /* the router's logits and its choice are launches of their own */
   uint32_t route_tokens; /* steps of at most this many tokens choose and sort in one launch; 0: none do */
   /* Attention in bf16 has kernels with matrix instructions, where heads have matrix_head_dim dimensions, groups at most

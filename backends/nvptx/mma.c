@@ -63,22 +63,11 @@ V cluster_load(emitter *e, V pointer, V rank) {
                   "=f,r,r,~{memory}", arguments, 2, true);
 }
 
-static void function_attribute(emitter *e, const char *name, const char *value) {
-  LLVMAddAttributeAtIndex(
-      e->function, (LLVMAttributeIndex)LLVMAttributeFunctionIndex,
-      LLVMCreateStringAttribute(e->context, name, (unsigned)strlen(name), value, (unsigned)strlen(value)));
-}
-
 void cluster_size(emitter *e, unsigned size) {
   char text[16];
-  snprintf(text, sizeof text, "%u,1,1", size);
-  function_attribute(e, "nvvm.cluster_dim", text);
-}
-
-void most_registers(emitter *e, unsigned count) {
-  char text[16];
-  snprintf(text, sizeof text, "%u", count);
-  function_attribute(e, "nvvm.maxnreg", text);
+  int length = snprintf(text, sizeof text, "%u,1,1", size);
+  LLVMAddAttributeAtIndex(e->function, (LLVMAttributeIndex)LLVMAttributeFunctionIndex,
+                          LLVMCreateStringAttribute(e->context, "nvvm.cluster_dim", 16, text, (unsigned)length));
 }
 
 void mma_bf16(emitter *e, V accumulator[4], const V a[4], const V b[2]) {

@@ -42,8 +42,6 @@ void cluster_barrier(emitter *e, bool release); /* release: what was stored befo
 V cluster_load(emitter *e, V pointer, V rank);
 /* Makes the kernel at hand run in clusters of `size` workgroups in x; its grid must be a multiple. */
 void cluster_size(emitter *e, unsigned size);
-/* Keeps the kernel at hand within `count` registers a lane. */
-void most_registers(emitter *e, unsigned count);
 
 /* The f32 of the lane whose number differs in the bits `distance`. */
 V exchange_f32(emitter *e, V value, unsigned distance);

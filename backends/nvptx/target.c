@@ -25,8 +25,6 @@ static target_tiles tiles(const char *target) {
                         .ranges = {{8, 16, 0, 8}, {16, 16, 9, 16}, {64, 32, 17, UINT32_MAX}},
                         .expert_ranges = {{8, 16, 0, 16}, {16, 32, 17, 256}, {64, 32, 257, UINT32_MAX}},
                         .split_selection = true,
-                        .score_workgroups = 132,
-                        .score_tokens = 256,
                         .split_router = true,
                         .route_tokens = 64,
                         .matrix_head_dim = 128,

