@@ -165,6 +165,7 @@ static MlirValue launch_scores(lowering *l, MlirValue iq, int64_t heads, int64_t
   attribute_integer(l, &score_list, "heads", heads);
   attribute_integer(l, &score_list, "dim", dim);
   attribute_integer(l, &score_list, "k", k);
+  attribute_integer(l, &score_list, "local", ir_get_integer(l->op, "local"));
   page_attributes(l, &score_list);
   attribute_integer(l, &score_list, "index_offset", cache_layout(l)->index_offset);
   attribute_text(l, &score_list, "dtype", activation_name(l));

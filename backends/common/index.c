@@ -515,11 +515,12 @@ static void score_pages(emitter *e, const index_selection *selection, const quer
 }
 
 /* Operands: iq, tiles, page_table, cache, maxima f32 [T][heads][PAGES]. While a tile's blocks all fit into a list of k,
- * nothing is chosen and no scores are written. */
+ * nothing is chosen and no scores are written; nor are they for the last `local` blocks, which are chosen anyway. */
 void family_block_score(emitter *e, const kernel_spec *spec) {
   index_selection s = {.heads = kernel_integer(spec, "heads", &e->status),
                        .dim = kernel_integer(spec, "dim", &e->status),
                        .k = kernel_integer(spec, "k", &e->status),
+                       .local = kernel_integer(spec, "local", &e->status),
                        .page = kernel_integer(spec, "page", &e->status),
                        .page_bytes = kernel_integer(spec, "page_bytes", &e->status),
                        .index_offset = kernel_integer(spec, "index_offset", &e->status),
@@ -533,7 +534,7 @@ void family_block_score(emitter *e, const kernel_spec *spec) {
   V seen = visible_blocks(e, sub(e, end, int64(e, 1)), s.page);
   V row = add(e, mul(e, tile.first, int64(e, s.heads)), e->y);
   branch scored = if_begin(e, icmp(e, LLVMIntSGT, seen, int64(e, s.k)));
-  score_pages(e, &s, &tile, e->y, e->argument[0], e->argument[3], seen,
+  score_pages(e, &s, &tile, e->y, e->argument[0], e->argument[3], sub(e, seen, int64(e, s.local)),
               element(e, e->f32, e->argument[4], mul(e, row, pages)), mul(e, pages, int64(e, s.heads)));
   if_end(e, &scored);
   kernel_end(e);

@@ -4,6 +4,8 @@
  * stay in registers: every key is read once from memory, all of a page's reads are in flight at once. The queries of
  * all heads and tokens of the tile are the n side, 8 at a time. Scores never leave registers: what is kept is their
  * maximum over the keys that a token sees.
+ *
+ * Keys that were there before this step are read before the kernel waits for the launch before it.
  */
 #include "backends/common/attention.h"
 #include "backends/nvptx/mma.h"
@@ -14,7 +16,7 @@
 enum { KEYS = 32, STEP = 32, MOST_STEPS = 4 };
 
 typedef struct scorer {
-  int64_t heads, dim, k, page, page_bytes, index_offset, query_tile;
+  int64_t heads, dim, k, local, page, page_bytes, index_offset, query_tile;
   unsigned steps, warps;
 } scorer;
 
@@ -26,6 +28,19 @@ static void load_queries(emitter *e, const scorer *s, V first_query, V count, V 
     out[step] = load_words(e, byte_offset(e, row, int64(e, step * STEP * 2)), false);
 }
 
+/* What a lane has of its warp's keys: rows g, g + 8, g + 16, g + 24, words of each step; locals. */
+typedef struct page_keys {
+  V word[4][MOST_STEPS][4];
+} page_keys;
+
+static void load_keys(emitter *e, const scorer *s, V first, const page_keys *keys) {
+  for (unsigned step = 0; step < s->steps; step++)
+    for (unsigned m = 0; m < 4; m++) {
+      words loaded = load_words(e, byte_offset(e, first, int64(e, m * 8 * s->dim * 2 + step * STEP * 2)), true);
+      for (unsigned i = 0; i < 4; i++) set(e, keys->word[m][step][i], loaded.word[i]);
+    }
+}
+
 static V maximum_over_keys(emitter *e, V value) {
   for (unsigned distance = 4; distance < 32; distance *= 2) value = fmax_(e, value, exchange_f32(e, value, distance));
   return value;
@@ -35,6 +50,7 @@ bool nvptx_block_score(emitter *e, const kernel_spec *spec) {
   scorer s = {.heads = attribute(e, "heads"),
               .dim = attribute(e, "dim"),
               .k = attribute(e, "k"),
+              .local = attribute(e, "local"),
               .page = attribute(e, "page"),
               .page_bytes = attribute(e, "page_bytes"),
               .index_offset = attribute(e, "index_offset"),
@@ -44,24 +60,44 @@ bool nvptx_block_score(emitter *e, const kernel_spec *spec) {
   s.steps = (unsigned)(s.dim / STEP);
   s.warps = (unsigned)(s.page / KEYS);
   kernel_shape shape = {
-      .x = {SLUICE_SIZE_PAGE_STRIDE, 1, 1, 0}, .y = {SLUICE_SIZE_TILES, 1, 1, 0}, .lanes = s.warps * 32};
+      .x = {SLUICE_SIZE_PAGE_STRIDE, 1, 1, 0}, .y = {SLUICE_SIZE_TILES, 1, 1, 0}, .lanes = s.warps * 32, .early = true};
   kernel_begin(e, spec, shape);
-  V page = e->x;
+  V page = e->x, number = e->y, zero = int64(e, 0);
   e->x = e->y; /* the tile's number */
   query_tile tile = query_tile_load(e, e->argument[1], e->argument[2]);
   e->x = page;
   V end = add(e, tile.position, tile.count);
   V seen = udiv(e, add(e, end, int64(e, s.page - 1)), int64(e, s.page));
-  V wanted = and_(e, icmp(e, LLVMIntSGT, seen, int64(e, s.k)), icmp(e, LLVMIntSLT, page, seen));
+  V wanted =
+      and_(e, icmp(e, LLVMIntSGT, seen, int64(e, s.k)), icmp(e, LLVMIntSLT, page, sub(e, seen, int64(e, s.local))));
+  /* A workgroup without work ends at once, but for the first: the launch must not end before the one before it. */
+  V first_of_all = icmp(e, LLVMIntEQ, or_(e, page, number), zero);
+  branch idle = if_begin(e, and_(e, first_of_all, LLVMBuildNot(e->builder, wanted, "")));
+  e->atoms->wait(e);
+  if_end(e, &idle);
   branch scored = if_begin(e, wanted);
   lane_place lane = lane_place_of(e);
   V keys = byte_offset(e, cache_page(e, &tile, e->argument[3], page, s.page_bytes), int64(e, s.index_offset));
   V first_key = add(e, mul(e, lane.warp, int64(e, KEYS)), lane.g);
   V mine = byte_offset(e, keys, add(e, mul(e, first_key, int64(e, s.dim * 2)), mul(e, lane.t, int64(e, 16))));
-  words key[4][MOST_STEPS]; /* rows g, g + 8, g + 16, g + 24 of the warp's keys */
-  for (unsigned step = 0; step < s.steps; step++)
-    for (unsigned m = 0; m < 4; m++)
-      key[m][step] = load_words(e, byte_offset(e, mine, int64(e, m * 8 * s.dim * 2 + step * STEP * 2)), true);
+  page_keys keys_of_lane;
+  for (unsigned m = 0; m < 4; m++)
+    for (unsigned step = 0; step < s.steps; step++)
+      for (unsigned i = 0; i < 4; i++) keys_of_lane.word[m][step][i] = local(e, e->i32);
+  /* This step writes no page before that of the sequence's first new token, which is at most `first` before the tile's.
+   */
+  V settled = udiv(e, imax(e, sub(e, tile.position, tile.first), zero), int64(e, s.page));
+  branch early = if_begin(e, icmp(e, LLVMIntSLT, page, settled));
+  load_keys(e, &s, mine, &keys_of_lane);
+  e->atoms->wait(e);
+  if_else(e, &early);
+  e->atoms->wait(e);
+  load_keys(e, &s, mine, &keys_of_lane);
+  if_end(e, &early);
+  V key[4][MOST_STEPS][4];
+  for (unsigned m = 0; m < 4; m++)
+    for (unsigned step = 0; step < s.steps; step++)
+      for (unsigned i = 0; i < 4; i++) key[m][step][i] = get(e, e->i32, keys_of_lane.word[m][step][i]);
 
   V queries = mul(e, tile.count, int64(e, s.heads)), first_row = mul(e, tile.first, int64(e, s.heads));
   V first_query = element_of(e, SLUICE_BF16, e->argument[0], mul(e, first_row, int64(e, s.dim)));
@@ -81,8 +117,8 @@ bool nvptx_block_score(emitter *e, const kernel_spec *spec) {
     for (unsigned i = 0; i < 4; i++) sum[i] = float32(e, 0);
     for (unsigned step = 0; step < s.steps; step++)
       for (unsigned half = 0; half < 2; half++) {
-        const words *low = &key[2 * m][step], *high = &key[2 * m + 1][step];
-        V a[] = {low->word[2 * half], high->word[2 * half], low->word[2 * half + 1], high->word[2 * half + 1]};
+        const V *low = key[2 * m][step], *high = key[2 * m + 1][step];
+        V a[] = {low[2 * half], high[2 * half], low[2 * half + 1], high[2 * half + 1]};
         mma_bf16(e, sum, a, &query[step].word[2 * half]);
       }
     for (unsigned i = 0; i < 4; i++) {

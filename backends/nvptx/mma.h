@@ -13,6 +13,10 @@ typedef struct lane_place {
 } lane_place;
 lane_place lane_place_of(emitter *e);
 
+/* PTX with operands $0, $1, ...: the result, if any, then `count` arguments. `effects`: it is neither moved nor
+ * dropped. */
+V assembly(emitter *e, T result, const char *text, const char *constraints, V *arguments, unsigned count, bool effects);
+
 /* 16 bytes at `pointer` (aligned) of global memory as four i32. `stream`: read once, kept out of the L1 cache; the
  * memory must not be written while the kernel runs. */
 typedef struct words {

@@ -11,6 +11,7 @@
  * first in the workgroup's memory, then in that of the cluster ("split-K" of Dao et al. 2023, "Flash-Decoding").
  */
 #include "backends/common/attention.h"
+#include "backends/nvptx/bulk.h"
 #include "backends/nvptx/cluster.h"
 #include "backends/nvptx/mma.h"
 #include "backends/nvptx/skeletons.h"
@@ -86,26 +87,37 @@ static block_words take_words(emitter *e) {
   return w;
 }
 
-/* `base` is a block's page. */
-static void load_keys(emitter *e, const decoder *d, V base, const block_words *to) {
+/* A kv head's keys and values of a block. */
+typedef struct block_planes {
+  V keys, values;
+  V arrival[2], parity; /* in workgroup memory, to which they are copied: see bulk_wait; NULL in global memory */
+} block_planes;
+
+static block_planes planes_of_page(emitter *e, const decoder *d, V base) {
+  V keys = byte_offset(e, base, mul(e, d->kv_head, int64(e, d->page * DIM * 2)));
+  return (block_planes){.keys = keys, .values = byte_offset(e, keys, int64(e, d->value_offset))};
+}
+
+static void load_keys(emitter *e, const decoder *d, const block_planes *from, const block_words *to) {
   const lane_place *lane = &d->lane;
-  V plane = mul(e, d->kv_head, int64(e, d->page * DIM * 2));
+  const bool global = !from->parity;
+  if (!global) bulk_wait(e, from->arrival[0], from->parity);
   V pair = add(e, mul(e, lshr(e, lane->g, int64(e, 1)), int64(e, 4)), and_(e, lane->g, int64(e, 1)));
   V key_row = mul(e, add(e, mul(e, lane->warp, int64(e, KEYS)), pair), int64(e, DIM * 2));
-  V keys = byte_offset(e, base, add(e, add(e, plane, key_row), mul(e, lane->t, int64(e, 16))));
+  V keys = byte_offset(e, from->keys, add(e, key_row, mul(e, lane->t, int64(e, 16))));
   for (unsigned c = 0; c < CHUNKS; c++)
     for (unsigned j = 0; j < 2; j++) {
-      words loaded = load_words(e, byte_offset(e, keys, int64(e, j * 2 * DIM * 2 + c * 64)), true);
+      words loaded = load_words(e, byte_offset(e, keys, int64(e, j * 2 * DIM * 2 + c * 64)), global);
       for (unsigned i = 0; i < 4; i++) set(e, to->key[j][c][i], loaded.word[i]);
     }
 }
 
-static void load_values(emitter *e, const decoder *d, V base, const block_words *to) {
+static void load_values(emitter *e, const decoder *d, const block_planes *from, const block_words *to) {
   const lane_place *lane = &d->lane;
-  V plane = mul(e, d->kv_head, int64(e, d->page * DIM * 2));
+  if (from->parity) bulk_wait(e, from->arrival[1], from->parity);
   V place = add(e, mul(e, lane->warp, int64(e, KEYS)), mul(e, lane->t, int64(e, 4)));
   place = add(e, mul(e, lane->g, int64(e, d->page)), place);
-  V values = byte_offset(e, base, add(e, add(e, plane, mul(e, place, int64(e, 2))), int64(e, d->value_offset)));
+  V values = byte_offset(e, from->values, mul(e, place, int64(e, 2)));
   for (unsigned n = 0; n < DIM_TILES; n++) {
     words loaded = load_two_words(e, byte_offset(e, values, int64(e, n * 8 * d->page * 2)));
     for (unsigned i = 0; i < 2; i++) set(e, to->value[n][i], loaded.word[i]);
@@ -117,8 +129,10 @@ typedef struct following {
   V exists, base;
 } following;
 
-/* One block, whose number is `index`; NULL: none follows. */
-static void attend_block(emitter *e, const decoder *d, const block_words *w, V index, const following *next) {
+/* One block, whose number is `index` and whose keys are loaded. Its values are too, unless `late` says where to load
+ * them when they are wanted. `next` is NULL where none follows. */
+static void attend_block(emitter *e, const decoder *d, const block_words *w, V index, const block_planes *late,
+                         const following *next) {
   const lane_place *lane = &d->lane;
   V first_key = mul(e, lane->warp, int64(e, KEYS));
   V score[2][4];
@@ -133,7 +147,8 @@ static void attend_block(emitter *e, const decoder *d, const block_words *w, V i
   }
   if (next) {
     branch more = if_begin(e, next->exists);
-    load_keys(e, d, next->base, w);
+    block_planes planes = planes_of_page(e, d, next->base);
+    load_keys(e, d, &planes, w);
     if_end(e, &more);
   }
   /* A lane's keys are first + 4t + 2j + i % 2. */
@@ -169,6 +184,7 @@ static void attend_block(emitter *e, const decoder *d, const block_words *w, V i
     V high = select_(e, icmp(e, LLVMIntSGE, visible, int64(e, 2 * i + 1)), int32(e, (int32_t)0xffff0000), int32(e, 0));
     mask[i] = or_(e, low, high);
   }
+  if (late) load_values(e, d, late, w);
   for (unsigned n = 0; n < DIM_TILES; n++) {
     V sum[4], b[2];
     for (unsigned i = 0; i < 4; i++) sum[i] = fmul_(e, get(e, e->f32, d->output[n][i]), decay[i / 2]);
@@ -178,7 +194,8 @@ static void attend_block(emitter *e, const decoder *d, const block_words *w, V i
   }
   if (next) {
     branch more = if_begin(e, next->exists);
-    load_values(e, d, next->base, w);
+    block_planes planes = planes_of_page(e, d, next->base);
+    load_values(e, d, &planes, w);
     if_end(e, &more);
   }
 }
@@ -322,12 +339,16 @@ static merge_memory take_merge_memory(emitter *e, const decoder *d) {
                         .sum = workgroup_take(e, ROWS * sizeof(float))};
 }
 
+/* A token's row of the page table. */
+static V page_row(emitter *e, V sequence, V page_table, V token) {
+  return element(e, e->i32, page_table, mul(e, load_i32(e, sequence, token), size_of(e, SLUICE_SIZE_PAGE_STRIDE)));
+}
+
 /* Where token `token` is: operands positions, sequence and page_table are `place`[0 .. 2]. All of them are inputs of
  * the step. */
 static query_tile find_token(emitter *e, decoder *d, V token, const V place[3]) {
-  V row = mul(e, load_i32(e, place[1], token), size_of(e, SLUICE_SIZE_PAGE_STRIDE));
   query_tile tile = {
-      .first = token, .position = load_i32(e, place[0], token), .page_table = element(e, e->i32, place[2], row)};
+      .first = token, .position = load_i32(e, place[0], token), .page_table = page_row(e, place[1], place[2], token)};
   d->position = tile.position;
   d->lane = lane_place_of(e);
   return tile;
@@ -394,13 +415,14 @@ bool nvptx_topk_attention(emitter *e, const kernel_spec *spec) {
   block_words w = take_words(e);
   V base = page_base(e, &d, &choice, rank);
   branch any = if_begin(e, icmp(e, LLVMIntSLT, rank, choice.used));
-  load_keys(e, &d, base, &w);
-  load_values(e, &d, base, &w);
+  block_planes planes = planes_of_page(e, &d, base);
+  load_keys(e, &d, &planes, &w);
+  load_values(e, &d, &planes, &w);
   if_end(e, &any);
   loop place = loop_begin(e, rank, choice.used, int64(e, d.cluster));
   V after = add(e, place.index, int64(e, d.cluster));
   following next = {.exists = icmp(e, LLVMIntSLT, after, choice.used), .base = page_base(e, &d, &choice, after)};
-  attend_block(e, &d, &w, load_i32(e, choice.list, place.index), d.cluster < d.k ? &next : NULL);
+  attend_block(e, &d, &w, load_i32(e, choice.list, place.index), NULL, d.cluster < d.k ? &next : NULL);
   loop_end(e, &place);
   merge_memory m = take_merge_memory(e, &d);
   store_warp(e, &d, &m);
@@ -424,12 +446,12 @@ bool nvptx_topk_attention(emitter *e, const kernel_spec *spec) {
 
 /* ---- dense attention ---- */
 
-enum { PARTS = 132, PART = ROWS * (DIM + 2) };
+enum { PARTS = 132, PART = ROWS * (DIM + 2), MOST_SHARES = 64 };
 
 /* How many workgroups share a token's keys: all PARTS are used while there are few tokens and heads. */
 static V shares_of(emitter *e, int64_t kv_heads) {
   V heads = mul(e, size_of(e, SLUICE_SIZE_TOKENS), int64(e, kv_heads));
-  return imax(e, imin(e, udiv(e, int64(e, PARTS), imax(e, heads, int64(e, 1))), int64(e, 64)), int64(e, 1));
+  return imax(e, imin(e, udiv(e, int64(e, PARTS), imax(e, heads, int64(e, 1))), int64(e, MOST_SHARES)), int64(e, 1));
 }
 
 static void store_partial(emitter *e, const merge_memory *m, V partial) {
@@ -443,34 +465,169 @@ static void store_partial(emitter *e, const merge_memory *m, V partial) {
   loop_end(e, &row);
 }
 
-/* Operands: q, positions, sequence, page_table, cache, out, partials. Workgroups take work items (token, kv head, share
- * of its pages) in turn. With one share the output is written at once; else a partial result for each item. */
+/* A work item: a share of the pages of a token and a kv head, those with numbers share, share + shares, ... */
+typedef struct part {
+  V token, kv_head, share, position;
+  V pages;
+} part;
+
+static part part_of(emitter *e, const decoder *d, V item, V shares) {
+  V head = udiv(e, item, shares);
+  part p = {.token = udiv(e, head, int64(e, d->kv_heads)),
+            .kv_head = urem(e, head, int64(e, d->kv_heads)),
+            .share = urem(e, item, shares)};
+  p.position = load_i32(e, e->argument[1], p.token);
+  V pages = visible_blocks(e, p.position, d->page);
+  p.pages = udiv(e, sub(e, add(e, pages, sub(e, shares, int64(e, 1))), p.share), shares);
+  return p;
+}
+
+/* Blocks on their way through workgroup memory. All blocks of a workgroup's items are one line; slot i, which lane i of
+ * the last warp fills, gets the blocks i, i + SLOTS, ... of it. */
+enum { SLOTS = 2 };
+
+typedef struct block_ring {
+  V blocks, barriers; /* [SLOTS] keys, then values; [SLOTS][2] */
+  int64_t plane_bytes;
+  V shares, items;
+  V fills;             /* whether this lane fills a slot */
+  V item, index;       /* locals: the next block of the lane's slot, by its item and its place among the item's */
+  V source, is_source; /* locals: its keys, and whether there is one */
+} block_ring;
+
+static V slot_planes(emitter *e, const block_ring *r, V slot) {
+  return byte_offset(e, r->blocks, mul(e, slot, int64(e, 2 * r->plane_bytes)));
+}
+
+static V slot_barrier(emitter *e, const block_ring *r, V slot, unsigned plane) {
+  return byte_offset(e, r->barriers,
+                     add(e, mul(e, slot, int64(e, 2 * BULK_BARRIER_BYTES)), int64(e, plane * BULK_BARRIER_BYTES)));
+}
+
+/* Finds the next block of the lane's slot. Returns whether steps before this one filled it. */
+static V aim(emitter *e, const decoder *d, const block_ring *r) {
+  LLVMBasicBlockRef look = LLVMAppendBasicBlockInContext(e->context, e->function, "look");
+  LLVMBasicBlockRef inside = LLVMAppendBasicBlockInContext(e->context, e->function, "inside");
+  LLVMBasicBlockRef beyond = LLVMAppendBasicBlockInContext(e->context, e->function, "beyond");
+  LLVMBasicBlockRef found = LLVMAppendBasicBlockInContext(e->context, e->function, "found");
+  LLVMBasicBlockRef end = LLVMAppendBasicBlockInContext(e->context, e->function, "end");
+  V old = local_set(e, e->i1, LLVMConstInt(e->i1, 0, 0));
+  set(e, r->is_source, LLVMConstInt(e->i1, 0, 0));
+  LLVMBuildBr(e->builder, look);
+  LLVMPositionBuilderAtEnd(e->builder, look);
+  V item = get(e, e->i64, r->item), index = get(e, e->i64, r->index);
+  LLVMBuildCondBr(e->builder, icmp(e, LLVMIntSLT, item, r->items), inside, end);
+  LLVMPositionBuilderAtEnd(e->builder, inside);
+  part p = part_of(e, d, item, r->shares);
+  LLVMBuildCondBr(e->builder, icmp(e, LLVMIntSLT, index, p.pages), found, beyond);
+  LLVMPositionBuilderAtEnd(e->builder, beyond);
+  set(e, r->item, add(e, item, int64(e, PARTS)));
+  set(e, r->index, sub(e, index, p.pages));
+  LLVMBuildBr(e->builder, look);
+  LLVMPositionBuilderAtEnd(e->builder, found);
+  V number = add(e, p.share, mul(e, index, r->shares));
+  query_tile tile = {.page_table = page_row(e, e->argument[2], e->argument[3], p.token)};
+  V page = cache_page(e, &tile, e->argument[4], number, d->page_bytes);
+  set(e, r->source, byte_offset(e, page, mul(e, p.kv_head, int64(e, r->plane_bytes))));
+  set(e, r->is_source, LLVMConstInt(e->i1, 1, 0));
+  /* A sequence's new tokens lie one after another: at most `token` of them are before this one. */
+  V settled = udiv(e, imax(e, sub(e, p.position, p.token), int64(e, 0)), int64(e, d->page));
+  set(e, old, icmp(e, LLVMIntSLT, number, settled));
+  LLVMBuildBr(e->builder, end);
+  LLVMPositionBuilderAtEnd(e->builder, end);
+  return get(e, e->i1, old);
+}
+
+static void fill(emitter *e, const decoder *d, const block_ring *r, V slot) {
+  V to = slot_planes(e, r, slot), from = get(e, e->pointer, r->source);
+  bulk_copy(e, to, from, r->plane_bytes, slot_barrier(e, r, slot, 0));
+  bulk_copy(e, byte_offset(e, to, int64(e, r->plane_bytes)), byte_offset(e, from, int64(e, d->value_offset)),
+            r->plane_bytes, slot_barrier(e, r, slot, 1));
+}
+
+static void aim_at_following(emitter *e, const decoder *d, const block_ring *r) {
+  set(e, r->index, add(e, get(e, e->i64, r->index), int64(e, SLOTS)));
+  aim(e, d, r);
+}
+
+/* Waits for the launch before this one; the first blocks are on their way before, as far as this step does not write to
+ * them. */
+static block_ring open_ring(emitter *e, const decoder *d, V shares, V items) {
+  block_ring r = {.plane_bytes = d->page * DIM * 2, .shares = shares, .items = items};
+  r.blocks = workgroup_take(e, (uint64_t)(2 * SLOTS * r.plane_bytes));
+  r.barriers = workgroup_take(e, 2 * SLOTS * BULK_BARRIER_BYTES);
+  V slot = d->lane.lane;
+  r.item = local_set(e, e->i64, e->x);
+  r.index = local_set(e, e->i64, slot);
+  r.source = local(e, e->pointer);
+  r.is_source = local_set(e, e->i1, LLVMConstInt(e->i1, 0, 0));
+  r.fills =
+      and_(e, icmp(e, LLVMIntEQ, d->lane.warp, int64(e, d->warps - 1)), icmp(e, LLVMIntSLT, slot, int64(e, SLOTS)));
+  V late = local_set(e, e->i1, LLVMConstInt(e->i1, 0, 0));
+  branch filler = if_begin(e, r.fills);
+  for (unsigned plane = 0; plane < 2; plane++) bulk_barrier_init(e, slot_barrier(e, &r, slot, plane));
+  V old = aim(e, d, &r);
+  branch early = if_begin(e, old);
+  fill(e, d, &r, slot);
+  if_else(e, &early);
+  set(e, late, get(e, e->i1, r.is_source));
+  if_end(e, &early);
+  if_end(e, &filler);
+  e->atoms->wait(e);
+  branch filled_late = if_begin(e, get(e, e->i1, late));
+  fill(e, d, &r, slot);
+  if_end(e, &filled_late);
+  branch aims = if_begin(e, r.fills);
+  aim_at_following(e, d, &r);
+  if_end(e, &aims);
+  e->atoms->barrier(e);
+  return r;
+}
+
+/* Behind a barrier after the last use of slot `slot`. */
+static void refill(emitter *e, const decoder *d, const block_ring *r, V slot) {
+  V mine = and_(e, r->fills, icmp(e, LLVMIntEQ, d->lane.lane, slot));
+  branch fills = if_begin(e, and_(e, mine, get(e, e->i1, r->is_source)));
+  fill(e, d, r, slot);
+  aim_at_following(e, d, r);
+  if_end(e, &fills);
+}
+
+/* Operands: q, positions, sequence, page_table, cache, out, partials. Workgroups take work items in turn. With one
+ * share the output is written at once; else a partial result for each item. */
 bool nvptx_attention_part(emitter *e, const kernel_spec *spec) {
   decoder d = {0};
   if (!read(e, spec, &d)) return false;
-  kernel_shape shape = {.x = {SLUICE_SIZE_ONE, 1, PARTS, 0}, .lanes = d.warps * 32};
+  kernel_shape shape = {.x = {SLUICE_SIZE_ONE, 1, PARTS, 0}, .lanes = d.warps * 32, .early = true};
   kernel_begin(e, spec, shape);
   V *argument = e->argument, shares = shares_of(e, d.kv_heads);
-  V heads = mul(e, size_of(e, SLUICE_SIZE_TOKENS), int64(e, d.kv_heads));
+  V items = mul(e, mul(e, size_of(e, SLUICE_SIZE_TOKENS), int64(e, d.kv_heads)), shares);
+  d.lane = lane_place_of(e);
   merge_memory m = take_merge_memory(e, &d);
+  block_ring ring = open_ring(e, &d, shares, items);
   block_words w = take_words(e);
-  loop item = loop_begin(e, e->x, mul(e, heads, shares), int64(e, PARTS));
-  V share = urem(e, item.index, shares), head = udiv(e, item.index, shares);
-  d.kv_head = urem(e, head, int64(e, d.kv_heads));
-  query_tile tile = find_token(e, &d, udiv(e, head, int64(e, d.kv_heads)), &argument[1]);
+  V number = local_set(e, e->i64, int64(e, 0)); /* blocks so far */
+  loop item = loop_begin(e, e->x, items, int64(e, PARTS));
+  part p = part_of(e, &d, item.index, shares);
+  d.kv_head = p.kv_head;
+  query_tile tile = find_token(e, &d, p.token, &argument[1]);
   open_token(e, &d, argument[0], tile.first);
-  V pages = visible_blocks(e, tile.position, d.page);
-  loop page = loop_begin(e, share, pages, shares);
-  V base = cache_page(e, &tile, argument[4], page.index, d.page_bytes);
-  load_keys(e, &d, base, &w);
-  load_values(e, &d, base, &w);
-  attend_block(e, &d, &w, page.index, NULL);
-  loop_end(e, &page);
+  loop block = loop_begin(e, int64(e, 0), p.pages, int64(e, 1));
+  V n = get(e, e->i64, number), slot = urem(e, n, int64(e, SLOTS)), keys = slot_planes(e, &ring, slot);
+  block_planes planes = {.keys = keys,
+                         .values = byte_offset(e, keys, int64(e, ring.plane_bytes)),
+                         .arrival = {slot_barrier(e, &ring, slot, 0), slot_barrier(e, &ring, slot, 1)},
+                         .parity = and_(e, udiv(e, n, int64(e, SLOTS)), int64(e, 1))};
+  load_keys(e, &d, &planes, &w);
+  attend_block(e, &d, &w, add(e, p.share, mul(e, block.index, shares)), &planes, NULL);
+  e->atoms->barrier(e);
+  refill(e, &d, &ring, slot);
+  set(e, number, add(e, n, int64(e, 1)));
+  loop_end(e, &block);
   e->atoms->barrier(e); /* the item before is stored */
   store_warp(e, &d, &m);
   e->atoms->barrier(e);
-  merged result = merge_warps(e, &d, &m);
-  store_merged(e, &result, &m);
+  merge_warps(e, &d, &m);
   e->atoms->barrier(e);
   branch alone = if_begin(e, icmp(e, LLVMIntEQ, shares, int64(e, 1)));
   store_output(e, &d, &m, tile.first, argument[5]);
@@ -484,6 +641,7 @@ bool nvptx_attention_part(emitter *e, const kernel_spec *spec) {
 
 /* Operands: partials, out. A workgroup is a token and a head. */
 bool nvptx_attention_merge(emitter *e, const kernel_spec *spec) {
+  enum { AT_ONCE = 16 };
   int64_t heads = attribute(e, "heads"), kv_heads = attribute(e, "kv_heads");
   if (e->status || attribute(e, "head_dim") != DIM || attribute_dtype(e, "dtype") != SLUICE_BF16) return false;
   kernel_shape shape = each_of(SLUICE_SIZE_TOKENS, heads);
@@ -493,23 +651,34 @@ bool nvptx_attention_merge(emitter *e, const kernel_spec *spec) {
   branch shared = if_begin(e, icmp(e, LLVMIntSGT, shares, int64(e, 1)));
   V head = add(e, mul(e, e->x, int64(e, kv_heads)), udiv(e, e->y, group)), row = urem(e, e->y, group);
   V first = element(e, e->f32, e->argument[0], mul(e, mul(e, head, shares), int64(e, PART)));
-  V column = e->atoms->lane(e), maximum_at = add(e, row, int64(e, ROWS * DIM));
-  V highest = local_set(e, e->f32, float32(e, NO_SCORE));
-  loop find = loop_begin(e, int64(e, 0), shares, int64(e, 1));
-  V of_share = load_f32(e, SLUICE_F32, first, add(e, mul(e, find.index, int64(e, PART)), maximum_at), 1);
-  set(e, highest, fmax_(e, get(e, e->f32, highest), of_share));
-  loop_end(e, &find);
-  V sum = local_set(e, e->f32, float32(e, 0)), output = local_set(e, e->f32, float32(e, 0));
-  loop share = loop_begin(e, int64(e, 0), shares, int64(e, 1));
-  V part = element(e, e->f32, first, mul(e, share.index, int64(e, PART)));
-  V factor = e->atoms->exp2(e, fsub_(e, load_f32(e, SLUICE_F32, part, maximum_at, 1), get(e, e->f32, highest)));
-  V part_sum = load_f32(e, SLUICE_F32, part, add(e, maximum_at, int64(e, ROWS)), 1);
-  set(e, sum, fma_(e, part_sum, factor, get(e, e->f32, sum)));
-  V value = load_f32(e, SLUICE_F32, part, add(e, mul(e, row, int64(e, DIM)), column), 1);
-  set(e, output, fma_(e, value, factor, get(e, e->f32, output)));
-  loop_end(e, &share);
-  V at = add(e, mul(e, add(e, mul(e, e->x, int64(e, heads)), e->y), int64(e, DIM)), column);
-  store_f32(e, SLUICE_BF16, fdiv_(e, get(e, e->f32, output), get(e, e->f32, sum)), e->argument[1], at);
+  /* A lane has a share's maximum and sum first, then a column of all shares. */
+  V lane = e->atoms->lane(e), factors = workgroup_take(e, MOST_SHARES * sizeof(float));
+  V own = element(e, e->f32, first, mul(e, imin(e, lane, sub(e, shares, int64(e, 1))), int64(e, PART)));
+  V maximum_at = add(e, row, int64(e, ROWS * DIM)), maximum = load_f32(e, SLUICE_F32, own, maximum_at, 1);
+  V sum = load_f32(e, SLUICE_F32, own, add(e, maximum_at, int64(e, ROWS)), 1);
+  V factor = e->atoms->exp2(e, fsub_(e, maximum, e->atoms->reduce(e, maximum, REDUCE_MAX)));
+  factor = select_(e, icmp(e, LLVMIntSLT, lane, shares), factor, float32(e, 0));
+  sum = e->atoms->reduce(e, fmul_(e, sum, factor), REDUCE_ADD);
+  branch has_factor = if_begin(e, icmp(e, LLVMIntSLT, lane, int64(e, MOST_SHARES)));
+  store_f32(e, SLUICE_F32, factor, factors, lane);
+  if_end(e, &has_factor);
+  e->atoms->barrier(e);
+  V at_column = element(e, e->f32, first, add(e, mul(e, row, int64(e, DIM)), lane));
+  V output = local_set(e, e->f32, float32(e, 0));
+  loop some = loop_begin(e, int64(e, 0), shares, int64(e, AT_ONCE));
+  V values[AT_ONCE], total = get(e, e->f32, output);
+  for (unsigned i = 0; i < AT_ONCE; i++) { /* factors beyond the last share are 0 */
+    V share = imin(e, add(e, some.index, int64(e, i)), sub(e, shares, int64(e, 1)));
+    values[i] = load_f32(e, SLUICE_F32, at_column, mul(e, share, int64(e, PART)), 1);
+  }
+  for (unsigned i = 0; i < AT_ONCE; i++) {
+    V of_share = load_f32(e, SLUICE_F32, factors, add(e, some.index, int64(e, i)), 1);
+    total = fma_(e, values[i], of_share, total);
+  }
+  set(e, output, total);
+  loop_end(e, &some);
+  V at = add(e, mul(e, add(e, mul(e, e->x, int64(e, heads)), e->y), int64(e, DIM)), lane);
+  store_f32(e, SLUICE_BF16, fdiv_(e, get(e, e->f32, output), sum), e->argument[1], at);
   if_end(e, &shared);
   kernel_end(e);
   return true;
