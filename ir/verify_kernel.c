@@ -444,7 +444,9 @@ static uint32_t all_waits(const int64_t *waits, int64_t last) {
 
 static bool verify_waits(verify_state *state, intptr_t parts) {
   MlirAttribute list = mlirOperationGetAttributeByName(state->op, mlirStringRefCreateFromCString("waits"));
-  int64_t waits[SLUICE_JOIN_PARTS];
+  int64_t waits[SLUICE_JOIN_PARTS] = {0};
+  if (parts < 2 || parts > SLUICE_JOIN_PARTS)
+    return verify_fail(state, "it has %ld parts, expected 2 to %d", (long)parts, SLUICE_JOIN_PARTS);
   if (mlirArrayAttrGetNumElements(list) != parts)
     return verify_fail(state, "'waits' has %ld elements, expected %ld, one for each part",
                        (long)mlirArrayAttrGetNumElements(list), (long)parts);
@@ -483,8 +485,6 @@ static bool verify_join(verify_state *state) {
     parts++;
     arguments += mlirOperationGetNumOperands(op);
   }
-  if (parts < 2 || parts > SLUICE_JOIN_PARTS)
-    return verify_fail(state, "it has %ld parts, expected 2 to %d", (long)parts, SLUICE_JOIN_PARTS);
   if (arguments > SLUICE_JOIN_ARGUMENTS)
     return verify_fail(state, "its parts and the counters are %ld arguments, expected at most %d", (long)arguments,
                        SLUICE_JOIN_ARGUMENTS);

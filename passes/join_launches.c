@@ -64,8 +64,16 @@ static step_range range_of(MlirOperation op) {
   return values[0] == SLUICE_SIZE_TOKENS ? (step_range){values[1], values[2]} : (step_range){1, 0};
 }
 
-static bool follows(const joiner *j, const run *r, size_t launch) {
+/* An expert product with small tiles has workgroups for every slot of the step. Beyond a few tokens many have nothing
+ * to do, and looking at counters costs them more than a launch. */
+static bool is_mostly_idle(MlirOperation op, step_range range) {
+  enum { SMALL_TILE = 8, FEW_TOKENS = 8 };
+  return ir_is(op, "kernel.expert_gemm") && ir_get_integer(op, "tile_m") <= SMALL_TILE && range.to > FEW_TOKENS;
+}
+
+static bool follows(const joiner *j, const run *r, size_t launch, step_range range) {
   MlirOperation last = j->launches[r->part[r->count - 1]], next = j->launches[launch];
+  if (is_mostly_idle(last, range) || is_mostly_idle(next, range)) return false;
   if (r->count == SLUICE_JOIN_PARTS || ir_get_integer(last, "layer") != ir_get_integer(next, "layer") ||
       r->arguments + mlirOperationGetNumOperands(next) > SLUICE_JOIN_ARGUMENTS)
     return false;
@@ -106,7 +114,7 @@ static bool find_runs(joiner *j, step_range range) {
     const step_range *of = &j->ranges[i];
     bool other_size = of->from > of->to;
     if (!other_size && (of->to < range.from || range.to < of->from)) continue;
-    if (other_size || r.count == 0 || !follows(j, &r, i)) {
+    if (other_size || r.count == 0 || !follows(j, &r, i, range)) {
       if (!end_run(j, &r, range)) return false;
       r = (run){.arguments = 1}; /* the counters */
       if (other_size) continue;

@@ -112,15 +112,17 @@ void nvptx_join(emitter *e, const kernel_spec *spec) {
   V number = intrinsic(e, "llvm.nvvm.read.ptx.sreg.ctaid.x", NULL, 0, NULL, 0);
   uint32_t first_argument = 0;
   branch of_part[SLUICE_JOIN_PARTS];
-  for (unsigned i = 0; i < e->joined->count; i++) {
-    bool last = i + 1 == e->joined->count;
-    V all = last ? NULL : workgroups_of(e, e->joined->parts[i].grid);
-    if (!last) of_part[i] = if_begin(e, icmp(e, LLVMIntULT, number, all));
-    call_part(e, i, first_argument, counters, number);
-    if (!last) if_else(e, &of_part[i]);
-    if (!last) number = sub(e, number, all);
-    first_argument += e->joined->parts[i].argument_count;
+  unsigned before = 0; /* parts before the one at hand */
+  for (; before + 1 < e->joined->count && before < SLUICE_JOIN_PARTS; before++) {
+    const joined_part *part = &e->joined->parts[before];
+    V all = workgroups_of(e, part->grid);
+    of_part[before] = if_begin(e, icmp(e, LLVMIntULT, number, all));
+    call_part(e, before, first_argument, counters, number);
+    if_else(e, &of_part[before]);
+    number = sub(e, number, all);
+    first_argument += part->argument_count;
   }
-  for (unsigned i = e->joined->count - 1; i-- > 0;) if_end(e, &of_part[i]);
+  call_part(e, before, first_argument, counters, number);
+  while (before > 0) if_end(e, &of_part[--before]);
   nvptx_close_function(e);
 }
