@@ -627,7 +627,8 @@ bool nvptx_attention_part(emitter *e, const kernel_spec *spec) {
   e->atoms->barrier(e); /* the item before is stored */
   store_warp(e, &d, &m);
   e->atoms->barrier(e);
-  merge_warps(e, &d, &m);
+  merged result = merge_warps(e, &d, &m);
+  store_merged(e, &result, &m);
   e->atoms->barrier(e);
   branch alone = if_begin(e, icmp(e, LLVMIntEQ, shares, int64(e, 1)));
   store_output(e, &d, &m, tile.first, argument[5]);

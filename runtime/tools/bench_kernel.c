@@ -166,16 +166,22 @@ static sluice_status *call_all(const bench_calls *calls) {
 
 /* ---- Checking ---- */
 
-/* How many of the last operands of a kernel are results that it writes whole; all others have one. */
-static uint32_t results_of(const char *family) {
+/* The last operands of a kernel: results that it writes whole, then scratch that it may leave. */
+typedef struct last_operands {
+  uint32_t results, scratch;
+} last_operands;
+
+/* One result where the list does not say otherwise. */
+static last_operands last_operands_of(const char *family) {
   static const struct {
     const char *family;
-    uint32_t results;
-  } families[] = {{"router", 2},         {"topk_experts", 2},     {"route", 2},        {"select_attention", 2},
-                  {"topk_attention", 2}, {"norm_rope_append", 2}, {"sort_experts", 3}, {"cache_append", 0}};
+    last_operands last;
+  } families[] = {{"router", {2, 0}},           {"topk_experts", {2, 0}},   {"route", {2, 0}},
+                  {"select_attention", {2, 0}}, {"topk_attention", {2, 0}}, {"norm_rope_append", {2, 0}},
+                  {"sort_experts", {3, 0}},     {"cache_append", {0, 0}},   {"attention_part", {1, 1}}};
   for (size_t i = 0; i < sizeof families / sizeof families[0]; i++)
-    if (strcmp(family, families[i].family) == 0) return families[i].results;
-  return 1;
+    if (strcmp(family, families[i].family) == 0) return families[i].last;
+  return (last_operands){1, 0};
 }
 
 typedef struct checked_output {
@@ -246,19 +252,20 @@ static sluice_status *check(const bench_calls *calls, bench_phase phase) {
   sluice_device *device = calls->model->device;
   const sluice_plan_launch *last = &plan->launches[calls->group->launches[calls->group->count - 1]];
   const sluice_plan_kernel *kernel = &plan->kernels[last->kernel];
-  uint32_t results = results_of(sluice_plan_string(plan, kernel->family));
-  if (results > kernel->argument_count) results = kernel->argument_count;
+  last_operands of_last = last_operands_of(sluice_plan_string(plan, kernel->family));
+  if (of_last.results + of_last.scratch > kernel->argument_count) of_last = (last_operands){0, 0};
+  const uint32_t results = of_last.results, before_end = results + of_last.scratch;
   checked_output outputs[4] = {0};
   void **arguments = sluice_allocate_array(calls->argument_count, sizeof *arguments);
   if (!arguments) return sluice_out_of_memory();
   memcpy(arguments, calls->arguments, calls->argument_count * sizeof *arguments);
   sluice_status *status = NULL;
   for (uint32_t i = 0; i < results && !status; i++) {
-    uint32_t argument = kernel->argument_count - results + i;
+    uint32_t argument = kernel->argument_count - before_end + i;
     describe_output(calls, &plan->arguments[last->first_argument + argument], &outputs[i]);
     if (!outputs[i].elements) continue;
     status = poison(calls, &outputs[i]);
-    arguments[calls->argument_count - results + i] = outputs[i].memory;
+    arguments[calls->argument_count - before_end + i] = outputs[i].memory;
   }
   if (!status) status = call(calls, 0, arguments);
   if (!status) status = device->driver->synchronize(device);
