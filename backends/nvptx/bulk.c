@@ -2,11 +2,6 @@
 
 #include "backends/nvptx/mma.h"
 
-static V shared_address(emitter *e, V pointer) {
-  V shared = LLVMBuildAddrSpaceCast(e->builder, pointer, LLVMPointerTypeInContext(e->context, 3), "");
-  return LLVMBuildPtrToInt(e->builder, shared, e->i32, "");
-}
-
 void bulk_barrier_init(emitter *e, V barrier) {
   V arguments[] = {shared_address(e, barrier)};
   assembly(e, e->nothing, "mbarrier.init.shared::cta.b64 [$0], 1;\n\tfence.proxy.async.shared::cta;", "r,~{memory}",

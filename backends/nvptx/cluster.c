@@ -16,12 +16,6 @@ V cluster_rank(emitter *e) {
                        "");
 }
 
-/* Workgroup memory as the instructions for it name it: i32. */
-static V shared_address(emitter *e, V pointer) {
-  V shared = LLVMBuildAddrSpaceCast(e->builder, pointer, LLVMPointerTypeInContext(e->context, 3), "");
-  return LLVMBuildPtrToInt(e->builder, shared, e->i32, "");
-}
-
 inbox inbox_open(emitter *e, uint64_t bytes, V expected) {
   inbox box = {.memory = workgroup_take(e, bytes), .arrived = workgroup_take(e, sizeof(int64_t))};
   branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));

@@ -25,6 +25,11 @@ V assembly(emitter *e, T result, const char *text, const char *constraints, V *a
   return call;
 }
 
+V shared_address(emitter *e, V pointer) {
+  V shared = LLVMBuildAddrSpaceCast(e->builder, pointer, LLVMPointerTypeInContext(e->context, 3), "");
+  return LLVMBuildPtrToInt(e->builder, shared, e->i32, "");
+}
+
 words load_words(emitter *e, V pointer, bool stream) {
   words result;
   if (stream) {

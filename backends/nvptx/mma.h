@@ -16,6 +16,8 @@ lane_place lane_place_of(emitter *e);
 /* PTX with operands $0, $1, ...: the result, if any, then `count` arguments. `effects`: it is neither moved nor
  * dropped. */
 V assembly(emitter *e, T result, const char *text, const char *constraints, V *arguments, unsigned count, bool effects);
+/* Workgroup memory as its own instructions name it: i32. */
+V shared_address(emitter *e, V pointer);
 
 /* 16 bytes at `pointer` (aligned) of global memory as four i32. `stream`: read once, kept out of the L1 cache; the
  * memory must not be written while the kernel runs. */
@@ -37,8 +39,5 @@ V pack_bf16(emitter *e, V low, V high);
 /* The value (f32, i32) of the lane whose number differs in the bits `distance`. */
 V exchange_f32(emitter *e, V value, unsigned distance);
 V exchange_i32(emitter *e, V value, unsigned distance);
-
-/* One call of inline assembly; LLVM's constraints. `effects`: it stays where it is written. */
-V assembly(emitter *e, T result, const char *text, const char *constraints, V *arguments, unsigned count, bool effects);
 
 #endif
