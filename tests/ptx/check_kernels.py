@@ -1,0 +1,240 @@
+"""Kernels of a compiled model against plain arithmetic, run by ptx.py.
+
+    check_kernels.py PTX INSPECT     PTX: kernels.s of `sluice compile --save-temps`; INSPECT: `sluice inspect --json`
+
+Before griddepcontrol.wait the launches before a kernel may still be writing: what they write is NaN then.
+"""
+import json
+import pathlib
+import sys
+
+import numpy as np
+
+import ptx
+
+BASE, UNWRITTEN = 1 << 32, 0x7FC0  # NaN
+ONE, TOKENS, TILES, PAGE_STRIDE, PAGES, SIZES = 0, 1, 4, 5, 7, 16
+
+
+class Memory:
+    def __init__(self):
+        self.parts, self.length = [], 0
+
+    def add(self, array, before=None):
+        """The address of a copy of `array`, which is `before` as long as a kernel has not waited."""
+        self.length = -(-self.length // 1024) * 1024
+        self.parts.append((self.length, array, array if before is None else before))
+        self.length += array.nbytes
+        return BASE + self.parts[-1][0]
+
+    def build(self):
+        contents = []
+        for which in (1, 2):
+            memory = np.full(self.length, 0xFF, np.uint8)
+            for part in self.parts:
+                data = np.ascontiguousarray(part[which]).view(np.uint8).ravel()
+                memory[part[0] : part[0] + len(data)] = data
+            contents.append(memory)
+        self.memory, self.before = contents
+
+    def read(self, address, shape, dtype):
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        return self.memory[address - BASE : address - BASE + size].view(dtype).reshape(shape)
+
+
+class Model:
+    def __init__(self, text, inspected):
+        self.text = text
+        self.kernels = [k for k in inspected["targets"][0]["kernels"] if f".entry {k['name']}(" in text]
+
+    def find(self, family, **wanted):
+        for k in self.kernels:
+            if k["family"] == family and all(k["attributes"][name] == value for name, value in wanted.items()):
+                return ptx.Kernel(self.text, k["name"]), k["attributes"]
+        raise LookupError(f"no kernel {family} with {wanted}")
+
+
+def random_bf16(random, *shape):
+    return ptx.f32_to_bf16(random.standard_normal(shape).astype(np.float32)).astype(np.uint16)
+
+
+def floats(bits):
+    return ptx.bf16_to_f32(bits).astype(np.float64)
+
+
+def sizes_of(**values):
+    sizes = np.zeros(SIZES, np.int32)
+    sizes[ONE] = 1
+    for name, value in values.items():
+        sizes[globals()[name]] = value
+    return sizes
+
+
+class Cache:
+    """Sequences of random keys and values (or index keys alone) on pages in any order. Of sequence i the last new[i]
+    tokens are appended by the step at hand."""
+
+    def __init__(self, random, lengths, new, a, index=False):
+        page, dim = a["page"], a["dim"] if index else a["head_dim"]
+        heads = 1 if index else a["kv_heads"]
+        self.pages = [-(-length // page) for length in lengths]
+        self.stride = 1 << (max(self.pages) - 1).bit_length()
+        self.table = np.zeros((len(lengths), self.stride), np.int32)
+        free = list(random.permutation(sum(self.pages) + 2))
+        self.cache = np.full((len(free), a["page_bytes"] // 2), UNWRITTEN, np.uint16)
+        self.before = self.cache.copy()
+        self.keys = [random_bf16(random, heads, length, dim) for length in lengths]
+        self.values = [random_bf16(random, heads, length, dim) for length in lengths]
+        for i, length in enumerate(lengths):
+            for number in range(self.pages[i]):
+                place = self.table[i, number] = free.pop()
+                first, end = number * page, min(length, (number + 1) * page)
+                keys = np.full((heads, page, dim), UNWRITTEN, np.uint16)
+                keys[:, : end - first] = self.keys[i][:, first:end]
+                start = a["index_offset"] // 2 if index else 0
+                self.cache[place, start : start + keys.size] = keys.ravel()
+                if not index:
+                    values = np.full((heads, dim, page), UNWRITTEN, np.uint16)
+                    values[:, :, : end - first] = self.values[i][:, first:end].transpose(0, 2, 1)
+                    start = a["value_offset"] // 2
+                    self.cache[place, start : start + values.size] = values.ravel()
+                if end <= length - new[i]:
+                    self.before[place] = self.cache[place]
+
+
+def attend(query, keys, values, scale):
+    scores = floats(query) @ floats(keys).T * scale
+    weights = np.exp(scores - scores.max())
+    return weights / weights.sum() @ floats(values)
+
+
+def worse(worst, result, wanted):
+    """The largest error so far; NaN once there is one."""
+    return np.maximum(worst, np.abs(result - wanted).max())
+
+
+def expect(what, worst, most):
+    print(f"{what}: largest error {worst:.2e}")
+    if not worst <= most:
+        raise SystemExit(f"{what}: expected at most {most}")
+
+
+def check_dense_attention(model, random, lengths):
+    part, a = model.find("attention_part")
+    merge, _ = model.find("attention_merge")
+    tokens, heads, dim = len(lengths), a["heads"], a["head_dim"]
+    cache = Cache(random, lengths, [1] * tokens, a)
+    q = random_bf16(random, tokens, heads, dim)
+    m = Memory()
+    sizes = m.add(sizes_of(TOKENS=tokens, PAGE_STRIDE=cache.stride, PAGES=max(cache.pages)))
+    out = m.add(np.full((tokens, heads, dim), UNWRITTEN, np.uint16))
+    partials = m.add(np.full((132, 16 * (dim + 2)), np.nan, np.float32))
+    arguments = [m.add(q, np.full_like(q, UNWRITTEN)), m.add(np.array(lengths, np.int32) - 1)]
+    arguments += [m.add(np.arange(tokens, dtype=np.int32)), m.add(cache.table), m.add(cache.cache, cache.before)]
+    m.build()
+    ptx.launch(part, (132, 1), arguments + [out, partials, sizes], m.memory, m.before, BASE)
+    ptx.launch(merge, (tokens, heads), [partials, out, sizes], m.memory, m.memory, BASE)
+    result, worst, group = floats(m.read(out, (tokens, heads, dim), np.uint16)), 0, heads // a["kv_heads"]
+    for t in range(tokens):
+        for h in range(heads):
+            wanted = attend(q[t, h], cache.keys[t][h // group], cache.values[t][h // group], a["scale"])
+            worst = worse(worst, result[t, h], wanted)
+    expect(f"dense attention over {lengths}", worst, 0.02)
+
+
+def check_sparse_attention(model, random, lengths):
+    kernel, a = model.find("topk_attention", cluster=1)
+    tokens, heads, kv_heads, dim, k = len(lengths), a["heads"], a["kv_heads"], a["head_dim"], a["k"]
+    page, group = a["page"], heads // kv_heads
+    cache = Cache(random, lengths, [1] * tokens, a)
+    q = random_bf16(random, tokens, heads, dim)
+    scores = random.integers(0, 12, (tokens, kv_heads, max(cache.pages))).astype(np.float32)  # with ties
+    scores[0, 0, ::3] = np.nan
+    m = Memory()
+    sizes = m.add(sizes_of(TOKENS=tokens, PAGE_STRIDE=cache.stride, PAGES=max(cache.pages)))
+    out = m.add(np.full((tokens, heads, dim), UNWRITTEN, np.uint16))
+    blocks = m.add(np.full((tokens, kv_heads, k), -2, np.int32))
+    arguments = [m.add(q, np.full_like(q, UNWRITTEN)), m.add(scores, np.full_like(scores, np.nan))]
+    arguments += [m.add(np.array(lengths, np.int32) - 1), m.add(np.arange(tokens, dtype=np.int32)), m.add(cache.table)]
+    arguments += [m.add(cache.cache, cache.before), out, blocks, sizes]
+    m.build()
+    ptx.launch(kernel, (kv_heads, tokens), arguments, m.memory, m.before, BASE)
+    result, worst = floats(m.read(out, (tokens, heads, dim), np.uint16)), 0
+    chosen = m.read(blocks, (tokens, kv_heads, k), np.int32)
+    for t, length in enumerate(lengths):
+        visible = cache.pages[t]
+        for head in range(kv_heads):
+            forced = set(range(min(a["init"], visible))) | set(range(max(visible - a["local"], 0), visible))
+            order = [-np.inf if np.isnan(s) else s for s in scores[t, head, :visible]]
+            others = sorted((b for b in range(visible) if b not in forced), key=lambda b: (-order[b], b))
+            wanted = sorted(list(forced) + others[: k - len(forced)])
+            wanted += [-1] * (k - len(wanted))
+            if list(chosen[t, head]) != wanted:
+                raise SystemExit(f"blocks of token {t}, head {head}: {chosen[t, head]}, expected {wanted}")
+            seen = [p for b in wanted if b >= 0 for p in range(b * page, min((b + 1) * page, length))]
+            for h in range(head * group, (head + 1) * group):
+                output = attend(q[t, h], cache.keys[t][head][seen], cache.values[t][head][seen], a["scale"])
+                worst = worse(worst, result[t, h], output)
+    expect(f"choice and attention over {lengths}, blocks as expected", worst, 0.02)
+
+
+def check_block_scores(model, random, lengths, new):
+    kernel, a = model.find("block_score")
+    page, heads, dim, tokens = a["page"], a["heads"], a["dim"], sum(new)
+    cache = Cache(random, lengths, new, a, index=True)
+    q = random_bf16(random, tokens, heads, dim)
+    tiles, first = [], 0
+    for i, length in enumerate(lengths):
+        for start in range(0, new[i], a["query_tile"]):
+            count = min(a["query_tile"], new[i] - start)
+            tiles.append((first + start, count, i, length - new[i] + start))
+        first += new[i]
+    m = Memory()
+    pages = max(cache.pages)
+    sizes = m.add(sizes_of(TOKENS=tokens, TILES=len(tiles), PAGE_STRIDE=cache.stride, PAGES=pages))
+    out = m.add(np.full((tokens, heads, pages), np.nan, np.float32))
+    arguments = [m.add(q, np.full_like(q, UNWRITTEN)), m.add(np.array(tiles, np.int32)), m.add(cache.table)]
+    arguments += [m.add(cache.cache, cache.before), out, sizes]
+    m.build()
+    ptx.launch(kernel, (cache.stride, len(tiles)), arguments, m.memory, m.before, BASE)
+    result, worst = m.read(out, (tokens, heads, pages), np.float32), 0
+    for first, count, i, position in tiles:
+        for token in range(count):
+            visible = (position + token) // page + 1
+            if visible <= a["k"]:
+                continue
+            scores = floats(q[first + token]) @ floats(cache.keys[i][0][: position + token + 1]).T
+            for block in range(visible - a["local"]):
+                wanted = scores[:, block * page : (block + 1) * page].max(1)
+                worst = worse(worst, result[first + token, :, block], wanted)
+    expect(f"scores of blocks, contexts {lengths}, {new} new", worst, 1e-4)
+
+
+def check_router_logits(model, random, tokens):
+    kernel, a = model.find("router_logits")
+    experts, width = a["experts"], a["width"]
+    x = random_bf16(random, tokens, width)
+    gate = random.standard_normal((experts, width)).astype(np.float32)
+    m = Memory()
+    out = m.add(np.full((tokens, experts), np.nan, np.float32))
+    arguments = [m.add(x, np.full_like(x, UNWRITTEN)), m.add(gate), out, m.add(sizes_of(TOKENS=tokens))]
+    m.build()
+    ptx.launch(kernel, (experts, -(-tokens // 2)), arguments, m.memory, m.before, BASE)
+    worst = worse(0, m.read(out, (tokens, experts), np.float32), floats(x) @ gate.astype(np.float64).T)
+    expect(f"router logits of {tokens} tokens", worst, 1e-3)
+
+
+def main():
+    model = Model(pathlib.Path(sys.argv[1]).read_text(), json.loads(pathlib.Path(sys.argv[2]).read_text()))
+    random = np.random.default_rng(20261123)
+    for lengths in ([1], [300, 150], [129, 1000, 17], [100 + i for i in range(40)]):
+        check_dense_attention(model, random, lengths)
+    for lengths in ([5], [128 * 16, 128 * 17 + 1], [128 * 40, 700]):
+        check_sparse_attention(model, random, lengths)
+    for lengths, new in (([100], [1]), ([128 * 20 + 5, 128 * 17], [1, 1]), ([128 * 18 + 3], [40])):
+        check_block_scores(model, random, lengths, new)
+    for tokens in (1, 8, 9, 17):
+        check_router_logits(model, random, tokens)
+
+
+main()
