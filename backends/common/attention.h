@@ -82,6 +82,11 @@ bool index_selection_read(emitter *e, const kernel_spec *spec, index_selection *
 /* Blocks that a token at `position` sees: its own one is the last. */
 V visible_blocks(emitter *e, V position, int64_t block);
 
+/* Pages of a sequence that no launch of this step writes, its first so many: those before the page of its first new
+ * token. `position` is that of the token in row `row` of the step's buffers. A sequence's new tokens lie one after
+ * another, so that at most `row` of them are before this one. */
+V settled_pages(emitter *e, V position, V row, int64_t page);
+
 /* Writes the list of one token, with all lanes of a workgroup: ascending ids, -1 behind them. `scores` (f32, by block)
  * is read only where there is a choice. `out` may be memory of any kind; a barrier behind it is the caller's. */
 void choose_blocks(emitter *e, V scores, V visible, int64_t k, int64_t init, int64_t local_blocks, V out);

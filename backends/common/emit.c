@@ -396,7 +396,6 @@ void kernel_begin(emitter *e, const kernel_spec *spec, kernel_shape shape) {
   if (e->joined && e->lanes > e->atoms->lanes) e->lanes = e->atoms->lanes;
   e->workgroup_bytes = 0;
   e->reduce_memory = NULL;
-  e->early = shape.early;
   e->resident = shape.resident;
   e->atoms->begin(e, spec);
   if (!shape.early) e->atoms->wait(e);
@@ -418,6 +417,13 @@ V workgroup_take(emitter *e, uint64_t bytes) {
   V at = byte_offset(e, e->workgroup, int64(e, e->workgroup_bytes));
   e->workgroup_bytes += (uint32_t)((bytes + 63) / 64 * 64);
   return at;
+}
+
+V add_parts(emitter *e, V part, V at, int64_t stride, unsigned count) {
+  V sum = load_f32(e, SLUICE_F32, part, at, 1);
+  for (unsigned i = 1; i < count; i++)
+    sum = fadd_(e, sum, load_f32(e, SLUICE_F32, part, add(e, at, int64(e, i * stride)), 1));
+  return sum;
 }
 
 V size_of(emitter *e, sluice_size size) {

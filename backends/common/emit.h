@@ -111,7 +111,6 @@ struct emitter {
   uint32_t workgroup_bytes;          /* taken so far */
   V reduce_memory;                   /* of atoms.reduce, NULL until used */
   sluice_plan_extent grid[2];
-  bool early; /* kernel_shape.early */
   unsigned resident;
   unsigned lanes;  /* of the workgroup */
   unsigned vector; /* f32 elements of a vector in this kernel. Every row and every part of one that the kernel reads in
@@ -146,6 +145,9 @@ void prefetch(emitter *e, V pointer, int64_t bytes);
 
 /* `bytes` of workgroup memory (64-byte aligned, undefined contents), shared by the lanes of a workgroup. */
 V workgroup_take(emitter *e, uint64_t bytes);
+/* part[at] + part[at + stride] + ..., `count` f32 of workgroup memory, added in this order: what several waves have of
+ * a sum. */
+V add_parts(emitter *e, V part, V at, int64_t stride, unsigned count);
 /* sizes[size] as i64. */
 V size_of(emitter *e, sluice_size size);
 /* Workgroups of one dimension of a grid. */

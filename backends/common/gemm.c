@@ -160,7 +160,7 @@ static V take_back(emitter *e, gemm *g, V parked) {
 /* The tile's product and epilogue for slice e->x of the matrix at `weights`. */
 static void compute_tile(emitter *e, gemm *g, V weights) {
   gemm_product product = engine_product(g);
-  product.early = e->early;
+  product.early = !g->order; /* as family_gemm tells kernel_begin */
   int64_t slices = g->panel / g->slice;
   int64_t panel_elements = (g->k + g->group - 1) / g->group * g->group * g->panel;
   V panel = udiv(e, e->x, int64(e, slices));

@@ -329,6 +329,10 @@ V visible_blocks(emitter *e, V position, int64_t block) {
   return udiv(e, add(e, position, int64(e, block)), int64(e, block));
 }
 
+V settled_pages(emitter *e, V position, V row, int64_t page) {
+  return udiv(e, imax(e, sub(e, position, row), int64(e, 0)), int64(e, page));
+}
+
 /* ---- families ---- */
 
 static bool sizes_positive(emitter *e, const kernel_spec *spec, int64_t a, int64_t b, int64_t c) {

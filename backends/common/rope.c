@@ -343,7 +343,7 @@ void family_norm_rope_append(emitter *e, const kernel_spec *spec) {
   cache_slot at =
       find_slot(e, argument[POSITIONS], argument[SEQUENCE], argument[PAGE_TABLE], argument[CACHE], page, page_bytes);
   for (unsigned i = Q_NORM; i <= (index_heads > 0 ? INDEX_K_NORM : K_NORM); i++)
-    prefetch(e, argument[i], (i <= K_NORM ? head_dim : index_dim) * (normed.weight_dtype == SLUICE_F32 ? 4 : 2));
+    prefetch(e, argument[i], (i <= K_NORM ? head_dim : index_dim) * (int64_t)sluice_dtype_size(normed.weight_dtype));
   e->atoms->wait(e);
   normed.table = element(e, e->f32, argument[TABLE], mul(e, e->x, int64(e, normed.rotary_dim)));
 

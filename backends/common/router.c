@@ -222,9 +222,7 @@ void logits_of_expert(emitter *e, const router_logits *r) {
   }
   e->atoms->barrier(e);
   loop each = lane_loop(e, int64(e, 0), int64(e, LOGIT_TOKENS));
-  V sum = load_f32(e, SLUICE_F32, partial, each.index, 1);
-  for (unsigned w = 1; w < waves; w++)
-    sum = fadd_(e, sum, load_f32(e, SLUICE_F32, partial, add(e, each.index, int64(e, w * LOGIT_TOKENS)), 1));
+  V sum = add_parts(e, partial, each.index, LOGIT_TOKENS, waves);
   V token = imin(e, add(e, first, each.index), last);
   store_f32(e, SLUICE_F32, sum, e->argument[2], add(e, mul(e, token, int64(e, r->experts)), e->x));
   loop_end(e, &each);

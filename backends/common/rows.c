@@ -108,7 +108,7 @@ void family_rms_norm(emitter *e, const kernel_spec *spec) {
   kernel_shape shape = each(size);
   shape.early = true;
   kernel_begin(e, spec, shape);
-  prefetch(e, e->argument[1], width * (row.weight_dtype == SLUICE_F32 ? 4 : 2));
+  prefetch(e, e->argument[1], width * (int64_t)sluice_dtype_size(row.weight_dtype));
   e->atoms->wait(e);
   T vector = vector_type(e->f32, e->vector);
   row.x = row_at(e, row.dtype, e->argument[0], e->x, width);

@@ -1,4 +1,5 @@
 /* What NVIDIA GPUs do their own way in kernels of the common skeletons. */
+#include "backends/nvptx/mma.h"
 #include "backends/nvptx/nvptx.h"
 #include "backends/nvptx/skeletons.h"
 
@@ -7,7 +8,7 @@
 
 enum { KERNEL_CALLING_CONVENTION = 71 };
 
-static void function_attribute(emitter *e, const char *name, const char *value) {
+void nvptx_string_attribute(emitter *e, const char *name, const char *value) {
   LLVMAddAttributeAtIndex(
       e->function, (LLVMAttributeIndex)LLVMAttributeFunctionIndex,
       LLVMCreateStringAttribute(e->context, name, (unsigned)strlen(name), value, (unsigned)strlen(value)));
@@ -51,17 +52,13 @@ static unsigned common_vector(const emitter *e) {
 
 /* An instruction without operands that memory accesses must not cross. */
 static void effect(emitter *e, const char *text) {
-  static const char constraints[] = "~{memory}";
-  T type = LLVMFunctionType(e->nothing, NULL, 0, 0);
-  V function =
-      LLVMGetInlineAsm(type, text, strlen(text), constraints, sizeof constraints - 1, 1, 0, LLVMInlineAsmDialectATT, 0);
-  LLVMBuildCall2(e->builder, type, function, NULL, 0, "");
+  assembly(e, e->nothing, text, "~{memory}", NULL, 0, ASSEMBLY_EFFECT);
 }
 
 /* A function of e->lanes lanes that takes `count` parameters; the builder stands at the start of its body. */
 void nvptx_open_function(emitter *e, const char *symbol, T *parameters, uint32_t count) {
   e->function = LLVMAddFunction(e->module, symbol, LLVMFunctionType(e->nothing, parameters, count, 0));
-  function_attribute(e, "no-trapping-math", "true");
+  nvptx_string_attribute(e, "no-trapping-math", "true");
   nvptx_enum_attribute(e, "nounwind");
   e->entry = LLVMAppendBasicBlockInContext(e->context, e->function, "entry");
   LLVMPositionBuilderAtEnd(e->builder, LLVMAppendBasicBlockInContext(e->context, e->function, "body"));
@@ -82,8 +79,8 @@ void nvptx_open_kernel(emitter *e, const char *symbol, uint32_t count) {
   char lanes[16], resident[16];
   snprintf(lanes, sizeof lanes, "%u", e->lanes);
   snprintf(resident, sizeof resident, "%u", e->resident ? e->resident : 1);
-  function_attribute(e, "nvvm.maxntid", lanes);
-  function_attribute(e, "nvvm.minctasm", resident); /* said even when it is 1: ptxas would rather spill otherwise */
+  nvptx_string_attribute(e, "nvvm.maxntid", lanes);
+  nvptx_string_attribute(e, "nvvm.minctasm", resident); /* said even when it is 1: ptxas would rather spill otherwise */
   e->sizes = LLVMGetParam(e->function, count);
   /* The kernel may have been started while the one before it still runs, and lets the one behind it start likewise. */
   effect(e, "griddepcontrol.launch_dependents;");
@@ -132,20 +129,15 @@ static void prefetch_line(emitter *e, V pointer) {
             &(V){LLVMBuildAddrSpaceCast(e->builder, pointer, LLVMPointerTypeInContext(e->context, 1), "")}, 1);
 }
 
-static V shuffle_word(emitter *e, V word, unsigned distance) {
-  V arguments[] = {int32(e, -1), word, int32(e, (int32_t)distance), int32(e, WARP - 1)};
-  return intrinsic(e, "llvm.nvvm.shfl.sync.bfly.i32", NULL, 0, arguments, 4);
-}
-
 /* The value of the lane whose number differs in the bits of `distance`; 4 or 8 bytes. */
 static V exchange(emitter *e, V value, unsigned distance) {
   T type = LLVMTypeOf(value);
-  if (type == e->f32) return bitcast(e, shuffle_word(e, bitcast(e, value, e->i32), distance), type);
-  T words = LLVMVectorType(e->i32, 2);
-  V pair = bitcast(e, value, words), result = LLVMGetPoison(words);
+  if (type == e->f32) return exchange_f32(e, value, distance);
+  T pair_type = LLVMVectorType(e->i32, 2);
+  V pair = bitcast(e, value, pair_type), result = LLVMGetPoison(pair_type);
   for (int32_t i = 0; i < 2; i++) {
     V word = LLVMBuildExtractElement(e->builder, pair, int32(e, i), "");
-    result = LLVMBuildInsertElement(e->builder, result, shuffle_word(e, word, distance), int32(e, i), "");
+    result = LLVMBuildInsertElement(e->builder, result, exchange_i32(e, word, distance), int32(e, i), "");
   }
   return bitcast(e, result, type);
 }

@@ -36,8 +36,8 @@ typedef struct page_keys {
 static void load_keys(emitter *e, const scorer *s, V first, const page_keys *keys) {
   for (unsigned step = 0; step < s->steps; step++)
     for (unsigned m = 0; m < 4; m++) {
-      words loaded = load_words(e, byte_offset(e, first, int64(e, m * 8 * s->dim * 2 + step * STEP * 2)), true);
-      for (unsigned i = 0; i < 4; i++) set(e, keys->word[m][step][i], loaded.word[i]);
+      V at = byte_offset(e, first, int64(e, m * 8 * s->dim * 2 + step * STEP * 2));
+      load_words_into(e, at, true, keys->word[m][step]);
     }
 }
 
@@ -84,10 +84,7 @@ bool nvptx_block_score(emitter *e, const kernel_spec *spec) {
   for (unsigned m = 0; m < 4; m++)
     for (unsigned step = 0; step < s.steps; step++)
       for (unsigned i = 0; i < 4; i++) keys_of_lane.word[m][step][i] = local(e, e->i32);
-  /* This step writes no page before that of the sequence's first new token, which is at most `first` before the tile's.
-   */
-  V settled = udiv(e, imax(e, sub(e, tile.position, tile.first), zero), int64(e, s.page));
-  branch early = if_begin(e, icmp(e, LLVMIntSLT, page, settled));
+  branch early = if_begin(e, icmp(e, LLVMIntSLT, page, settled_pages(e, tile.position, tile.first, s.page)));
   load_keys(e, &s, mine, &keys_of_lane);
   e->atoms->wait(e);
   if_else(e, &early);

@@ -1,14 +1,13 @@
 #include "backends/nvptx/cluster.h"
 #include "backends/nvptx/mma.h"
+#include "backends/nvptx/nvptx.h"
 
 #include <stdio.h>
-#include <string.h>
 
 void cluster_size(emitter *e, unsigned size) {
   char text[16];
-  int length = snprintf(text, sizeof text, "%u,1,1", size);
-  LLVMAddAttributeAtIndex(e->function, (LLVMAttributeIndex)LLVMAttributeFunctionIndex,
-                          LLVMCreateStringAttribute(e->context, "nvvm.cluster_dim", 16, text, (unsigned)length));
+  snprintf(text, sizeof text, "%u,1,1", size);
+  nvptx_string_attribute(e, "nvvm.cluster_dim", text);
 }
 
 V cluster_rank(emitter *e) {
@@ -23,14 +22,14 @@ inbox inbox_open(emitter *e, uint64_t bytes, V expected) {
   assembly(e, e->nothing,
            "mbarrier.init.shared::cta.b64 [$0], 1;\n\tfence.mbarrier_init.release.cluster;\n\t"
            "mbarrier.arrive.expect_tx.shared::cta.b64 _, [$0], $1;",
-           "r,r,~{memory}", arguments, 2, true);
+           "r,r,~{memory}", arguments, 2, ASSEMBLY_EFFECT);
   if_end(e, &first);
-  assembly(e, e->nothing, "barrier.cluster.arrive.relaxed.aligned;", "~{memory}", NULL, 0, true);
+  assembly(e, e->nothing, "barrier.cluster.arrive.relaxed.aligned;", "~{memory}", NULL, 0, ASSEMBLY_CONVERGENT);
   return box;
 }
 
 void inbox_wait_all_open(emitter *e) {
-  assembly(e, e->nothing, "barrier.cluster.wait.acquire.aligned;", "~{memory}", NULL, 0, true);
+  assembly(e, e->nothing, "barrier.cluster.wait.acquire.aligned;", "~{memory}", NULL, 0, ASSEMBLY_CONVERGENT);
 }
 
 void inbox_send(emitter *e, const inbox *box, V rank, V offset, V value) {
@@ -46,7 +45,7 @@ void inbox_send(emitter *e, const inbox *box, V rank, V offset, V value) {
   snprintf(text, sizeof text, "%s.%s [to], {%s}, [signal];\n\t}", head, width == 4 ? "v4.f32" : "v2.f32",
            width == 4 ? "$3, $4, $5, $6" : "$3, $4");
   assembly(e, e->nothing, text, width == 4 ? "r,r,r,f,f,f,f,~{memory}" : "r,r,r,f,f,~{memory}", arguments, 3 + width,
-           true);
+           ASSEMBLY_EFFECT);
 }
 
 void inbox_receive(emitter *e, const inbox *box) {
@@ -54,5 +53,5 @@ void inbox_receive(emitter *e, const inbox *box) {
   assembly(e, e->nothing,
            "{\n\t.reg .pred complete;\n\tagain:\n\t"
            "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 complete, [$0], 0;\n\t@!complete bra again;\n\t}",
-           "r,~{memory}", arguments, 1, true);
+           "r,~{memory}", arguments, 1, ASSEMBLY_EFFECT);
 }

@@ -4,17 +4,8 @@
  * workgroup waits for has started, and the launch cannot stand still. A part is a function that the kernel calls for
  * its workgroups; a workgroup that is done counts itself, and waiting is looking at the counters of other parts.
  */
+#include "backends/nvptx/mma.h"
 #include "backends/nvptx/nvptx.h"
-
-#include <string.h>
-
-/* An instruction with effects on the memory behind `pointer`; `constraints` say whether it gives a result. */
-static V effect_on(emitter *e, T result, const char *text, const char *constraints, V pointer) {
-  T type = LLVMFunctionType(result, &e->pointer, 1, 0);
-  V function =
-      LLVMGetInlineAsm(type, text, strlen(text), constraints, strlen(constraints), 1, 0, LLVMInlineAsmDialectATT, 0);
-  return LLVMBuildCall2(e->builder, type, function, &pointer, 1, "");
-}
 
 /* A part of a joined kernel: its arguments, the sizes, the counters, and the workgroup's place in the part's grid. */
 void nvptx_open_part(emitter *e, const char *symbol, uint32_t count) {
@@ -55,10 +46,10 @@ void nvptx_wait_for_parts(emitter *e) {
     LLVMBasicBlockRef done = LLVMAppendBasicBlockInContext(e->context, e->function, "there");
     LLVMBuildBr(e->builder, look);
     LLVMPositionBuilderAtEnd(e->builder, look);
-    V counted = effect_on(e, e->i32, "ld.acquire.gpu.global.u32 $0, [$1];", "=r,l,~{memory}", at);
+    V counted = assembly(e, e->i32, "ld.acquire.gpu.global.u32 $0, [$1];", "=r,l,~{memory}", &at, 1, ASSEMBLY_EFFECT);
     LLVMBuildCondBr(e->builder, icmp(e, LLVMIntULT, counted, all), nap, done);
     LLVMPositionBuilderAtEnd(e->builder, nap);
-    effect_on(e, e->nothing, "nanosleep.u32 32;", "l,~{memory}", at);
+    assembly(e, e->nothing, "nanosleep.u32 32;", "~{memory}", NULL, 0, ASSEMBLY_EFFECT);
     LLVMBuildBr(e->builder, look);
     LLVMPositionBuilderAtEnd(e->builder, done);
   }
@@ -69,7 +60,9 @@ void nvptx_wait_for_parts(emitter *e) {
 /* The last workgroup of the last part, which waits for all others, leaves the counters as it found them: zero. */
 static void reset_counters(emitter *e) {
   unsigned last = e->joined->at;
-  V before = effect_on(e, e->i32, "atom.relaxed.gpu.global.add.u32 $0, [$1], 1;", "=r,l,~{memory}", counter(e, last));
+  V own = counter(e, last);
+  V before =
+      assembly(e, e->i32, "atom.relaxed.gpu.global.add.u32 $0, [$1], 1;", "=r,l,~{memory}", &own, 1, ASSEMBLY_EFFECT);
   V all = workgroups_of(e, e->grid);
   branch final = if_begin(e, icmp(e, LLVMIntEQ, before, sub(e, all, int32(e, 1))));
   for (unsigned i = 0; i <= last; i++) store(e, int32(e, 0), counter(e, i));
@@ -79,10 +72,12 @@ static void reset_counters(emitter *e) {
 void nvptx_count_workgroup(emitter *e) {
   e->atoms->barrier(e);
   branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
-  if (e->joined->at + 1 < e->joined->count)
-    effect_on(e, e->nothing, "red.release.gpu.global.add.u32 [$0], 1;", "l,~{memory}", counter(e, e->joined->at));
-  else
+  if (e->joined->at + 1 < e->joined->count) {
+    V own = counter(e, e->joined->at);
+    assembly(e, e->nothing, "red.release.gpu.global.add.u32 [$0], 1;", "l,~{memory}", &own, 1, ASSEMBLY_EFFECT);
+  } else {
     reset_counters(e);
+  }
   if_end(e, &first);
 }
 

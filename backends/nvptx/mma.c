@@ -11,15 +11,15 @@ lane_place lane_place_of(emitter *e) {
 }
 
 V assembly(emitter *e, T result, const char *text, const char *constraints, V *arguments, unsigned count,
-           bool effects) {
+           assembly_kind kind) {
   T types[8];
   for (unsigned i = 0; i < count; i++) types[i] = LLVMTypeOf(arguments[i]);
   T type = LLVMFunctionType(result, types, count, 0);
-  V function = LLVMGetInlineAsm(type, text, strlen(text), constraints, strlen(constraints), effects, 0,
+  V function = LLVMGetInlineAsm(type, text, strlen(text), constraints, strlen(constraints), kind != ASSEMBLY_PURE, 0,
                                 LLVMInlineAsmDialectATT, 0);
   V call = LLVMBuildCall2(e->builder, type, function, arguments, count, "");
-  unsigned convergent = LLVMGetEnumAttributeKindForName("convergent", 10); /* barriers may be among them */
-  if (effects)
+  unsigned convergent = LLVMGetEnumAttributeKindForName("convergent", 10);
+  if (kind == ASSEMBLY_CONVERGENT)
     LLVMAddCallSiteAttribute(call, (LLVMAttributeIndex)LLVMAttributeFunctionIndex,
                              LLVMCreateEnumAttribute(e->context, convergent, 0));
   return call;
@@ -36,13 +36,18 @@ words load_words(emitter *e, V pointer, bool stream) {
     T four[] = {e->i32, e->i32, e->i32, e->i32};
     V value = assembly(e, LLVMStructTypeInContext(e->context, four, 4, 0),
                        "ld.global.nc.L1::no_allocate.L2::128B.v4.b32 {$0, $1, $2, $3}, [$4];", "=r,=r,=r,=r,l",
-                       &pointer, 1, true); /* stays where it is written: before a wait, say */
+                       &pointer, 1, ASSEMBLY_EFFECT); /* stays where it is written: before a wait, say */
     for (unsigned i = 0; i < 4; i++) result.word[i] = LLVMBuildExtractValue(e->builder, value, i, "");
     return result;
   }
   V value = load(e, LLVMVectorType(e->i32, 4), pointer);
   for (int32_t i = 0; i < 4; i++) result.word[i] = LLVMBuildExtractElement(e->builder, value, int32(e, i), "");
   return result;
+}
+
+void load_words_into(emitter *e, V pointer, bool stream, const V slots[4]) {
+  words loaded = load_words(e, pointer, stream);
+  for (unsigned i = 0; i < 4; i++) set(e, slots[i], loaded.word[i]);
 }
 
 words load_two_words(emitter *e, V pointer) {
@@ -60,7 +65,7 @@ void mma_bf16(emitter *e, V accumulator[4], const V a[4], const V b[2]) {
 
 V pack_bf16(emitter *e, V low, V high) {
   V arguments[] = {high, low};
-  return assembly(e, e->i32, "cvt.rn.bf16x2.f32 $0, $1, $2;", "=r,f,f", arguments, 2, false);
+  return assembly(e, e->i32, "cvt.rn.bf16x2.f32 $0, $1, $2;", "=r,f,f", arguments, 2, ASSEMBLY_PURE);
 }
 
 V exchange_i32(emitter *e, V value, unsigned distance) {

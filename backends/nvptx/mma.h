@@ -13,9 +13,14 @@ typedef struct lane_place {
 } lane_place;
 lane_place lane_place_of(emitter *e);
 
-/* PTX with operands $0, $1, ...: the result, if any, then `count` arguments. `effects`: it is neither moved nor
- * dropped. */
-V assembly(emitter *e, T result, const char *text, const char *constraints, V *arguments, unsigned count, bool effects);
+/* PTX with operands $0, $1, ...: the result, if any, then `count` arguments. */
+typedef enum assembly_kind {
+  ASSEMBLY_PURE,      /* depends on its arguments alone */
+  ASSEMBLY_EFFECT,    /* is neither moved nor dropped */
+  ASSEMBLY_CONVERGENT /* nor made to depend on more conditions: lanes come to it together */
+} assembly_kind;
+V assembly(emitter *e, T result, const char *text, const char *constraints, V *arguments, unsigned count,
+           assembly_kind kind);
 /* Workgroup memory as its own instructions name it: i32. */
 V shared_address(emitter *e, V pointer);
 
@@ -25,6 +30,8 @@ typedef struct words {
   V word[4];
 } words;
 words load_words(emitter *e, V pointer, bool stream);
+/* The same into four locals. */
+void load_words_into(emitter *e, V pointer, bool stream, const V slots[4]);
 /* 8 bytes likewise, in words 0 and 1. */
 words load_two_words(emitter *e, V pointer);
 

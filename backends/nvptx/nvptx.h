@@ -18,7 +18,9 @@ extern const atoms nvptx_atoms;
 void nvptx_open_function(emitter *e, const char *symbol, T *parameters, uint32_t count);
 void nvptx_open_kernel(emitter *e, const char *symbol, uint32_t count);
 void nvptx_close_function(emitter *e);
+/* Attributes of the function at hand. */
 void nvptx_enum_attribute(emitter *e, const char *name);
+void nvptx_string_attribute(emitter *e, const char *name, const char *value);
 
 /* join.c: what a part of a joined kernel does where a kernel of its own begins, waits and ends; and atoms.join. */
 void nvptx_open_part(emitter *e, const char *symbol, uint32_t count);

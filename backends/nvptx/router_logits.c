@@ -69,9 +69,7 @@ static void logits_of_tile(emitter *e, const router_logits *r) {
   }
   e->atoms->barrier(e);
   loop place = lane_loop(e, int64(e, 0), int64(e, TILE));
-  V total = load_f32(e, SLUICE_F32, partial, place.index, 1);
-  for (unsigned i = 1; i < WARPS; i++)
-    total = fadd_(e, total, load_f32(e, SLUICE_F32, partial, add(e, place.index, int64(e, i * TILE)), 1));
+  V total = add_parts(e, partial, place.index, TILE, WARPS);
   V to = imin(e, add(e, first_token, udiv(e, place.index, int64(e, EXPERTS))), last);
   V expert = add(e, e->x, urem(e, place.index, int64(e, EXPERTS)));
   store_f32(e, SLUICE_F32, total, e->argument[2], add(e, mul(e, to, int64(e, r->experts)), expert));

@@ -60,11 +60,6 @@ static void take_slots(emitter *e, const batch *b, operands *o) {
     }
 }
 
-static void load_into(emitter *e, V pointer, bool stream, V slots[4]) {
-  words loaded = load_words(e, pointer, stream);
-  for (unsigned i = 0; i < 4; i++) set(e, slots[i], loaded.word[i]);
-}
-
 static void load_weights(emitter *e, const batch *b, V step, operands *o) {
   const gemm_product *p = b->product;
   const int64_t step_bytes = STEP / 8 * p->panel * 16;
@@ -74,8 +69,8 @@ static void load_weights(emitter *e, const batch *b, V step, operands *o) {
     for (unsigned m = 0; m < b->tiles->m; m++) {
       V at = byte_offset(e, b->w[m / of_matrix], place);
       int64_t offset = u * step_bytes + (int64_t)(m % of_matrix) * 16 * 16;
-      load_into(e, byte_offset(e, at, int64(e, offset)), true, o->low[m][u]);
-      load_into(e, byte_offset(e, at, int64(e, offset + 8 * 16)), true, o->high[m][u]);
+      load_words_into(e, byte_offset(e, at, int64(e, offset)), true, o->low[m][u]);
+      load_words_into(e, byte_offset(e, at, int64(e, offset + 8 * 16)), true, o->high[m][u]);
     }
 }
 
@@ -83,7 +78,7 @@ static void load_rows(emitter *e, const batch *b, V step, operands *o) {
   V place = mul(e, step, int64(e, STEP * 2));
   for (unsigned u = 0; u < b->split->unroll; u++)
     for (unsigned n = 0; n < b->tiles->n; n++)
-      load_into(e, byte_offset(e, byte_offset(e, b->x[n], place), int64(e, u * STEP * 2)), false, o->x[n][u]);
+      load_words_into(e, byte_offset(e, byte_offset(e, b->x[n], place), int64(e, u * STEP * 2)), false, o->x[n][u]);
 }
 
 /* The products of one vector of w's rows g and g + 8 and one of x. */
@@ -111,9 +106,7 @@ static void add_up(emitter *e, const gemm_product *p, const tiles *t, const lane
                   add(e, mine, int64(e, ((m * t->n + n) * 4 + i) * 32)));
   e->atoms->barrier(e);
   loop each = lane_loop(e, int64(e, 0), int64(e, values));
-  V sum = load_f32(e, SLUICE_F32, partial, each.index, 1);
-  for (unsigned w = 1; w < warps; w++)
-    sum = fadd_(e, sum, load_f32(e, SLUICE_F32, partial, add(e, each.index, int64(e, w * values)), 1));
+  V sum = add_parts(e, partial, each.index, values, warps);
   V source = and_(e, each.index, int64(e, 31)), value = and_(e, lshr(e, each.index, int64(e, 5)), int64(e, 3));
   V tile = lshr(e, each.index, int64(e, 7)), m = udiv(e, tile, int64(e, t->n)), n = urem(e, tile, int64(e, t->n));
   /* value 0, 1: row g of w, rows 2t, 2t + 1 of x; value 2, 3: row g + 8. */
@@ -152,21 +145,21 @@ static void multiply(emitter *e, const gemm_product *p) {
     x[n] = byte_offset(e, p->x_row(e, row, p->user), mul(e, lane.t, int64(e, 16)));
   }
   const batch b = {.product = p, .tiles = &t, .split = &s, .w = w, .x = x};
-  operands *next = &(operands){.x = {{{NULL}}}};
-  take_slots(e, &b, next);
+  operands held = {.x = {{{NULL}}}};
+  take_slots(e, &b, &held);
   V first_step = mul(e, lane.warp, int64(e, s.unroll)), stride = int64(e, s.warps * s.unroll);
-  load_weights(e, &b, first_step, next);
+  load_weights(e, &b, first_step, &held);
   if (p->early) e->atoms->wait(e);
-  load_rows(e, &b, first_step, next);
+  load_rows(e, &b, first_step, &held);
   loop steps = loop_begin(e, first_step, int64(e, p->k / STEP), stride);
   for (unsigned u = 0; u < s.unroll; u++)
     for (unsigned m = 0; m < t.m; m++)
       for (unsigned n = 0; n < t.n; n++)
-        multiply_add(e, t.accumulator[m][n], next->low[m][u], next->high[m][u], next->x[n][u]);
+        multiply_add(e, t.accumulator[m][n], held.low[m][u], held.high[m][u], held.x[n][u]);
   V following = add(e, steps.index, stride);
   branch more = if_begin(e, icmp(e, LLVMIntSLT, following, int64(e, p->k / STEP)));
-  load_weights(e, &b, following, next);
-  load_rows(e, &b, following, next);
+  load_weights(e, &b, following, &held);
+  load_rows(e, &b, following, &held);
   if_end(e, &more);
   loop_end(e, &steps);
   add_up(e, p, &t, &lane, s.warps);

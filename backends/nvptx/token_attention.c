@@ -106,10 +106,8 @@ static void load_keys(emitter *e, const decoder *d, const block_planes *from, co
   V key_row = mul(e, add(e, mul(e, lane->warp, int64(e, KEYS)), pair), int64(e, DIM * 2));
   V keys = byte_offset(e, from->keys, add(e, key_row, mul(e, lane->t, int64(e, 16))));
   for (unsigned c = 0; c < CHUNKS; c++)
-    for (unsigned j = 0; j < 2; j++) {
-      words loaded = load_words(e, byte_offset(e, keys, int64(e, j * 2 * DIM * 2 + c * 64)), global);
-      for (unsigned i = 0; i < 4; i++) set(e, to->key[j][c][i], loaded.word[i]);
-    }
+    for (unsigned j = 0; j < 2; j++)
+      load_words_into(e, byte_offset(e, keys, int64(e, j * 2 * DIM * 2 + c * 64)), global, to->key[j][c]);
 }
 
 static void load_values(emitter *e, const decoder *d, const block_planes *from, const block_words *to) {
@@ -530,9 +528,7 @@ static V aim(emitter *e, const decoder *d, const block_ring *r) {
   V page = cache_page(e, &tile, e->argument[4], number, d->page_bytes);
   set(e, r->source, byte_offset(e, page, mul(e, p.kv_head, int64(e, r->plane_bytes))));
   set(e, r->is_source, LLVMConstInt(e->i1, 1, 0));
-  /* A sequence's new tokens lie one after another: at most `token` of them are before this one. */
-  V settled = udiv(e, imax(e, sub(e, p.position, p.token), int64(e, 0)), int64(e, d->page));
-  set(e, old, icmp(e, LLVMIntSLT, number, settled));
+  set(e, old, icmp(e, LLVMIntSLT, number, settled_pages(e, p.position, p.token, d->page)));
   LLVMBuildBr(e->builder, end);
   LLVMPositionBuilderAtEnd(e->builder, end);
   return get(e, e->i1, old);
