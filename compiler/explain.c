@@ -84,17 +84,6 @@ static void sizes_of(const sluice_plan *plan, const step_shape *s, int32_t out_s
   for (int i = 0; i < SLUICE_SIZE_COUNT; i++) out_sizes[i] = sizes[i] < INT32_MAX ? (int32_t)sizes[i] : INT32_MAX;
 }
 
-/* Launches of the step when it runs as a graph, which joins some. */
-static uint64_t count_joined(const sluice_plan *plan, const int32_t sizes[SLUICE_SIZE_COUNT]) {
-  uint64_t launches = 0;
-  for (uint32_t i = 0; i < plan->header->launches.count;) {
-    const sluice_plan_join *join = sluice_plan_find_join(plan, i, sizes);
-    launches += join || sluice_plan_runs(&plan->launches[i], sizes);
-    i += join ? join->launch_count : 1;
-  }
-  return launches;
-}
-
 static bool same_launch(const sluice_plan_launch *a, const sluice_plan_launch *b) {
   return a->kernel == b->kernel && a->label == b->label && memcmp(&a->cost, &b->cost, sizeof a->cost) == 0;
 }
@@ -144,8 +133,8 @@ static sluice_status *write_launches(const sluice_plan *plan, const step_shape *
   if (options->json)
     sluice_text_printf(
         out, "],\"step\":{\"launches\":%llu,\"joined_launches\":%llu,\"bytes\":%.0f,\"flops\":%.0f,\"floor_us\":%.3f}}",
-        (unsigned long long)run, (unsigned long long)count_joined(plan, sizes), sum.bytes, sum.flops,
-        sum.seconds * 1e6);
+        (unsigned long long)run, (unsigned long long)sluice_plan_count_launches(plan, sizes, true), sum.bytes,
+        sum.flops, sum.seconds * 1e6);
   else
     sluice_text_printf(out, "  %-18s %-22s %5llu %15.0f %17.0f %12.2f\n", "whole step", "", (unsigned long long)run,
                        sum.bytes, sum.flops, sum.seconds * 1e6);

@@ -381,12 +381,6 @@ static void open_a_join(plan_writer *w, MlirOperation op) {
   push(w, &w->open_joins, &open);
 }
 
-/* Whether the join's steps run the launch; they agree (ir/verify_kernel.c). */
-static bool is_part(const sluice_plan_join *join, const sluice_plan_launch *launch) {
-  if (launch->range_from == 0 && launch->range_to == UINT32_MAX) return true;
-  return launch->range_from <= join->range_from && join->range_to <= launch->range_to;
-}
-
 /* A joined kernel is known by its parts and what each waits for. */
 static char *describe_parts(plan_writer *w, const kernel_part *parts, size_t count) {
   sluice_text text = {0};
@@ -432,7 +426,9 @@ static void write_joins(plan_writer *w) {
     for (uint32_t l = 0; l < open->join.launch_count && count < SLUICE_JOIN_PARTS; l++) {
       const sluice_plan_launch *launch =
           (const sluice_plan_launch *)(const void *)w->launches.data + open->join.first_launch + l;
-      if (!is_part(&open->join, launch)) continue;
+      bool runs;
+      (void)sluice_plan_join_agrees(&open->join, launch, &runs); /* they do: ir/verify_kernel.c */
+      if (!runs) continue;
       int64_t waits = mlirIntegerAttrGetValueInt(array_item(open->op, "waits", (intptr_t)count));
       parts[count++] = (kernel_part){.kernel = launch->kernel, .waits = (uint32_t)waits};
     }

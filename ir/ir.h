@@ -79,6 +79,8 @@ MlirType ir_i32(ir_context *context);
 /* ---- reading ---- */
 bool ir_is(MlirOperation operation, const char *name);
 MlirStringRef ir_name(MlirOperation operation);
+bool ir_is_launch(
+    MlirOperation operation); /* of kernel ops: one that a step runs, neither memory nor a note on others */
 bool ir_has(MlirOperation operation, const char *name);
 int64_t ir_get_integer(MlirOperation operation, const char *name);      /* 0 when absent */
 double ir_get_float(MlirOperation operation, const char *name);         /* 0 when absent */

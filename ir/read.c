@@ -11,6 +11,14 @@ MlirStringRef ir_name(MlirOperation operation) {
   return mlirIdentifierStr(mlirOperationGetName(operation));
 }
 
+bool ir_is_launch(MlirOperation operation) {
+  static const char prefix[] = "kernel.";
+  MlirStringRef name = ir_name(operation);
+  return name.length > sizeof prefix - 1 && memcmp(name.data, prefix, sizeof prefix - 1) == 0 &&
+         mlirOperationGetNumResults(operation) == 0 && !ir_is(operation, "kernel.observe") &&
+         !ir_is(operation, "kernel.join");
+}
+
 bool ir_is(MlirOperation operation, const char *name) {
   if (mlirOperationIsNull(operation)) return false;
   MlirStringRef found = ir_name(operation);

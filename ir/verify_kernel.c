@@ -402,36 +402,22 @@ static const kernel_op *find(const kernel_op *table, size_t count, MlirStringRef
 
 /* ---- joins ---- */
 
-static bool is_launch(MlirOperation op) {
-  return mlirOperationGetNumResults(op) == 0 && !ir_is(op, "kernel.observe") && !ir_is(op, "kernel.join") &&
-         !ir_is(op, "func.return");
-}
-
-typedef struct join_range {
-  int64_t size, from, to;
-} join_range;
-
-/* What is no range is every step: the launch's own check says what is wrong with it. */
-static join_range range_of(MlirOperation op) {
+/* A launch with nothing but the range of `op`. What is no range is every step: the launch's own check says what is
+ * wrong with it. */
+static sluice_plan_launch range_of(MlirOperation op) {
+  sluice_plan_launch every = {.range_to = UINT32_MAX};
   MlirAttribute range = mlirOperationGetAttributeByName(op, mlirStringRefCreateFromCString("launch.range"));
   if (mlirAttributeIsNull(range) || !mlirAttributeIsAArray(range) || mlirArrayAttrGetNumElements(range) != 3)
-    return (join_range){SLUICE_SIZE_ONE, 0, UINT32_MAX};
-  int64_t values[3];
+    return every;
+  uint32_t values[3];
   for (intptr_t i = 0; i < 3; i++) {
     MlirAttribute value = mlirArrayAttrGetElement(range, i);
-    if (!mlirAttributeIsAInteger(value)) return (join_range){SLUICE_SIZE_ONE, 0, UINT32_MAX};
-    values[i] = mlirIntegerAttrGetValueInt(value);
+    if (!mlirAttributeIsAInteger(value)) return every;
+    int64_t wide = mlirIntegerAttrGetValueInt(value);
+    if (wide < 0 || wide > UINT32_MAX) return every;
+    values[i] = (uint32_t)wide;
   }
-  return (join_range){values[0], values[1], values[2]};
-}
-
-/* Every step of the range runs the launch, or none does: *runs says which. */
-static bool agrees(const join_range *join, const join_range *launch, bool *runs) {
-  *runs = launch->from == 0 && launch->to == UINT32_MAX;
-  if (*runs) return true;
-  if (launch->size != join->size) return false;
-  *runs = launch->from <= join->from && join->to <= launch->to;
-  return *runs || launch->to < join->from || join->to < launch->from;
+  return (sluice_plan_launch){.range_size = values[0], .range_from = values[1], .range_to = values[2]};
 }
 
 /* The parts that part `last` waits for, and what these wait for. */
@@ -464,18 +450,19 @@ static bool verify_waits(verify_state *state, intptr_t parts) {
 static bool verify_join(verify_state *state) {
   if (!verify_range(state)) return false;
   if (!ir_has(state->op, "launch.range")) return verify_fail(state, "it has no 'launch.range'");
-  const join_range range = range_of(state->op);
+  const sluice_plan_launch own = range_of(state->op);
+  const sluice_plan_join join = {.range_size = own.range_size, .range_from = own.range_from, .range_to = own.range_to};
   intptr_t parts = 0, arguments = 1;
   int64_t left = ir_get_integer(state->op, "launches");
   for (MlirOperation op = mlirOperationGetNextInBlock(state->op); left > 0; op = mlirOperationGetNextInBlock(op)) {
     if (mlirOperationIsNull(op) || ir_is(op, "func.return"))
       return verify_fail(state, "'launches' is %lld, but %lld of them are missing",
                          (long long)ir_get_integer(state->op, "launches"), (long long)left);
-    if (!is_launch(op)) continue;
+    if (!ir_is_launch(op)) continue;
     left--;
-    const join_range other = range_of(op);
+    const sluice_plan_launch other = range_of(op);
     bool runs;
-    if (!agrees(&range, &other, &runs))
+    if (!sluice_plan_join_agrees(&join, &other, &runs))
       return verify_fail(state, "only some of its steps run the %.*s behind it", (int)ir_name(op).length,
                          ir_name(op).data);
     if (!runs) continue;

@@ -3,6 +3,7 @@
  * number of tokens are fused. */
 #include "backends/common/kernel.h"
 #include "passes/fusions.h"
+#include "passes/launches.h"
 #include "passes/rewrite.h"
 #include "sluice/memory.h"
 #include "sluice/plan.h"
@@ -11,53 +12,21 @@
 
 enum { MOST_SORTS = 8, MOST_CHOSEN = 32, COSTS = 10 };
 
-typedef struct step_range {
-  int64_t from, to; /* tokens of the step */
-} step_range;
-
 typedef struct group {
   MlirOperation choice, sorts[MOST_SORTS];
   step_range ranges[MOST_SORTS];
   size_t count;
 } group;
 
-static int64_t item(MlirOperation op, const char *name, intptr_t index) {
-  MlirAttribute array = mlirOperationGetAttributeByName(op, mlirStringRefCreateFromCString(name));
-  return mlirIntegerAttrGetValueInt(mlirArrayAttrGetElement(array, index));
-}
-
-static bool read_range(MlirOperation op, step_range *range) {
-  *range = (step_range){0, UINT32_MAX};
-  if (!ir_has(op, "launch.range")) return true;
-  *range = (step_range){item(op, "launch.range", 1), item(op, "launch.range", 2)};
-  return item(op, "launch.range", 0) == SLUICE_SIZE_TOKENS;
-}
-
-static ir_attribute range_attribute(pass_state *state, int64_t from, int64_t to) {
-  const int64_t range[] = {SLUICE_SIZE_TOKENS, from, to};
-  return (ir_attribute){"launch.range", ir_integers(state->context, range, 3)};
-}
-
 static void set_range(pass_state *state, MlirOperation op, int64_t from, int64_t to) {
-  ir_attribute range = range_attribute(state, from, to);
+  ir_attribute range = launch_steps_attribute(state, (step_range){from, to});
   mlirOperationSetAttributeByName(op, mlirStringRefCreateFromCString(range.name), range.value);
-}
-
-static bool is_launch(MlirOperation op) {
-  return mlirOperationGetNumResults(op) == 0 && !ir_is(op, "kernel.observe");
-}
-
-static bool overlap(MlirOperation a, MlirOperation b) {
-  MlirStringRef size = ir_get_string(a, "size"), other = ir_get_string(b, "size");
-  int64_t first = ir_get_integer(a, "offset"), second = ir_get_integer(b, "offset");
-  return size.length == other.length && memcmp(size.data, other.data, size.length) == 0 &&
-         first < second + ir_get_integer(b, "bytes") && second < first + ir_get_integer(a, "bytes");
 }
 
 /* Whether the sort writes over the logits, which are dead when it runs alone. */
 static bool overwrites(MlirOperation sort, MlirValue logits) {
   for (intptr_t i = 1; i < 4; i++)
-    if (overlap(ir_definition(rewrite_operand(sort, i)), ir_definition(logits))) return true;
+    if (launch_memory_overlaps(ir_definition(rewrite_operand(sort, i)), ir_definition(logits))) return true;
   return false;
 }
 
@@ -69,8 +38,8 @@ static const char *find_sorts(group *g) {
   MlirOperation op = mlirOperationGetNextInBlock(g->choice);
   for (; next <= UINT32_MAX && !ir_is(op, "func.return"); op = mlirOperationGetNextInBlock(op)) {
     step_range range;
-    if (!is_launch(op)) continue;
-    if (!read_range(op, &range)) return "a launch behind it has a range of another size";
+    if (!ir_is_launch(op)) continue;
+    if (!launch_steps(op, &range)) return "a launch behind it has a range of another size";
     if (ir_is(op, "kernel.sort_experts") && mlirValueEqual(rewrite_operand(op, 0), chosen)) {
       if (range.from != next || g->count == MOST_SORTS) return "its choices are sorted more than once";
       if (overwrites(op, rewrite_operand(g->choice, 0))) return "the sort writes over the logits";
@@ -99,13 +68,13 @@ static void make_route(pass_state *state, MlirOperation choice, MlirOperation so
                           rewrite_operand(choice, 3)};
   for (size_t i = 2; i < 5; i++) move_up(operands[i], choice);
   int64_t cost[COSTS];
-  for (intptr_t i = 0; i < COSTS; i++) cost[i] = item(choice, "cost", i) + item(sort, "cost", i);
+  for (intptr_t i = 0; i < COSTS; i++) cost[i] = launch_item(choice, "cost", i) + launch_item(sort, "cost", i);
   const ir_attribute attributes[] = {rewrite_attribute(choice, "experts"),
                                      rewrite_attribute(choice, "k"),
                                      rewrite_attribute(sort, "shared"),
                                      rewrite_attribute(sort, "tile_m"),
                                      {"tokens", ir_integer(state->context, to)},
-                                     range_attribute(state, from, to),
+                                     launch_steps_attribute(state, (step_range){from, to}),
                                      {"label", ir_string(state->context, "route")},
                                      rewrite_attribute(choice, "layer"),
                                      rewrite_attribute(choice, "target"),

@@ -3,6 +3,7 @@
  * observed; a kernel.join before them says which of them run as one. */
 #include "backends/common/kernel.h"
 #include "passes/fusions.h"
+#include "passes/launches.h"
 #include "passes/rewrite.h"
 #include "sluice/memory.h"
 #include "sluice/plan.h"
@@ -26,10 +27,6 @@ static const char *const pairs[][2] = {
     {"kernel.expert_gemm", "kernel.combine"},
 };
 
-typedef struct step_range {
-  int64_t from, to; /* tokens of the step */
-} step_range;
-
 /* Launches that run as one: indices into the list of all. */
 typedef struct run {
   size_t part[SLUICE_JOIN_PARTS], count;
@@ -49,20 +46,6 @@ typedef struct joiner {
   joined_run *joins;
   size_t join_count, join_capacity;
 } joiner;
-
-static bool is_launch(MlirOperation op) {
-  MlirStringRef name = ir_name(op);
-  return name.length > 7 && memcmp(name.data, "kernel.", 7) == 0 && mlirOperationGetNumResults(op) == 0 &&
-         !ir_is(op, "kernel.observe") && !ir_is(op, "kernel.join");
-}
-
-static step_range range_of(MlirOperation op) {
-  if (!ir_has(op, "launch.range")) return (step_range){0, UINT32_MAX};
-  MlirAttribute range = mlirOperationGetAttributeByName(op, mlirStringRefCreateFromCString("launch.range"));
-  int64_t values[3];
-  for (intptr_t i = 0; i < 3; i++) values[i] = mlirIntegerAttrGetValueInt(mlirArrayAttrGetElement(range, i));
-  return values[0] == SLUICE_SIZE_TOKENS ? (step_range){values[1], values[2]} : (step_range){1, 0};
-}
 
 /* An expert product with small tiles has workgroups for every slot of the step. Beyond a few tokens many have nothing
  * to do, and looking at counters costs them more than a launch. */
@@ -139,37 +122,18 @@ static int64_t next_change(const joiner *j, int64_t tokens, int64_t most) {
 
 /* ---- what waits for what ---- */
 
-/* How many of an op's last operands it writes; the cache is written too. */
-static intptr_t results_of(MlirOperation op) {
-  static const struct {
-    const char *name;
-    intptr_t results;
-  } table[] = {{"kernel.norm_rope_append", 2}, {"kernel.route", 5}};
-  for (size_t i = 0; i < REWRITE_COUNT(table); i++)
-    if (ir_is(op, table[i].name)) return table[i].results;
-  return 1;
-}
-
-static bool overlap(MlirValue a, MlirValue b) {
-  MlirOperation first = ir_definition(a), second = ir_definition(b);
-  if (ir_is(first, "kernel.cache")) return ir_is(second, "kernel.cache");
-  if (!ir_is(first, "kernel.arena") || !ir_is(second, "kernel.arena")) return false;
-  MlirStringRef size = ir_get_string(first, "size"), other = ir_get_string(second, "size");
-  int64_t from = ir_get_integer(first, "offset"), other_from = ir_get_integer(second, "offset");
-  return size.length == other.length && memcmp(size.data, other.data, size.length) == 0 &&
-         from < other_from + ir_get_integer(second, "bytes") && other_from < from + ir_get_integer(first, "bytes");
-}
-
+/* Whether an op, of those in `pairs`, writes the operand: one of its last. None of them touches the cache. */
 static bool writes(MlirOperation op, intptr_t operand) {
-  return operand >= mlirOperationGetNumOperands(op) - results_of(op) ||
-         ir_is(ir_definition(rewrite_operand(op, operand)), "kernel.cache");
+  intptr_t results = ir_is(op, "kernel.route") ? 5 : 1;
+  return operand >= mlirOperationGetNumOperands(op) - results;
 }
 
 /* Whether one of the two writes memory that the other one uses. */
 static bool depends(MlirOperation later, MlirOperation earlier) {
   for (intptr_t a = 0; a < mlirOperationGetNumOperands(later); a++)
     for (intptr_t b = 0; b < mlirOperationGetNumOperands(earlier); b++)
-      if ((writes(later, a) || writes(earlier, b)) && overlap(rewrite_operand(later, a), rewrite_operand(earlier, b)))
+      if ((writes(later, a) || writes(earlier, b)) &&
+          launch_memory_overlaps(ir_definition(rewrite_operand(later, a)), ir_definition(rewrite_operand(earlier, b))))
         return true;
   return false;
 }
@@ -193,13 +157,12 @@ static void find_waits(const joiner *j, const run *r, int64_t waits[SLUICE_JOIN_
 static void make_join(const joiner *j, const joined_run *join) {
   ir_context *context = j->state->context;
   const run *r = &join->run;
-  const int64_t range[] = {SLUICE_SIZE_TOKENS, join->range.from, join->range.to};
   int64_t waits[SLUICE_JOIN_PARTS];
   find_waits(j, r, waits);
   const ir_attribute attributes[] = {
       {"launches", ir_integer(context, (int64_t)(r->part[r->count - 1] - r->part[0] + 1))},
       {"waits", ir_integers(context, waits, r->count)},
-      {"launch.range", ir_integers(context, range, 3)}};
+      launch_steps_attribute(j->state, join->range)};
   MlirOperation first = j->launches[r->part[0]];
   ir_builder builder = rewrite_builder(j->state, first);
   ir_create(&builder, "kernel.join", NULL, 0, NULL, 0, attributes, REWRITE_COUNT(attributes));
@@ -212,13 +175,14 @@ static bool collect_launches(joiner *j, MlirModule module) {
   if (!rewrite_collect(j->state, module, NULL, &ops)) return false;
   j->launches = ops.items;
   for (size_t i = 0; i < ops.count; i++)
-    if (is_launch(ops.items[i])) j->launches[j->count++] = ops.items[i];
+    if (ir_is_launch(ops.items[i])) j->launches[j->count++] = ops.items[i];
   j->ranges = sluice_allocate_array(j->count + 1, sizeof *j->ranges);
   if (!j->ranges) {
     j->state->status = sluice_out_of_memory();
     return false;
   }
-  for (size_t i = 0; i < j->count; i++) j->ranges[i] = range_of(j->launches[i]);
+  for (size_t i = 0; i < j->count; i++)
+    if (!launch_steps(j->launches[i], &j->ranges[i])) j->ranges[i] = (step_range){1, 0};
   return true;
 }
 

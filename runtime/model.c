@@ -6,6 +6,12 @@
 #include <string.h>
 #include <time.h>
 
+double sluice_seconds(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
 sluice_bytes_text sluice_describe_bytes(uint64_t bytes) {
   static const char *const units[] = {"bytes", "kB", "MB", "GB", "TB"};
   sluice_bytes_text result;
@@ -104,11 +110,9 @@ static sluice_status *open_all(sluice_model *model, const char *path, const slui
   if (sluice_json_root(model->manifest)->kind != SLUICE_JSON_OBJECT)
     return sluice_error(SLUICE_INVALID, "%s: damaged bundle: the manifest is %s, expected an object", path,
                         sluice_json_kind_name(sluice_json_root(model->manifest)->kind));
-  struct timespec start, end;
-  clock_gettime(CLOCK_MONOTONIC, &start);
+  const double start = sluice_seconds();
   SLUICE_TRY(open_device(options, &model->device));
-  clock_gettime(CLOCK_MONOTONIC, &end);
-  model->device_seconds = (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
+  model->device_seconds = sluice_seconds() - start;
   return open_plan(model, path);
 }
 

@@ -25,4 +25,7 @@ typedef struct sluice_bytes_text {
 } sluice_bytes_text;
 sluice_bytes_text sluice_describe_bytes(uint64_t bytes);
 
+/* A clock that only goes forward. */
+double sluice_seconds(void);
+
 #endif

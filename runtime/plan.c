@@ -216,15 +216,6 @@ static sluice_status *check_launches(const sluice_plan *plan) {
   return NULL;
 }
 
-/* Whether every step of the join runs the launch, or none does: *runs says which. */
-static bool join_agrees(const sluice_plan_join *join, const sluice_plan_launch *launch, bool *runs) {
-  *runs = launch->range_from == 0 && launch->range_to == UINT32_MAX;
-  if (*runs) return true;
-  if (launch->range_size != join->range_size) return false;
-  *runs = launch->range_from <= join->range_from && join->range_to <= launch->range_to;
-  return *runs || launch->range_to < join->range_from || join->range_to < launch->range_from;
-}
-
 static sluice_status *check_joins(const sluice_plan *plan) {
   const sluice_plan_header *header = plan->header;
   for (uint64_t i = 0; i < header->joins.count; i++) {
@@ -239,7 +230,8 @@ static sluice_status *check_joins(const sluice_plan *plan) {
     for (uint32_t l = 0; l < join->launch_count; l++) {
       const sluice_plan_launch *launch = &plan->launches[join->first_launch + l];
       bool runs;
-      if (!join_agrees(join, launch, &runs)) return bad("only some steps of a join run one of its launches", i);
+      if (!sluice_plan_join_agrees(join, launch, &runs))
+        return bad("only some steps of a join run one of its launches", i);
       if (!runs) continue;
       if (++parts > SLUICE_JOIN_PARTS) break;
       arguments += plan->kernels[launch->kernel].argument_count; /* each at most MAX_ARGUMENTS */
@@ -266,6 +258,16 @@ const sluice_plan_join *sluice_plan_find_join(const sluice_plan *plan, uint32_t 
     if (size >= plan->joins[low].range_from && size <= plan->joins[low].range_to) return &plan->joins[low];
   }
   return NULL;
+}
+
+uint32_t sluice_plan_count_launches(const sluice_plan *plan, const int32_t sizes[SLUICE_SIZE_COUNT], bool joined) {
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < plan->header->launches.count;) {
+    const sluice_plan_join *join = joined ? sluice_plan_find_join(plan, i, sizes) : NULL;
+    count += join || sluice_plan_runs(&plan->launches[i], sizes);
+    i += join ? join->launch_count : 1;
+  }
+  return count;
 }
 
 static sluice_status *check_rest(const sluice_plan *plan) {

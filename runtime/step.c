@@ -2,7 +2,6 @@
 #include "runtime/session.h"
 
 #include <string.h>
-#include <time.h>
 
 typedef struct step {
   sluice_session *session;
@@ -277,12 +276,6 @@ static uint64_t grid_extent(const step *s, const sluice_plan_extent *extent) {
   return (size + extent->divisor - 1) / extent->divisor * extent->factor;
 }
 
-static double now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 /* The grid of a launch in this step; false when there is nothing to launch. */
 static bool launch_grid(const step *s, uint64_t index, uint64_t grid[2]) {
   const sluice_plan_launch *launch = &s->session->model->plan.launches[index];
@@ -297,14 +290,14 @@ static sluice_status *run_launch(step *s, uint32_t index) {
   sluice_device *device = model->device;
   const sluice_plan_launch *launch = &model->plan.launches[index];
   uint64_t grid[2];
-  double start = session->hook ? now() : 0;
+  double start = session->hook ? sluice_seconds() : 0;
   if (launch_grid(s, index, grid))
     SLUICE_TRY(device->driver->launch(device, model->code, launch->kernel, session->arguments + launch->first_argument,
                                       model->plan.kernels[launch->kernel].argument_count,
                                       (const int32_t *)(const void *)session->inputs.memory, grid));
   if (session->hook) {
     SLUICE_TRY(device->driver->synchronize(device));
-    session->hook(session->hook_user, index, now() - start);
+    session->hook(session->hook_user, index, sluice_seconds() - start);
   }
   return NULL;
 }

@@ -170,19 +170,6 @@ static sluice_status *run_step(step_bench *s, tool_trace *trace, double *out_sec
   return NULL;
 }
 
-/* Launches of a timed step. */
-static uint32_t count_launches(const step_bench *s) {
-  const sluice_plan *plan = &s->b->model->plan;
-  bool graph = bench_runs_as_graph(s->b->model, &s->shape);
-  uint32_t count = 0;
-  for (uint32_t i = 0; i < plan->header->launches.count;) {
-    const sluice_plan_join *join = graph ? sluice_plan_find_join(plan, i, s->extents.sizes) : NULL;
-    count += join || sluice_plan_runs(&plan->launches[i], s->extents.sizes);
-    i += join ? join->launch_count : 1;
-  }
-  return count;
-}
-
 /* Steps are timed from the host, from the tokens to the next ones. The experts are counted in a step of their own, and
  * so are the launches of a trace. */
 static sluice_status *time_steps(step_bench *s, double *seconds) {
@@ -197,7 +184,7 @@ static sluice_status *time_steps(step_bench *s, double *seconds) {
 
   const sluice_plan *plan = &s->b->model->plan;
   bench_result result = {.us = 1e6 * bench_median(seconds, (size_t)repeat), .copies = 1, .calls = repeat};
-  result.launches = count_launches(s);
+  result.launches = sluice_plan_count_launches(plan, s->extents.sizes, bench_runs_as_graph(s->b->model, &s->shape));
   for (uint32_t i = 0; i < plan->header->launches.count; i++) {
     const sluice_plan_launch *launch = &plan->launches[i];
     if (!sluice_plan_runs(launch, s->extents.sizes)) continue;

@@ -269,9 +269,21 @@ static inline bool sluice_plan_runs(const sluice_plan_launch *launch, const int3
   return size >= launch->range_from && size <= launch->range_to;
 }
 
+/* Whether every step of the join runs the launch, or none does: *runs says which. */
+static inline bool sluice_plan_join_agrees(const sluice_plan_join *join, const sluice_plan_launch *launch, bool *runs) {
+  *runs = launch->range_from == 0 && launch->range_to == UINT32_MAX;
+  if (*runs) return true;
+  if (launch->range_size != join->range_size) return false;
+  *runs = launch->range_from <= join->range_from && join->range_to <= launch->range_to;
+  return *runs || launch->range_to < join->range_from || join->range_to < launch->range_from;
+}
+
 /* The join that stands for launch `launch` and some behind it in a step of these sizes; NULL when it runs by itself. */
 const sluice_plan_join *sluice_plan_find_join(const sluice_plan *plan, uint32_t launch,
                                               const int32_t sizes[SLUICE_SIZE_COUNT]);
+
+/* Launches of a step of these sizes; `joined`: when it runs as a graph, which joins some. */
+uint32_t sluice_plan_count_launches(const sluice_plan *plan, const int32_t sizes[SLUICE_SIZE_COUNT], bool joined);
 
 /* Synthetic weights (docs/synthetic.md) are made on the device, in place and packed, by a kernel that every plan of the
  * compiler has and none of its launches uses: the one of the family "synthesize". Its arguments are an array of these
