@@ -8,7 +8,13 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MOST_ARGUMENTS = SLUICE_JOIN_ARGUMENTS + 1 }; /* with the sizes */
+enum {
+  MOST_ARGUMENTS = SLUICE_JOIN_ARGUMENTS + 1, /* with the sizes */
+  /* How a processor's memory is divided between shared memory and L1 is changed only while nothing runs there, so a
+   * kernel that asks for another division than the one before it starts no workgroup early: all ask for the same
+   * (docs/kernels.md, "One division of memory"). */
+  CARVEOUT = 40,
+};
 
 typedef struct cuda_device {
   sluice_device base;
@@ -216,6 +222,10 @@ static sluice_status *find_functions(cuda_device *d, sluice_loaded_code *code) {
       return sluice_error(SLUICE_INVALID, "the bundle's code lacks the kernel \"%s\" of its plan", name);
     /* Clusters of more than 8 workgroups must be asked for; kernels without clusters do not mind. */
     (void)d->driver.function_attribute(code->functions[i], CUDA_FUNCTION_NON_PORTABLE_CLUSTER, 1);
+    SLUICE_TRY(sluice_annotate(
+        cuda_check(&d->driver, d->driver.function_attribute(code->functions[i], CUDA_FUNCTION_CARVEOUT, CARVEOUT),
+                   "asking for a division of memory"),
+        "kernel \"%s\"", name));
     if (kernel->workgroup_bytes > 48 * 1024)
       SLUICE_TRY(
           sluice_annotate(cuda_check(&d->driver,

@@ -22,6 +22,7 @@ enum {
   NO_BINARY = 209,
   INVALID_PTX = 218,
   NOT_FOUND = 500,
+  PREFERRED_CARVEOUT = 9,
   MOST_OPERATIONS = 64
 };
 
@@ -44,7 +45,7 @@ typedef struct graph {
 
 typedef struct function {
   sluice_host_kernel *run;
-  int arguments;
+  int arguments, carveout;
   struct function *next;
 } function;
 
@@ -338,8 +339,8 @@ int cuModuleGetFunction(void **out, void *object, const char *name) {
   return 0;
 }
 int cuFuncSetAttribute(void *object, int attribute, int value) {
-  (void)object, (void)attribute, (void)value;
   ENTRY;
+  if (attribute == PREFERRED_CARVEOUT) ((function *)object)->carveout = value;
   return 0;
 }
 typedef struct launch_config {
@@ -357,6 +358,8 @@ int cuLaunchKernelEx(const launch_config *config, void *object, void **parameter
   memcpy(state.last_grid, config->grid, sizeof state.last_grid);
   state.last_block = config->block[0];
   state.last_shared = config->shared;
+  if (state.last_carveout != o.function->carveout) state.divisions++;
+  state.last_carveout = o.function->carveout;
   return put(o);
 }
 int cuStreamBeginCapture_v2(void *stream, int mode) {

@@ -20,6 +20,7 @@ typedef struct fake_cuda_state {
   int launches, graph_launches, captures; /* kernels put into the queue or recorded; graphs run; recordings begun */
   int copies_in, copies_out;              /* run outside of graphs */
   unsigned last_grid[2], last_block, last_shared;
+  int last_carveout, divisions; /* of the last launch; how many launches had another one than the launch before */
   /* As a profiler: the library is one for NVTX, too. */
   int ranges, open_ranges;   /* begun; begun and not yet ended */
   char outer[32], inner[32]; /* names of the last ones at depth 0 and 1 */

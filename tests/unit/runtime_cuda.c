@@ -26,6 +26,7 @@ _Static_assert(CUDA_ATTRIBUTE_L2_CACHE_SIZE == (int)CU_DEVICE_ATTRIBUTE_L2_CACHE
 _Static_assert(CUDA_ATTRIBUTE_CAPABILITY_MAJOR == (int)CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, "attributes");
 _Static_assert(CUDA_ATTRIBUTE_CAPABILITY_MINOR == (int)CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, "attributes");
 _Static_assert(CUDA_FUNCTION_MAX_DYNAMIC_SHARED == (int)CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, "attributes");
+_Static_assert(CUDA_FUNCTION_CARVEOUT == (int)CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, "attributes");
 _Static_assert(CUDA_FUNCTION_NON_PORTABLE_CLUSTER == (int)CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED,
                "attributes");
 _Static_assert(CUDA_STREAM_NON_BLOCKING == (int)CU_STREAM_NON_BLOCKING, "flags");
@@ -300,6 +301,8 @@ static void steps_give_what_the_host_gives(void **state) {
   /* 29 decode steps were graphs, recorded anew only when the batch or a power of two pages changed. */
   assert_int_equal(fake->graph_launches, 29);
   assert_true(fake->captures - captures >= 2 && fake->captures - captures <= 8);
+
+  assert_int_equal(fake->divisions, 1); /* the first launch's: no kernel asks for another division of memory */
 
   int launches = fake->launches, copies = fake->copies_in;
   ok(step(sessions[1], 3, 1, 9, NULL, NULL));
