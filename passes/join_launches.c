@@ -48,15 +48,20 @@ typedef struct joiner {
 } joiner;
 
 /* An expert product with small tiles has workgroups for every slot of the step. Beyond a few tokens many have nothing
- * to do, and looking at counters costs them more than a launch. */
+ * to do, and looking at counters costs them more than a launch. Steps that have such products do not join at all: what
+ * is left to be joined is faster by itself. */
 static bool is_mostly_idle(MlirOperation op, step_range range) {
   enum { SMALL_TILE = 8, FEW_TOKENS = 8 };
   return ir_is(op, "kernel.expert_gemm") && ir_get_integer(op, "tile_m") <= SMALL_TILE && range.to > FEW_TOKENS;
 }
 
-static bool follows(const joiner *j, const run *r, size_t launch, step_range range) {
+static bool takes_part(const joiner *j, size_t launch, step_range range) {
+  const step_range *of = &j->ranges[launch];
+  return of->from <= of->to && of->to >= range.from && range.to >= of->from;
+}
+
+static bool follows(const joiner *j, const run *r, size_t launch) {
   MlirOperation last = j->launches[r->part[r->count - 1]], next = j->launches[launch];
-  if (is_mostly_idle(last, range) || is_mostly_idle(next, range)) return false;
   if (r->count == SLUICE_JOIN_PARTS || ir_get_integer(last, "layer") != ir_get_integer(next, "layer") ||
       r->arguments + mlirOperationGetNumOperands(next) > SLUICE_JOIN_ARGUMENTS)
     return false;
@@ -93,11 +98,12 @@ static bool end_run(joiner *j, const run *r, step_range range) {
 /* The runs of steps of `range`, in which no launch starts or ends to take part. */
 static bool find_runs(joiner *j, step_range range) {
   run r = {.count = 0};
+  for (size_t i = 0; i < j->count; i++)
+    if (takes_part(j, i, range) && is_mostly_idle(j->launches[i], range)) return true;
   for (size_t i = 0; i < j->count; i++) {
-    const step_range *of = &j->ranges[i];
-    bool other_size = of->from > of->to;
-    if (!other_size && (of->to < range.from || range.to < of->from)) continue;
-    if (other_size || r.count == 0 || !follows(j, &r, i, range)) {
+    const bool other_size = j->ranges[i].from > j->ranges[i].to;
+    if (!other_size && !takes_part(j, i, range)) continue;
+    if (other_size || r.count == 0 || !follows(j, &r, i)) {
       if (!end_run(j, &r, range)) return false;
       r = (run){.arguments = 1}; /* the counters */
       if (other_size) continue;

@@ -181,27 +181,20 @@ typedef struct shared_product {
   const char *out_dtype;
 } shared_product;
 
-/* Its kernels for steps of the expert products' `range`. */
+/* Its kernel for steps of the expert products' `range`, tiled as these. */
 static void launch_shared(lowering *l, const shared_product *p, const gemm_range *range) {
   bool swiglu = !mlirValueIsNull(p->second);
-  gemm_range ranges[4];
-  size_t count = gemm_ranges(l, l->tiles.ranges, ranges);
-  for (size_t i = 0; i < count; i++) {
-    if (ranges[i].from < range->from) ranges[i].from = range->from;
-    if (ranges[i].to > range->to) ranges[i].to = range->to;
-    if (ranges[i].from > ranges[i].to) continue;
-    launch_gemm(l,
-                &(gemm_launch){.x = p->x,
-                               .weights = p->weights,
-                               .residual = none_buffer(l),
-                               .out = p->out,
-                               .matrix = p->matrix,
-                               .epilogue = swiglu ? "swiglu" : "none",
-                               .size = "tokens",
-                               .x_dtype = activation_name(l),
-                               .out_dtype = p->out_dtype},
-                &ranges[i]);
-  }
+  launch_gemm(l,
+              &(gemm_launch){.x = p->x,
+                             .weights = p->weights,
+                             .residual = none_buffer(l),
+                             .out = p->out,
+                             .matrix = p->matrix,
+                             .epilogue = swiglu ? "swiglu" : "none",
+                             .size = "tokens",
+                             .x_dtype = activation_name(l),
+                             .out_dtype = p->out_dtype},
+              range);
 }
 
 /* Operands: x, experts, weights, w_gate, w_up, w_down [, shared_gate, shared_up, shared_down] [, residual]. */

@@ -335,6 +335,15 @@ void launch_range(lowering *l, attribute_list *list, sluice_size size, uint32_t 
   attribute_add(list, "launch.range", ir_integers(l->context, range, 3));
 }
 
+/* The panels are shared evenly and taken in rounds of as many as a workgroup can hold. */
+static void share_panels(const lowering *l, gemm_range *range, int64_t n, uint32_t matrices) {
+  const uint32_t panel = l->tiles.matrix_panel, panels = (uint32_t)((n + panel - 1) / panel);
+  if (range->workgroups > panels) range->workgroups = panels;
+  const uint32_t share = (panels + range->workgroups - 1) / range->workgroups, most = l->tiles.stream_tiles / matrices;
+  const uint32_t rounds = (share + most - 1) / most;
+  range->slice = (share + rounds - 1) / rounds * panel;
+}
+
 void launch_gemm(lowering *l, const gemm_launch *g, const gemm_range *range) {
   int64_t n = ir_dimension(g->matrix, ir_rank(g->matrix) - 2), k = ir_dimension(g->matrix, ir_rank(g->matrix) - 1);
   bool swiglu = strcmp(g->epilogue, "swiglu") == 0, add = strcmp(g->epilogue, "add") == 0;
@@ -351,7 +360,8 @@ void launch_gemm(lowering *l, const gemm_launch *g, const gemm_range *range) {
   attribute_text(l, &list, "weight_dtype", element_name(g->matrix));
   attribute_text(l, &list, "out_dtype", g->out_dtype);
   gemm_range own = *range;
-  if (!swiglu && n >= WIDE_COLUMNS && own.wide_slice) own.slice = own.wide_slice;
+  if (own.workgroups) share_panels(l, &own, n, swiglu ? 2 : 1);
+  attribute_integer(l, &list, "workgroups", own.workgroups);
   gemm_attributes(l, &list, &own, strcmp(g->size, "rows") == 0 ? SLUICE_SIZE_ROWS : SLUICE_SIZE_TOKENS);
   launch(l, "gemm", buffers, COUNT_OF(buffers), &list,
          &(launch_cost){.fixed_bytes = weight_batch_bytes(l, g->matrix, swiglu, tile(l, "tile.panel")),

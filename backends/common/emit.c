@@ -413,6 +413,13 @@ void prefetch(emitter *e, V pointer, int64_t bytes) {
   loop_end(e, &lines);
 }
 
+void prefetch_shared(emitter *e, V pointer, int64_t bytes) {
+  if (!e->atoms->prefetch) return;
+  branch first = if_begin(e, icmp(e, LLVMIntEQ, or_(e, e->x, e->y), int64(e, 0)));
+  prefetch(e, pointer, bytes);
+  if_end(e, &first);
+}
+
 V workgroup_take(emitter *e, uint64_t bytes) {
   V at = byte_offset(e, e->workgroup, int64(e, e->workgroup_bytes));
   e->workgroup_bytes += (uint32_t)((bytes + 63) / 64 * 64);

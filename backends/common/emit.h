@@ -58,6 +58,7 @@ typedef struct atoms {
    * family's common skeleton is taken. A family without an entry in this list has the common one on every target. */
   /* Products with matrix instructions (backends/common/gemm.h); NULL: the target has none. */
   const struct gemm_engine *gemm;
+  const struct gemm_stream_engine *gemm_stream;
   const struct target_skeleton *skeletons; /* ends with a NULL family; NULL: none */
 } atoms;
 
@@ -140,8 +141,10 @@ void kernel_begin(emitter *e, const kernel_spec *spec, kernel_shape shape);
 kernel_shape each(sluice_size size);
 kernel_shape each_of(sluice_size size, int64_t count);
 void kernel_end(emitter *e);
-/* Prefetches `bytes` at `pointer`, all lanes of the workgroup together. */
+/* Prefetches `bytes` at `pointer`, all lanes of the workgroup together; what all workgroups share, the first one of the
+ * launch alone. */
 void prefetch(emitter *e, V pointer, int64_t bytes);
+void prefetch_shared(emitter *e, V pointer, int64_t bytes);
 
 /* `bytes` of workgroup memory (64-byte aligned, undefined contents), shared by the lanes of a workgroup. */
 V workgroup_take(emitter *e, uint64_t bytes);

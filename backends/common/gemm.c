@@ -8,13 +8,16 @@
 #include "backends/common/families.h"
 #include "backends/common/tile.h"
 
+#include <string.h>
+
 typedef enum epilogue { EPILOGUE_NONE, EPILOGUE_ADD, EPILOGUE_SWIGLU } epilogue;
 
 typedef struct gemm {
   int64_t n, k, tile_m;
   int64_t panel; /* rows of w in a panel of the weight */
-  int64_t slice; /* columns of out of one workgroup: the panel, or a part of it */
-  int64_t group; /* columns of w that lie together in a panel */
+  int64_t slice; /* columns of out of one workgroup: the panel, or a part of it; streamed: that it makes at a time */
+  int64_t workgroups; /* streamed: that share the panels; 0: each slice has its own */
+  int64_t group;      /* columns of w that lie together in a panel */
   epilogue epilogue;
   sluice_dtype x_dtype, weight_dtype, out_dtype;
   double alpha, limit;
@@ -32,6 +35,7 @@ static void read_attributes(emitter *e, gemm *g) {
   g->tile_m = attribute(e, "tile_m");
   g->panel = attribute(e, "panel");
   g->slice = attribute(e, "slice");
+  g->workgroups = strcmp(e->spec->family, "gemm") == 0 ? attribute(e, "workgroups") : 0;
   g->group = attribute(e, "group");
   g->epilogue = attribute_is(e, "epilogue", "swiglu") ? EPILOGUE_SWIGLU
                 : attribute_is(e, "epilogue", "add")  ? EPILOGUE_ADD
@@ -46,6 +50,7 @@ static void read_attributes(emitter *e, gemm *g) {
   if (!e->status && (g->panel <= 0 || g->panel % vector || !fits || g->tile_m <= 0 || g->n <= 0))
     e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: a panel of %lld rows does not fit vectors of %u",
                              e->spec->symbol, (long long)g->panel, vector);
+  if (!e->status && g->workgroups > 0) return; /* the target's engine looks at the rest */
   if (!e->status &&
       (g->slice <= 0 || g->panel % g->slice || g->slice % vector || (g->group == 2 && g->slice != g->panel)))
     e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: slices of %lld columns of a panel of %lld", e->spec->symbol,
@@ -183,6 +188,74 @@ static void compute_tile(emitter *e, gemm *g, V weights) {
   finish(e, g, slice, product.c[0], product.c[1]);
 }
 
+/* ---- streamed products ---- */
+
+static V fetch_residual(emitter *e, V row, V column, void *user) {
+  const gemm *g = user;
+  if (g->epilogue != EPILOGUE_ADD) return NULL;
+  V at = add(e, mul(e, add(e, g->first_row, row), int64(e, g->n)), column);
+  return load_f32(e, g->out_dtype, g->residual, at, 1);
+}
+
+static void finish_element(emitter *e, V row, V column, const V sums[2], V residual, void *user) {
+  const gemm *g = user;
+  V value = sums[0];
+  if (g->epilogue == EPILOGUE_SWIGLU) value = swiglu(e, value, sums[1], g->alpha, g->limit);
+  if (residual) value = fadd_(e, value, residual);
+  store_f32(e, g->out_dtype, value, g->out, add(e, mul(e, add(e, g->first_row, row), int64(e, g->n)), column));
+}
+
+/* The workgroup's part of the residual, which is wanted in the end, on its way from memory in the beginning. */
+static void prefetch_residual(emitter *e, const gemm *g, const gemm_stream *product, int64_t share) {
+  enum { LINE = 128 };
+  if (g->epilogue != EPILOGUE_ADD || !e->atoms->prefetch) return;
+  const int64_t element_bytes = (int64_t)sluice_dtype_size(g->out_dtype);
+  const int64_t lines = (share * g->panel * element_bytes + LINE - 1) / LINE + 1;
+  V last = int64(e, g->n - 1);
+  loop each = lane_loop(e, int64(e, 0), mul(e, product->rows, int64(e, lines)));
+  V row = udiv(e, each.index, int64(e, lines)), line = urem(e, each.index, int64(e, lines));
+  V column = add(e, mul(e, product->first, int64(e, g->panel)), mul(e, line, int64(e, LINE / element_bytes)));
+  V at = add(e, mul(e, add(e, g->first_row, row), int64(e, g->n)), imin(e, column, last));
+  e->atoms->prefetch(e, element_of(e, g->out_dtype, g->residual, at));
+  loop_end(e, &each);
+}
+
+static void family_gemm_stream(emitter *e, const kernel_spec *spec, gemm *g, sluice_size size) {
+  const gemm_stream_engine *engine = e->atoms->gemm_stream;
+  if (!engine || g->x_dtype != SLUICE_BF16 || g->weight_dtype != SLUICE_BF16 || g->k % 32 || g->tile_m % 8 ||
+      g->panel != GEMM_STREAM_PANEL || g->group != 8 || g->slice <= 0 || g->slice % GEMM_STREAM_PANEL) {
+    e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: no product streams panels of %lld rows here", e->spec->symbol,
+                             (long long)g->panel);
+    return;
+  }
+  const int64_t panels = (g->n + g->panel - 1) / g->panel, share = (panels + g->workgroups - 1) / g->workgroups;
+  gemm_stream product = {.n = g->n,
+                         .k = g->k,
+                         .tile_m = g->tile_m,
+                         .matrices = g->epilogue == EPILOGUE_SWIGLU ? 2 : 1,
+                         .panels = g->slice / g->panel,
+                         .workgroups = g->workgroups,
+                         .fetch = fetch_residual,
+                         .finish = finish_element,
+                         .user = g};
+  kernel_shape shape = {.x = {SLUICE_SIZE_ONE, 1, (uint32_t)g->workgroups, 0},
+                        .y = {size, (uint32_t)g->tile_m, 1, 0},
+                        .lanes = engine->lanes(&product),
+                        .early = true};
+  kernel_begin(e, spec, shape);
+  g->residual = e->argument[2];
+  g->out = e->argument[3];
+  g->first_row = mul(e, e->y, int64(e, g->tile_m));
+  product.rows = imin(e, sub(e, size_of(e, size), g->first_row), int64(e, g->tile_m));
+  product.x = element_of(e, g->x_dtype, e->argument[0], mul(e, g->first_row, int64(e, g->k)));
+  product.weights = e->argument[1];
+  product.first = udiv(e, mul(e, e->x, int64(e, panels)), int64(e, g->workgroups));
+  product.end = udiv(e, mul(e, add(e, e->x, int64(e, 1)), int64(e, panels)), int64(e, g->workgroups));
+  prefetch_residual(e, g, &product, share);
+  engine->multiply(e, &product);
+  kernel_end(e);
+}
+
 /* Operands: x, w, residual or none, out. */
 void family_gemm(emitter *e, const kernel_spec *spec) {
   e->spec = spec;
@@ -190,6 +263,10 @@ void family_gemm(emitter *e, const kernel_spec *spec) {
   read_attributes(e, &g);
   sluice_size size = attribute_size(e, "size");
   if (e->status) return;
+  if (g.workgroups > 0) {
+    family_gemm_stream(e, spec, &g, size);
+    return;
+  }
   kernel_shape shape = shape_of(e, &g, (sluice_plan_extent){size, (uint32_t)g.tile_m, 1, 0});
   shape.early = g.group == 8; /* the engine reads weights before x is there */
   kernel_begin(e, spec, shape);

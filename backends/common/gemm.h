@@ -25,4 +25,29 @@ typedef struct gemm_engine {
   void (*multiply)(emitter *e, const gemm_product *product); /* the caller puts a barrier behind it */
 } gemm_engine;
 
+/* The same product for a workgroup that has a share of the panels, from first to last column: weights stream through
+ * its memory. Panels have GEMM_STREAM_PANEL rows. */
+enum { GEMM_STREAM_PANEL = 16 };
+typedef struct gemm_stream {
+  V x;       /* first row, bf16 [rows][k] */
+  V rows;    /* i64, 1 .. tile_m */
+  V weights; /* panel 0; with two matrices gate and up in turn */
+  int64_t n, k, tile_m;
+  unsigned matrices;
+  int64_t panels;     /* of each matrix that the workgroup holds sums of at a time */
+  int64_t workgroups; /* that share the panels; e->x is this one's number */
+  V first, end;       /* i64: its panels of each matrix */
+  /* What the result in `row` and `column` (i64) is made of besides the sums, or NULL; called well before `finish`. */
+  V (*fetch)(emitter *e, V row, V column, void *user);
+  /* Stores the result from the sums of each matrix (f32); by one lane. */
+  void (*finish)(emitter *e, V row, V column, const V sums[2], V fetched, void *user);
+  void *user;
+} gemm_stream;
+
+typedef struct gemm_stream_engine {
+  unsigned (*lanes)(const gemm_stream *product);
+  /* The kernel did not wait yet: this does (atoms.wait), before it reads x. */
+  void (*multiply)(emitter *e, const gemm_stream *product);
+} gemm_stream_engine;
+
 #endif

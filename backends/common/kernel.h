@@ -82,11 +82,10 @@ SLUICE_MUST_USE sluice_status *backend_compile(const char *target, const kernel_
 typedef struct gemm_range {
   uint32_t tile_m, slice; /* rows of x and columns of out of one workgroup */
   uint32_t from, to;
-  /* The slice of a product of WIDE_COLUMNS columns or more, not SwiGLU's, which has workgroups enough in any case; 0:
-   * `slice` too. */
-  uint32_t wide_slice;
+  /* At most so many workgroups share a product's columns, each with as many at a time as it can hold sums of (`slice`
+   * is 0); 0: each slice has a workgroup. */
+  uint32_t workgroups;
 } gemm_range;
-enum { WIDE_COLUMNS = 65536 };
 
 /* What choose-tiles and lowering need to know of a target. */
 typedef struct target_tiles {
@@ -94,13 +93,14 @@ typedef struct target_tiles {
   uint32_t gemm_panel;  /* rows of w in a panel = columns of out of one workgroup */
   uint32_t expert_tile_m;
   /* Products of bf16 with matrix instructions, when the depth is a multiple of 32: weights lie in panels of
-   * matrix_panel rows and groups of 8 columns; 0: the target has none. Ranges ascend and cover everything, the
-   * last one ends with UINT32_MAX; for experts they are of the step's tokens. */
-  uint32_t matrix_panel;
+   * matrix_panel rows (experts: expert_matrix_panel) and groups of 8 columns; 0: the target has none. Ranges ascend and
+   * cover everything, the last one ends with UINT32_MAX; for experts they are of the step's tokens. */
+  uint32_t matrix_panel, expert_matrix_panel;
   gemm_range ranges[4], expert_ranges[4];
-  uint32_t query_tile;  /* tokens of a query tile */
-  bool split_selection; /* block scores go through memory: scoring, choosing and attention are launches of their own */
-  bool split_router;    /* the router's logits and its choice are launches of their own */
+  uint32_t stream_tiles; /* panels that a workgroup of gemm_range.workgroups holds sums of */
+  uint32_t query_tile;   /* tokens of a query tile */
+  bool split_selection;  /* block scores go through memory: scoring, choosing and attention are launches of their own */
+  bool split_router;     /* the router's logits and its choice are launches of their own */
   /* Steps of at most this many tokens, where a range of the experts' kernels ends, make the shared expert's products
    * in launches of their own, which wait for no choice. */
   uint32_t split_shared;

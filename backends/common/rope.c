@@ -131,12 +131,17 @@ static void square_body(emitter *e, V offset, unsigned vector, void *user) {
   set(e, slot, fma_(e, x, x, get(e, vector_type(e->f32, vector), slot)));
 }
 
-static V head_value(emitter *e, const head *h, V offset, unsigned vector) {
-  V x = load_f32(e, h->dtype, h->from, offset, vector);
+static V head_scaled(emitter *e, const head *h, V x, V weight) {
   if (!h->norm) return x;
-  V weight = load_f32(e, h->weight_dtype, h->norm, offset, vector);
-  V normalised = fmul_(e, x, splat(e, h->scale, vector));
-  return fmul_(e, normalised, fadd_(e, weight, splat(e, float32(e, 1.0), vector)));
+  return fmul_(e, fmul_(e, x, h->scale), fadd_(e, weight, float32(e, 1)));
+}
+
+static V head_weight(emitter *e, const head *h, V offset, unsigned vector) {
+  return h->norm ? load_f32(e, h->weight_dtype, h->norm, offset, vector) : NULL;
+}
+
+static V head_value(emitter *e, const head *h, V offset, unsigned vector) {
+  return head_scaled(e, h, load_f32(e, h->dtype, h->from, offset, vector), head_weight(e, h, offset, vector));
 }
 
 static void head_store(emitter *e, const head *h, V value, V offset, unsigned vector) {
@@ -150,15 +155,20 @@ static void head_store(emitter *e, const head *h, V value, V offset, unsigned ve
   }
 }
 
+/* Elements a and b, half of the rotated dimensions apart. */
+static void head_rotate(emitter *e, const head *h, V a, V b, V cosine, V sine, V offset) {
+  head_store(e, h, fsub_(e, fmul_(e, a, cosine), fmul_(e, b, sine)), offset, width_of(a));
+  V partner = add(e, offset, int64(e, h->rotary_dim / 2));
+  head_store(e, h, fadd_(e, fmul_(e, b, cosine), fmul_(e, a, sine)), partner, width_of(a));
+}
+
 static void rotate_body(emitter *e, V offset, unsigned vector, void *user) {
   const head *h = user;
-  V half = int64(e, h->rotary_dim / 2);
-  V partner = add(e, offset, half);
+  V partner = add(e, offset, int64(e, h->rotary_dim / 2));
   V a = head_value(e, h, offset, vector), b = head_value(e, h, partner, vector);
   V cosine = load_f32(e, SLUICE_F32, h->table, offset, vector);
   V sine = load_f32(e, SLUICE_F32, h->table, partner, vector);
-  head_store(e, h, fsub_(e, fmul_(e, a, cosine), fmul_(e, b, sine)), offset, vector);
-  head_store(e, h, fadd_(e, fmul_(e, b, cosine), fmul_(e, a, sine)), partner, vector);
+  head_rotate(e, h, a, b, cosine, sine, offset);
 }
 
 static void copy_body(emitter *e, V offset, unsigned vector, void *user) {
@@ -167,17 +177,53 @@ static void copy_body(emitter *e, V offset, unsigned vector, void *user) {
   head_store(e, h, head_value(e, h, at, vector), at, vector);
 }
 
+static V head_scale(emitter *e, const head *h, V vector_sum, V scalar_sum) {
+  V sum = vector_sum ? fadd_(e, vector_reduce(e, vector_sum, REDUCE_ADD), scalar_sum) : scalar_sum;
+  V mean = fdiv_(e, e->atoms->reduce(e, sum, REDUCE_ADD), float32(e, (double)h->dim));
+  return e->atoms->rsqrt(e, fadd_(e, mean, float32(e, h->epsilon)));
+}
+
+/* Elements of each lane when all lanes share `width` evenly, as one vector; 0: they cannot. */
+static unsigned lane_share(const emitter *e, int64_t width) {
+  unsigned vector = e->vector;
+  while (vector > 1 && width != (int64_t)vector * e->lanes) vector /= 2;
+  return width == (int64_t)vector * e->lanes ? vector : 0;
+}
+
+/* A lane has one vector of all dimensions for the norm, and one of each half of the rotated ones and of the others to
+ * store: everything is asked for at once. Returns false for heads that do not come out even. */
+static bool head_in_registers(emitter *e, head *h) {
+  const int64_t half = h->table ? h->rotary_dim / 2 : 0, others = h->dim - 2 * half;
+  const unsigned all = lane_share(e, h->dim), pair = lane_share(e, half), other = lane_share(e, others);
+  if (e->lanes == 1 || !all || (half && !pair) || (others && !other)) return false;
+  V lane = e->atoms->lane(e), x[4] = {NULL}, weight[4] = {NULL}, at[4], table[2] = {NULL, NULL};
+  at[0] = mul(e, lane, int64(e, all));
+  at[1] = mul(e, lane, int64(e, pair));
+  at[2] = add(e, at[1], int64(e, half));
+  at[3] = add(e, mul(e, lane, int64(e, other)), int64(e, 2 * half));
+  const unsigned vector[] = {h->norm ? all : 0, pair, pair, other};
+  for (unsigned i = 0; i < 4; i++) {
+    if (!vector[i]) continue;
+    x[i] = load_f32(e, h->dtype, h->from, at[i], vector[i]);
+    if (i) weight[i] = head_weight(e, h, at[i], vector[i]);
+  }
+  for (unsigned i = 0; half && i < 2; i++) table[i] = load_f32(e, SLUICE_F32, h->table, at[1 + i], pair);
+  if (h->norm) h->scale = head_scale(e, h, NULL, vector_reduce(e, fmul_(e, x[0], x[0]), REDUCE_ADD));
+  for (unsigned i = 1; i < 4; i++)
+    if (vector[i]) x[i] = head_scaled(e, h, x[i], weight[i]);
+  if (half) head_rotate(e, h, x[1], x[2], table[0], table[1], at[1]);
+  if (others) head_store(e, h, x[3], at[3], other);
+  return true;
+}
+
 static void head_move(emitter *e, head *h) {
+  if (head_in_registers(e, h)) return;
   if (h->norm) {
     T vector = vector_type(e->f32, e->vector);
     h->vector_sum = local_set(e, vector, LLVMConstNull(vector));
     h->scalar_sum = local_set(e, e->f32, float32(e, 0.0));
     row_loop(e, h->dim, square_body, h);
-    V sum = get(e, e->f32, h->scalar_sum);
-    if (e->vector > 1) sum = fadd_(e, vector_reduce(e, get(e, vector, h->vector_sum), REDUCE_ADD), sum);
-    sum = e->atoms->reduce(e, sum, REDUCE_ADD);
-    V mean = fdiv_(e, sum, float32(e, (double)h->dim));
-    h->scale = e->atoms->rsqrt(e, fadd_(e, mean, float32(e, h->epsilon)));
+    h->scale = head_scale(e, h, e->vector > 1 ? get(e, vector, h->vector_sum) : NULL, get(e, e->f32, h->scalar_sum));
   }
   h->offset = h->table ? h->rotary_dim : 0;
   if (h->table) row_loop(e, h->rotary_dim / 2, rotate_body, h);
@@ -343,7 +389,8 @@ void family_norm_rope_append(emitter *e, const kernel_spec *spec) {
   cache_slot at =
       find_slot(e, argument[POSITIONS], argument[SEQUENCE], argument[PAGE_TABLE], argument[CACHE], page, page_bytes);
   for (unsigned i = Q_NORM; i <= (index_heads > 0 ? INDEX_K_NORM : K_NORM); i++)
-    prefetch(e, argument[i], (i <= K_NORM ? head_dim : index_dim) * (int64_t)sluice_dtype_size(normed.weight_dtype));
+    prefetch_shared(e, argument[i],
+                    (i <= K_NORM ? head_dim : index_dim) * (int64_t)sluice_dtype_size(normed.weight_dtype));
   e->atoms->wait(e);
   normed.table = element(e, e->f32, argument[TABLE], mul(e, e->x, int64(e, normed.rotary_dim)));
 

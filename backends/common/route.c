@@ -106,7 +106,7 @@ void family_route(emitter *e, const kernel_spec *spec) {
   shape.lanes = waves_for(e, tokens, r.per_lane) * e->atoms->wave;
   shape.early = true;
   kernel_begin(e, spec, shape);
-  prefetch(e, e->argument[1], o.experts * (int64_t)sizeof(float));
+  prefetch_shared(e, e->argument[1], o.experts * (int64_t)sizeof(float));
   e->atoms->wait(e);
   r.lane = and_(e, e->atoms->lane(e), int64(e, wave - 1));
   r.keys = workgroup_take(e, (uint64_t)(r.per_lane * e->lanes) * sizeof(int64_t));

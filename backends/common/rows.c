@@ -90,11 +90,51 @@ static void square_body(emitter *e, V offset, unsigned vector, void *user) {
   set(e, sum, fma_(e, x, x, get(e, vector_type(e->f32, vector), sum)));
 }
 
+static V scaled(emitter *e, const norm_row *row, V x, V weight) {
+  return fmul_(e, fmul_(e, x, row->scale), fadd_(e, weight, float32(e, 1)));
+}
+
 static void scale_body(emitter *e, V offset, unsigned vector, void *user) {
   const norm_row *row = user;
   V x = load_f32(e, row->dtype, row->x, offset, vector);
-  V weight = fadd_(e, load_f32(e, row->weight_dtype, row->weight, offset, vector), float32(e, 1));
-  store_f32(e, row->dtype, fmul_(e, fmul_(e, x, row->scale), weight), row->out, offset);
+  V weight = load_f32(e, row->weight_dtype, row->weight, offset, vector);
+  store_f32(e, row->dtype, scaled(e, row, x, weight), row->out, offset);
+}
+
+/* 1 / root mean square, from the sums of squares that each lane has. */
+static V norm_scale(emitter *e, V vector_sum, V scalar_sum, int64_t width, double eps) {
+  V sum = fadd_(e, vector_reduce(e, vector_sum, REDUCE_ADD), scalar_sum);
+  sum = e->atoms->reduce(e, sum, REDUCE_ADD);
+  return e->atoms->rsqrt(e, fadd_(e, fdiv_(e, sum, float32(e, (double)width)), float32(e, eps)));
+}
+
+/* The row stays in the lanes' registers: weights are read while the kernel waits, and all of a lane's elements at once.
+ * The same sums, in the same order, as with row_loop. Returns false for rows that do not fit. */
+static bool norm_in_registers(emitter *e, norm_row *row, int64_t width, double eps) {
+  enum { MOST_PLACES = 4 };
+  const int64_t vector = e->vector, at_a_time = vector * e->lanes, places = (width + at_a_time - 1) / at_a_time;
+  if (e->lanes == 1 || vector == 1 || width % vector || places > MOST_PLACES) return false;
+  V offset[MOST_PLACES], inside[MOST_PLACES], weight[MOST_PLACES], x[MOST_PLACES];
+  for (int64_t i = 0; i < places; i++) {
+    V at = add(e, mul(e, e->atoms->lane(e), int64(e, vector)), int64(e, i * at_a_time));
+    inside[i] = icmp(e, LLVMIntSLT, at, int64(e, width));
+    offset[i] = imin(e, at, int64(e, width - vector));
+    weight[i] = load_f32(e, row->weight_dtype, row->weight, offset[i], e->vector);
+  }
+  e->atoms->wait(e);
+  V zero = LLVMConstNull(vector_type(e->f32, e->vector)), sum = zero;
+  for (int64_t i = 0; i < places; i++) x[i] = load_f32(e, row->dtype, row->x, offset[i], e->vector);
+  for (int64_t i = 0; i < places; i++) {
+    V own = select_(e, inside[i], x[i], zero);
+    sum = fma_(e, own, own, sum);
+  }
+  row->scale = norm_scale(e, sum, float32(e, 0), width, eps);
+  for (int64_t i = 0; i < places; i++) {
+    branch real = if_begin(e, inside[i]);
+    store_f32(e, row->dtype, scaled(e, row, x[i], weight[i]), row->out, offset[i]);
+    if_end(e, &real);
+  }
+  return true;
 }
 
 void family_rms_norm(emitter *e, const kernel_spec *spec) {
@@ -108,19 +148,19 @@ void family_rms_norm(emitter *e, const kernel_spec *spec) {
   kernel_shape shape = each(size);
   shape.early = true;
   kernel_begin(e, spec, shape);
-  prefetch(e, e->argument[1], width * (int64_t)sluice_dtype_size(row.weight_dtype));
-  e->atoms->wait(e);
-  T vector = vector_type(e->f32, e->vector);
   row.x = row_at(e, row.dtype, e->argument[0], e->x, width);
   row.weight = e->argument[1];
   row.out = row_at(e, row.dtype, e->argument[2], e->x, width);
-  row.vector_sum = local_set(e, vector, LLVMConstNull(vector));
-  row.scalar_sum = local_set(e, e->f32, float32(e, 0));
-  row_loop(e, width, square_body, &row);
-  V sum = fadd_(e, vector_reduce(e, get(e, vector, row.vector_sum), REDUCE_ADD), get(e, e->f32, row.scalar_sum));
-  sum = e->atoms->reduce(e, sum, REDUCE_ADD);
-  row.scale = e->atoms->rsqrt(e, fadd_(e, fdiv_(e, sum, float32(e, (double)width)), float32(e, eps)));
-  row_loop(e, width, scale_body, &row);
+  if (!norm_in_registers(e, &row, width, eps)) {
+    prefetch_shared(e, e->argument[1], width * (int64_t)sluice_dtype_size(row.weight_dtype));
+    e->atoms->wait(e);
+    T vector = vector_type(e->f32, e->vector);
+    row.vector_sum = local_set(e, vector, LLVMConstNull(vector));
+    row.scalar_sum = local_set(e, e->f32, float32(e, 0));
+    row_loop(e, width, square_body, &row);
+    row.scale = norm_scale(e, get(e, vector, row.vector_sum), get(e, e->f32, row.scalar_sum), width, eps);
+    row_loop(e, width, scale_body, &row);
+  }
   kernel_end(e);
 }
 
@@ -192,6 +232,11 @@ static void combine_body(emitter *e, V offset, unsigned vector, void *user) {
   const combine_row *row = user;
   T type = vector_type(e->f32, vector);
   V sum = local_set(e, type, LLVMConstNull(type));
+  /* What is added in the end is asked for first: all of it comes at the same time. */
+  V added[3] = {NULL, NULL, NULL};
+  if (row->shared) added[0] = load_f32(e, SLUICE_F32, row->y, add(e, int64(e, row->k * row->width), offset), vector);
+  if (row->shared_y) added[1] = load_f32(e, SLUICE_F32, row->shared_y, offset, vector);
+  if (row->residual) added[2] = load_f32(e, row->dtype, row->residual, offset, vector);
   loop slots = loop_begin(e, int64(e, 0), int64(e, row->k), int64(e, row->at_once));
   V weight[SLOTS_AT_ONCE], y[SLOTS_AT_ONCE];
   for (int64_t i = 0; i < row->at_once; i++) {
@@ -202,12 +247,8 @@ static void combine_body(emitter *e, V offset, unsigned vector, void *user) {
   for (int64_t i = 0; i < row->at_once; i++) set(e, sum, fma_(e, y[i], weight[i], get(e, type, sum)));
   loop_end(e, &slots);
   V result = fmul_(e, get(e, type, sum), float32(e, row->scale));
-  if (row->shared) {
-    V last = add(e, int64(e, row->k * row->width), offset);
-    result = fadd_(e, result, load_f32(e, SLUICE_F32, row->y, last, vector));
-  }
-  if (row->shared_y) result = fadd_(e, result, load_f32(e, SLUICE_F32, row->shared_y, offset, vector));
-  if (row->residual) result = fadd_(e, result, load_f32(e, row->dtype, row->residual, offset, vector));
+  for (unsigned i = 0; i < 3; i++)
+    if (added[i]) result = fadd_(e, result, added[i]);
   store_f32(e, row->dtype, result, row->out, offset);
 }
 

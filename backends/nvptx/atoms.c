@@ -222,4 +222,5 @@ const atoms nvptx_atoms = {.name = "nvptx",
                            .exp2 = exp2_,
                            .rsqrt = rsqrt,
                            .gemm = &nvptx_gemm,
+                           .gemm_stream = &nvptx_gemm_stream,
                            .skeletons = nvptx_skeletons};

@@ -57,6 +57,16 @@ words load_two_words(emitter *e, V pointer) {
   return result;
 }
 
+void load_matrices(emitter *e, V address, unsigned count, V out_words[4]) {
+  T four[] = {e->i32, e->i32, e->i32, e->i32};
+  const bool all = count == 4;
+  V value = assembly(e, LLVMStructTypeInContext(e->context, four, count, 0),
+                     all ? "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {$0, $1, $2, $3}, [$4];"
+                         : "ldmatrix.sync.aligned.m8n8.x2.shared.b16 {$0, $1}, [$2];",
+                     all ? "=r,=r,=r,=r,r,~{memory}" : "=r,=r,r,~{memory}", &address, 1, ASSEMBLY_CONVERGENT);
+  for (unsigned i = 0; i < count; i++) out_words[i] = LLVMBuildExtractValue(e->builder, value, i, "");
+}
+
 void mma_bf16(emitter *e, V accumulator[4], const V a[4], const V b[2]) {
   V arguments[] = {a[0], a[1], a[2], a[3], b[0], b[1], accumulator[0], accumulator[1], accumulator[2], accumulator[3]};
   V result = intrinsic(e, "llvm.nvvm.mma.m16n8k16.row.col.bf16", NULL, 0, arguments, 10);

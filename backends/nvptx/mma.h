@@ -35,6 +35,10 @@ void load_words_into(emitter *e, V pointer, bool stream, const V slots[4]);
 /* 8 bytes likewise, in words 0 and 1. */
 words load_two_words(emitter *e, V pointer);
 
+/* ldmatrix: `count` (2 or 4) matrices of 8 rows of 16 bytes in workgroup memory; lane i has the address (i32) of row
+ * i % 8 of matrix i / 8, and gets bytes 4t to 4t + 3 of row g of each. All lanes of the warp together. */
+void load_matrices(emitter *e, V address, unsigned count, V out_words[4]);
+
 /* accumulator (f32 x 4) += A (16 x 16 bf16) B (16 x 8 bf16): a[0], a[2] hold row g, a[1], a[3] row g + 8; a[0], a[1]
  * and b[0] hold columns (rows of B) 2t, 2t + 1, the others those plus 8; b[*] column g of B. The accumulator is row g
  * columns 2t, 2t + 1, then row g + 8. Which columns of A are called 2t is free, as long as B agrees. */

@@ -6,7 +6,8 @@
 #include "backends/common/emit.h"
 
 extern const target_skeleton nvptx_skeletons[];
-extern const struct gemm_engine nvptx_gemm; /* skinny.c */
+extern const struct gemm_engine nvptx_gemm;               /* skinny.c */
+extern const struct gemm_stream_engine nvptx_gemm_stream; /* stream.c */
 
 bool nvptx_router_logits(emitter *e, const kernel_spec *spec); /* router_logits.c */
 bool nvptx_block_score(emitter *e, const kernel_spec *spec);   /* block_score.c */

@@ -14,6 +14,8 @@ static bool canonicalise(const char *name, char canonical[32]) {
   return false;
 }
 
+enum { PROCESSORS = 132 };
+
 static target_tiles tiles(const char *target) {
   (void)target;
   return (target_tiles){
@@ -21,8 +23,10 @@ static target_tiles tiles(const char *target) {
       .gemm_panel = 64,
       .expert_tile_m = 16,
       .query_tile = 16,
-      .matrix_panel = 128,
-      .ranges = {{8, 16, 0, 8, 0}, {16, 16, 9, 16, 0}, {64, 32, 17, UINT32_MAX, 64}},
+      .matrix_panel = 16,
+      .expert_matrix_panel = 128,
+      .ranges = {{8, 0, 0, 8, PROCESSORS}, {16, 0, 9, 16, PROCESSORS}, {64, 0, 17, UINT32_MAX, PROCESSORS}},
+      .stream_tiles = 6,
       .expert_ranges = {{8, 16, 0, 8, 0}, {8, 16, 9, 16, 0}, {16, 32, 17, 256, 0}, {64, 32, 257, UINT32_MAX, 0}},
       .split_selection = true,
       .split_router = true,

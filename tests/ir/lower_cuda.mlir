@@ -20,7 +20,7 @@
 // CHECK: "kernel.topk_blocks"
 // CHECK-NOT: "kernel.index_select
 // CHECK-NOT: "kernel.select_attention
-// CHECK: %[[W:.*]] = "kernel.weight"() {batch = 1 : i64, columns = 64 : i64, dtype = "bf16", group = 8 : i64, layout = "panels", {{.*}}panel = 128 : i64
+// CHECK: %[[W:.*]] = "kernel.weight"() {batch = 1 : i64, columns = 64 : i64, dtype = "bf16", group = 8 : i64, layout = "panels", {{.*}}panel = 16 : i64
 // CHECK: "kernel.gemm"(%{{.*}}, %[[W]], %{{.*}}, %[[L:.*]]) {{.*}}group = 8 : i64{{.*}}launch.range = [2, 0, [[FIRST:[0-9]+]]]
 // CHECK-NEXT: "kernel.gemm"(%{{.*}}, %[[W]], %{{.*}}, %[[L]]) {{.*}}launch.range = [2,
 // CHECK: "kernel.gemm"(%{{.*}}, %[[W]], %{{.*}}, %[[L]]) {{.*}}launch.range = [2, {{[0-9]+}}, 4294967295]

@@ -102,7 +102,7 @@ static void add_kernel(kernel_harness *h, gemm_case *c) {
     c->kernel = harness_add(h, "gemm", 4, "s:size", "tokens", "i:n", c->n, "i:k", c->k, "s:epilogue", c->epilogue,
                             "f:alpha", 1.702, "f:limit", 7.0, "s:x_dtype", dtype_text(c->x), "s:weight_dtype",
                             dtype_text(c->weight), "s:out_dtype", dtype_text(c->out), "i:tile_m", c->tile_m, "i:panel",
-                            c->panel, "i:slice", c->panel, "i:group", (int64_t)2, NULL);
+                            c->panel, "i:slice", c->panel, "i:group", (int64_t)2, "i:workgroups", (int64_t)0, NULL);
 }
 
 /* Checks row `row` of out against x row `x_row` times expert `expert`'s matrices. */

@@ -66,8 +66,7 @@ static void expect_cover(const gemm_range ranges[4], uint32_t panel) {
     assert_true(i < 4);
     assert_int_equal(ranges[i].from, i ? ranges[i - 1].to + 1 : 0);
     assert_true(ranges[i].from <= ranges[i].to && ranges[i].tile_m > 0);
-    assert_true(ranges[i].slice > 0 && panel % ranges[i].slice == 0);
-    if (ranges[i].wide_slice) assert_true(ranges[i].wide_slice > ranges[i].slice && panel % ranges[i].wide_slice == 0);
+    assert_true(ranges[i].workgroups > 0 ? ranges[i].slice == 0 : ranges[i].slice > 0 && panel % ranges[i].slice == 0);
   }
 }
 
@@ -77,10 +76,10 @@ static void ranges_cover_all_steps(void **state) {
   assert_null(target_default_tiles("cuda:sm_90a", &tiles));
   assert_true(tiles.transposed_values && tiles.split_selection && tiles.matrix_panel > 0);
   expect_cover(tiles.ranges, tiles.matrix_panel);
-  expect_cover(tiles.expert_ranges, tiles.matrix_panel);
+  expect_cover(tiles.expert_ranges, tiles.expert_matrix_panel);
   assert_null(target_default_tiles("host:x86-64-v3", &tiles));
   assert_false(tiles.transposed_values || tiles.split_selection);
-  assert_int_equal(tiles.matrix_panel, 0);
+  assert_true(tiles.matrix_panel == 0 && tiles.expert_matrix_panel == 0);
 }
 
 int main(void) {

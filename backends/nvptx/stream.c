@@ -1,0 +1,292 @@
+/* Products whose weights stream through workgroup memory: family gemm with panels of 16 rows.
+ *
+ * A workgroup has a share of the panels and goes through the depth once for as many of them as it can hold sums of, in
+ * chunks. Chunks come by the copy engine into a ring, several of them under way at any time, the first ones before the
+ * kernel waits for the launch before it; the rows of x for the same columns come with them through asynchronous copies.
+ * So memory is busy from the kernel's start to its end, whatever the lanes do. They share a chunk's depth: each warp
+ * multiplies its steps of 16 columns of all panels and rows (w is the m side of mma.m16n8k16, x the n side), and the
+ * warps' sums are added in workgroup memory at the end, in the order of the warps.
+ *
+ * Both operands lie in groups of 8 columns, 16 bytes of a row, row after row: 8 rows of a group are what ldmatrix takes
+ * as a matrix. The rows of x are exchanged within eights, so that neighbouring groups are stored to different banks.
+ *
+ * Each workgroup begins at another chunk, or all would ask for the same lines of x at the same time.
+ */
+#include "backends/common/gemm.h"
+#include "backends/nvptx/bulk.h"
+#include "backends/nvptx/mma.h"
+#include "backends/nvptx/skeletons.h"
+
+enum {
+  PANEL = GEMM_STREAM_PANEL,
+  STEP = 16,   /* columns of an mma */
+  GROUP = 8,   /* columns of a vector */
+  VECTOR = 16, /* bytes */
+  MOST_WARPS = 8,
+  MOST_TILES = 6, /* panels that a workgroup holds sums of */
+  MOST_ROW_TILES = 8,
+  MOST_SLOTS = 6,
+  LARGEST_CHUNK = 256,
+  MEMORY = 162 * 1024, /* bytes of a workgroup, see CARVEOUT in runtime/devices/cuda.c */
+  SUM_MEMORY = 24 * 1024,
+  MOST_ELEMENTS = 32, /* of the result, that a lane finishes at a time */
+};
+
+typedef struct streamer {
+  const gemm_stream *product;
+  unsigned warps, depth_parts, row_parts; /* warps = depth_parts * row_parts */
+  unsigned tiles, row_tiles;              /* panels of all matrices; tiles of 8 rows of x of a warp */
+  unsigned at_once;                       /* tiles of each matrix whose sums are added together */
+  int64_t chunk, chunks, slots;
+  int64_t piece_bytes, weight_bytes, x_bytes; /* of a slot: of a panel, of all panels, of x */
+  V ring, x_ring, barriers, sums;
+  lane_place lane;
+  V depth_part, row_part, turn; /* turn: the chunk to begin with */
+} streamer;
+
+/* A place in the line of chunks of all rounds: locals. */
+typedef struct cursor {
+  V first, chunk; /* the round's first panel */
+} cursor;
+
+static int64_t slot_bytes(const gemm_stream *p, int64_t chunk) {
+  return chunk * 2 * (p->panels * PANEL * p->matrices + p->tile_m);
+}
+
+static void divide(streamer *s) {
+  const gemm_stream *p = s->product;
+  const int64_t few = 3;
+  s->tiles = (unsigned)p->panels * p->matrices;
+  int64_t largest = 2 * STEP;
+  while (largest < LARGEST_CHUNK && p->k % (largest * 2) == 0) largest *= 2;
+  s->warps = largest / STEP < MOST_WARPS ? (unsigned)(largest / STEP) : MOST_WARPS;
+  s->row_parts = p->tile_m / GROUP > 2 && s->warps == MOST_WARPS ? 2 : 1;
+  s->depth_parts = s->warps / s->row_parts;
+  s->row_tiles = (unsigned)(p->tile_m / GROUP) / s->row_parts;
+  int64_t sum_bytes = (int64_t)p->matrices * s->depth_parts * PANEL * p->tile_m * (int64_t)sizeof(float);
+  s->at_once = (unsigned)p->panels;
+  while (s->at_once > 1 &&
+         (s->at_once * sum_bytes > SUM_MEMORY || s->at_once * PANEL * p->tile_m > MOST_ELEMENTS * 32 * s->warps))
+    s->at_once--;
+  int64_t ring = MEMORY - s->at_once * sum_bytes;
+  s->chunk = largest;
+  while (s->chunk > s->depth_parts * STEP && slot_bytes(p, s->chunk) * few > ring) s->chunk /= 2;
+  s->slots = ring / slot_bytes(p, s->chunk);
+  if (s->slots > MOST_SLOTS) s->slots = MOST_SLOTS;
+  s->chunks = p->k / s->chunk;
+  s->piece_bytes = s->chunk * 2 * PANEL;
+  s->weight_bytes = s->tiles * s->piece_bytes;
+  s->x_bytes = s->chunk * 2 * p->tile_m;
+}
+
+static unsigned lanes(const gemm_stream *p) {
+  streamer s = {.product = p};
+  divide(&s);
+  return s.warps * 32;
+}
+
+static V at_slot(emitter *e, V base, V slot, int64_t bytes) {
+  return byte_offset(e, base, mul(e, slot, int64(e, bytes)));
+}
+
+static cursor start(emitter *e, const streamer *s) {
+  return (cursor){local_set(e, e->i64, s->product->first), local_set(e, e->i64, s->turn)};
+}
+
+static void advance(emitter *e, const streamer *s, const cursor *c) {
+  V next = add(e, get(e, e->i64, c->chunk), int64(e, 1));
+  next = select_(e, icmp(e, LLVMIntEQ, next, int64(e, s->chunks)), int64(e, 0), next);
+  V first = get(e, e->i64, c->first), over = icmp(e, LLVMIntEQ, next, s->turn);
+  set(e, c->chunk, next);
+  set(e, c->first, select_(e, over, add(e, first, int64(e, s->product->panels)), first));
+}
+
+/* Asks for the weights at the cursor, if it is not at the end. */
+static void fill_weights(emitter *e, const streamer *s, const cursor *c, V slot) {
+  const gemm_stream *p = s->product;
+  V first = get(e, e->i64, c->first), chunk = get(e, e->i64, c->chunk), left = sub(e, p->end, first);
+  V tiles = mul(e, imin(e, left, int64(e, p->panels)), int64(e, p->matrices));
+  V wanted = and_(e, icmp(e, LLVMIntSGT, left, int64(e, 0)), icmp(e, LLVMIntEQ, s->lane.warp, int64(e, 0)));
+  branch fills = if_begin(e, wanted);
+  V barrier = at_slot(e, s->barriers, slot, BULK_BARRIER_BYTES);
+  branch announces = if_begin(e, icmp(e, LLVMIntEQ, s->lane.lane, int64(e, 0)));
+  bulk_expect(e, barrier, mul(e, tiles, int64(e, s->piece_bytes)));
+  if_end(e, &announces);
+  branch copies = if_begin(e, icmp(e, LLVMIntSLT, s->lane.lane, tiles));
+  V number = add(e, mul(e, first, int64(e, p->matrices)), s->lane.lane);
+  V from = byte_offset(e, p->weights,
+                       add(e, mul(e, number, int64(e, p->k * 2 * PANEL)), mul(e, chunk, int64(e, s->piece_bytes))));
+  V to = byte_offset(e, at_slot(e, s->ring, slot, s->weight_bytes), mul(e, s->lane.lane, int64(e, s->piece_bytes)));
+  bulk_piece(e, to, from, s->piece_bytes, barrier);
+  if_end(e, &copies);
+  if_end(e, &fills);
+}
+
+/* Asks for the rows of x at the cursor; always one group of copies, if an empty one. */
+static void fill_rows(emitter *e, const streamer *s, const cursor *c, V slot) {
+  const gemm_stream *p = s->product;
+  const int64_t groups = s->chunk / GROUP, all = p->tile_m * groups, at_a_time = s->warps * 32;
+  branch inside = if_begin(e, icmp(e, LLVMIntSLT, get(e, e->i64, c->first), p->end));
+  V lane = e->atoms->lane(e), group = and_(e, lane, int64(e, groups - 1)), first = udiv(e, lane, int64(e, groups));
+  V column = add(e, mul(e, get(e, e->i64, c->chunk), int64(e, s->chunk)), mul(e, group, int64(e, GROUP)));
+  V to = byte_offset(e, at_slot(e, s->x_ring, slot, s->x_bytes), mul(e, group, int64(e, p->tile_m * VECTOR)));
+  V swap = and_(e, group, int64(e, GROUP - 1));
+  for (int64_t i = 0; i < all; i += at_a_time) {
+    V row = add(e, first, int64(e, i / groups));
+    V from = element_of(e, SLUICE_BF16, p->x, add(e, mul(e, row, int64(e, p->k)), column));
+    V place = LLVMBuildXor(e->builder, row, swap, "");
+    copy_async(e, byte_offset(e, to, mul(e, place, int64(e, VECTOR))), from, icmp(e, LLVMIntSLT, row, p->rows));
+  }
+  if_end(e, &inside);
+  copy_async_commit(e);
+}
+
+/* Multiplies what a warp has of the slot. */
+static void multiply(emitter *e, const streamer *s, V slot, V sums[MOST_TILES][MOST_ROW_TILES][4]) {
+  const gemm_stream *p = s->product;
+  /* Lane i of ldmatrix names row i % 8 of matrix i / 8: of w rows 0 to 7 and 8 to 15 of a group, then of the next; of x
+   * a group and the next, then those of the next 8 rows. */
+  V matrix = lshr(e, s->lane.lane, int64(e, 3)), row = and_(e, s->lane.lane, int64(e, 7));
+  V low = and_(e, matrix, int64(e, 1)), high = lshr(e, matrix, int64(e, 1));
+  V group = mul(e, s->depth_part, int64(e, STEP / GROUP));
+  V w_row = add(e, mul(e, add(e, group, high), int64(e, PANEL)), add(e, mul(e, low, int64(e, 8)), row));
+  V w = shared_address(e, byte_offset(e, at_slot(e, s->ring, slot, s->weight_bytes), mul(e, w_row, int64(e, VECTOR))));
+  V x_group = add(e, group, low), swapped = LLVMBuildXor(e->builder, row, and_(e, x_group, int64(e, GROUP - 1)), "");
+  V x_tile = add(e, mul(e, s->row_part, int64(e, s->row_tiles)), s->row_tiles > 1 ? high : int64(e, 0));
+  V x_row = add(e, mul(e, x_group, int64(e, p->tile_m)), add(e, mul(e, x_tile, int64(e, 8)), swapped));
+  V x = shared_address(e, byte_offset(e, at_slot(e, s->x_ring, slot, s->x_bytes), mul(e, x_row, int64(e, VECTOR))));
+  const int64_t stride = s->depth_parts * STEP; /* columns from one step of the warp to the next */
+  for (int64_t column = 0; column < s->chunk; column += stride) {
+    V b[MOST_ROW_TILES][2];
+    const int64_t groups = column / GROUP;
+    for (unsigned n = 0; n < s->row_tiles; n += 2) {
+      const unsigned count = s->row_tiles > 1 ? 4 : 2;
+      V at = add(e, x, int32(e, (int32_t)((groups * p->tile_m + n * 8) * VECTOR))), loaded[4];
+      load_matrices(e, at, count, loaded);
+      for (unsigned i = 0; i < count; i++) b[n + i / 2][i % 2] = loaded[i];
+    }
+    for (unsigned m = 0; m < s->tiles; m++) {
+      V a[4];
+      load_matrices(e, add(e, w, int32(e, (int32_t)(m * s->piece_bytes + groups * PANEL * VECTOR))), 4, a);
+      for (unsigned n = 0; n < s->row_tiles; n++) {
+        V sum[4];
+        for (unsigned i = 0; i < 4; i++) sum[i] = get(e, e->f32, sums[m][n][i]);
+        mma_bf16(e, sum, a, b[n]);
+        for (unsigned i = 0; i < 4; i++) set(e, sums[m][n][i], sum[i]);
+      }
+    }
+  }
+}
+
+/* Adds up the warps' sums of the panels [from, from + count) of a round that begins with panel `first`, and finishes
+ * their columns. In memory: [panel][matrix][part of the depth][tile of rows][value i][lane]; lane and i change places
+ * within a quad, so that neighbouring columns are read from different banks. */
+static void add_up(emitter *e, const streamer *s, V first, unsigned from, unsigned count,
+                   V sums[MOST_TILES][MOST_ROW_TILES][4]) {
+  const gemm_stream *p = s->product;
+  const int64_t part = PANEL * p->tile_m, all = count * part, at_a_time = s->warps * 32;
+  V lane = e->atoms->lane(e), row[MOST_ELEMENTS], column[MOST_ELEMENTS], at[MOST_ELEMENTS], fetched[MOST_ELEMENTS];
+  unsigned elements = 0;
+  for (int64_t i = 0; i < all && elements < MOST_ELEMENTS; i += at_a_time, elements++) {
+    V index = add(e, lane, int64(e, i)), panel = udiv(e, index, int64(e, part));
+    V within = urem(e, index, int64(e, part)), c = and_(e, within, int64(e, PANEL - 1));
+    V r = lshr(e, within, int64(e, 4));
+    column[elements] = add(e, mul(e, add(e, first, add(e, panel, int64(e, from))), int64(e, PANEL)), c);
+    row[elements] = r;
+    V value = add(e, mul(e, lshr(e, c, int64(e, 3)), int64(e, 2)), and_(e, r, int64(e, 1)));
+    V t = LLVMBuildXor(e->builder, and_(e, lshr(e, r, int64(e, 1)), int64(e, 3)), value, "");
+    V place = add(e, mul(e, and_(e, c, int64(e, 7)), int64(e, 4)), t);
+    place = add(e, place, mul(e, add(e, mul(e, lshr(e, r, int64(e, 3)), int64(e, 4)), value), int64(e, 32)));
+    at[elements] = add(e, place, mul(e, panel, int64(e, part * p->matrices * s->depth_parts)));
+    /* Clamped: an element beyond the end is not stored. */
+    V last_row = sub(e, p->rows, int64(e, 1));
+    fetched[elements] = p->fetch(e, imin(e, r, last_row), imin(e, column[elements], int64(e, p->n - 1)), p->user);
+  }
+  for (unsigned m = 0; m < count * p->matrices; m++)
+    for (unsigned n = 0; n < s->row_tiles; n++)
+      for (unsigned i = 0; i < 4; i++) {
+        V tile = add(e, mul(e, s->row_part, int64(e, s->row_tiles)), int64(e, n));
+        V place = add(e, mul(e, add(e, mul(e, tile, int64(e, 4)), int64(e, i)), int64(e, 32)),
+                      LLVMBuildXor(e->builder, s->lane.lane, int64(e, i), ""));
+        place = add(e, place, mul(e, add(e, int64(e, m * s->depth_parts), s->depth_part), int64(e, part)));
+        store_f32(e, SLUICE_F32, get(e, e->f32, sums[from * p->matrices + m][n][i]), s->sums, place);
+      }
+  e->atoms->barrier(e);
+  for (unsigned i = 0; i < elements; i++) {
+    V inside = and_(e, icmp(e, LLVMIntSLT, row[i], p->rows), icmp(e, LLVMIntSLT, column[i], int64(e, p->n)));
+    inside = and_(e, inside, icmp(e, LLVMIntSLT, column[i], mul(e, p->end, int64(e, PANEL))));
+    if (all % at_a_time)
+      inside = and_(e, inside, icmp(e, LLVMIntSLT, add(e, lane, int64(e, i * at_a_time)), int64(e, all)));
+    branch real = if_begin(e, inside);
+    V total[2] = {NULL, NULL};
+    for (unsigned m = 0; m < p->matrices; m++)
+      total[m] = add_parts(e, s->sums, add(e, at[i], int64(e, m * part * s->depth_parts)), part, s->depth_parts);
+    p->finish(e, row[i], column[i], total, fetched[i], p->user);
+    if_end(e, &real);
+  }
+}
+
+static void stream(emitter *e, const gemm_stream *p) {
+  streamer s = {.product = p, .lane = lane_place_of(e)};
+  divide(&s);
+  if (s.tiles > MOST_TILES || s.row_tiles > MOST_ROW_TILES || s.slots < 2) {
+    e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: %u panels of %lld columns and %lld rows do not fit",
+                             e->spec->symbol, s.tiles, (long long)p->k, (long long)p->tile_m);
+    return;
+  }
+  s.depth_part = urem(e, s.lane.warp, int64(e, s.depth_parts));
+  s.row_part = udiv(e, s.lane.warp, int64(e, s.depth_parts));
+  s.turn = udiv(e, mul(e, e->x, int64(e, s.chunks)), int64(e, p->workgroups));
+  s.ring = workgroup_take(e, (uint64_t)(s.slots * s.weight_bytes));
+  s.x_ring = workgroup_take(e, (uint64_t)(s.slots * s.x_bytes));
+  s.barriers = workgroup_take(e, (uint64_t)s.slots * BULK_BARRIER_BYTES);
+  s.sums = workgroup_take(e, (uint64_t)s.at_once * p->matrices * s.depth_parts * PANEL * (uint64_t)p->tile_m * 4);
+
+  branch first_lane = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
+  for (int64_t i = 0; i < s.slots; i++) bulk_barrier_init(e, at_slot(e, s.barriers, int64(e, i), BULK_BARRIER_BYTES));
+  if_end(e, &first_lane);
+  e->atoms->barrier(e);
+  cursor weights = start(e, &s), rows = start(e, &s);
+  for (int64_t i = 0; i + 1 < s.slots; i++) {
+    fill_weights(e, &s, &weights, int64(e, i));
+    advance(e, &s, &weights);
+  }
+  e->atoms->wait(e);
+  for (int64_t i = 0; i + 1 < s.slots; i++) {
+    fill_rows(e, &s, &rows, int64(e, i));
+    advance(e, &s, &rows);
+  }
+  V slot = local_set(e, e->i64, int64(e, 0)), parity = local_set(e, e->i64, int64(e, 0));
+  V sums[MOST_TILES][MOST_ROW_TILES][4];
+  for (unsigned m = 0; m < s.tiles; m++)
+    for (unsigned n = 0; n < s.row_tiles; n++)
+      for (unsigned i = 0; i < 4; i++) sums[m][n][i] = local(e, e->f32);
+  loop round = loop_begin(e, p->first, p->end, int64(e, p->panels));
+  for (unsigned m = 0; m < s.tiles; m++)
+    for (unsigned n = 0; n < s.row_tiles; n++)
+      for (unsigned i = 0; i < 4; i++) set(e, sums[m][n][i], float32(e, 0));
+  loop depth = loop_begin(e, int64(e, 0), int64(e, s.chunks), int64(e, 1));
+  V now = get(e, e->i64, slot);
+  copy_async_wait(e, (unsigned)s.slots - 2);
+  bulk_wait(e, at_slot(e, s.barriers, now, BULK_BARRIER_BYTES), get(e, e->i64, parity));
+  e->atoms->barrier(e); /* the rows that other lanes asked for are there, and the slot before this one is read */
+  V begins = icmp(e, LLVMIntEQ, now, int64(e, 0));
+  V before = select_(e, begins, int64(e, s.slots - 1), sub(e, now, int64(e, 1)));
+  fill_weights(e, &s, &weights, before);
+  fill_rows(e, &s, &weights, before);
+  advance(e, &s, &weights);
+  multiply(e, &s, now, sums);
+  V after = add(e, now, int64(e, 1)), ends = icmp(e, LLVMIntEQ, after, int64(e, s.slots));
+  set(e, slot, select_(e, ends, int64(e, 0), after));
+  V flipped = LLVMBuildXor(e->builder, get(e, e->i64, parity), LLVMBuildZExt(e->builder, ends, e->i64, ""), "");
+  set(e, parity, flipped);
+  loop_end(e, &depth);
+  for (unsigned from = 0; from < (unsigned)p->panels; from += s.at_once) {
+    unsigned left = (unsigned)p->panels - from;
+    if (from) e->atoms->barrier(e); /* the panels before are finished */
+    add_up(e, &s, round.index, from, left < s.at_once ? left : s.at_once, sums);
+  }
+  loop_end(e, &round);
+}
+
+const gemm_stream_engine nvptx_gemm_stream = {.lanes = lanes, .multiply = stream};

@@ -1,0 +1,31 @@
+// Products whose weights stream: at most 132 workgroups share the panels of 16 rows evenly and hold sums of at most 6 of them at a time,
+// 3 of each matrix with pairs. Few panels have a workgroup each; float32 has other products.
+// RUN: sluice opt %s --passes=plan-buffers,choose-tiles,lower-to-kernels --target h100 | FileCheck %s
+// RUN: sluice opt %s --passes=plan-buffers,choose-tiles,lower-to-kernels --target host:x86-64-v3 | FileCheck %s --check-prefix=HOST
+
+// 4096 panels: 32 for the largest share, 6 rounds.
+// CHECK: "kernel.gemm"{{.*}}launch.range = [1, 17, 4294967295]{{.*}}n = 65535 : i64{{.*}}panel = 16 : i64{{.*}}slice = 96 : i64{{.*}}tile_m = 64 : i64{{.*}}workgroups = 132 : i64
+// 160 panels: shares of 2.
+// CHECK: "kernel.gemm"{{.*}}n = 2560 : i64{{.*}}slice = 32 : i64{{.*}}tile_m = 8 : i64{{.*}}workgroups = 132 : i64
+// 640 pairs of panels: shares of 5, in 2 rounds.
+// CHECK: "kernel.gemm"{{.*}}epilogue = "swiglu"{{.*}}n = 10240 : i64{{.*}}slice = 48 : i64{{.*}}tile_m = 8 : i64{{.*}}workgroups = 132 : i64
+// 6 panels and a part.
+// CHECK: "kernel.gemm"{{.*}}launch.range = [2, 0, 8]{{.*}}n = 100 : i64{{.*}}slice = 16 : i64{{.*}}tile_m = 8 : i64{{.*}}workgroups = 7 : i64
+// HOST-NOT: workgroups = {{[1-9]}}
+func.func @step(%batch: !model.batch, %cache: !model.cache) -> (tensor<?x100xf32>, tensor<?xi32>)
+    attributes {model.dtype = "bfloat16", model.page = 16 : i64, model.layers = 1 : i64, model.hidden = 512 : i64, model.vocabulary = 100 : i64, model.max_context = 128 : i64} {
+  %e = "model.weight"() {name = "embed"} : () -> tensor<100x512xbf16>
+  %u = "model.weight"() {name = "up"} : () -> tensor<65535x512xbf16>
+  %h = "model.embed"(%batch, %e) : (!model.batch, tensor<100x512xbf16>) -> tensor<?x512xbf16>
+  %w = "model.linear"(%h, %u) : (tensor<?x512xbf16>, tensor<65535x512xbf16>) -> tensor<?x65535xbf16>
+  %v = "model.weight"() {name = "narrow"} : () -> tensor<2560x512xbf16>
+  %x = "model.linear"(%h, %v) : (tensor<?x512xbf16>, tensor<2560x512xbf16>) -> tensor<?x2560xbf16>
+  %g = "model.weight"() {name = "gate"} : () -> tensor<10240x512xbf16>
+  %i = "model.weight"() {name = "pair"} : () -> tensor<10240x512xbf16>
+  %y = "model.linear_swiglu"(%h, %g, %i) {alpha = 1.0 : f64, limit = 7.0 : f64} : (tensor<?x512xbf16>, tensor<10240x512xbf16>, tensor<10240x512xbf16>) -> tensor<?x10240xbf16>
+  %s = "model.slice"(%w) {offset = 0 : i64} : (tensor<?x65535xbf16>) -> tensor<?x512xbf16>
+  %r = "model.select_rows"(%s, %batch) : (tensor<?x512xbf16>, !model.batch) -> tensor<?x512xbf16>
+  %l = "model.lm_head"(%r, %e) : (tensor<?x512xbf16>, tensor<100x512xbf16>) -> tensor<?x100xf32>
+  %t = "model.sample"(%l, %batch) : (tensor<?x100xf32>, !model.batch) -> tensor<?xi32>
+  return %l, %t : tensor<?x100xf32>, tensor<?xi32>
+}
