@@ -30,7 +30,8 @@ typedef struct kernel_op {
 #define PLACE "positions=input/positions sequence=input/sequence page_table=input/page_table cache=cache"
 #define PAGED "tiles=input/tiles page_table=input/page_table cache=cache "
 #define GEMM                                                                                                           \
-  "x_dtype:dtype weight_dtype:dtype out_dtype:dtype tile_m:positive panel:positive slice:positive group:positive"
+  "x_dtype:dtype weight_dtype:dtype out_dtype:dtype tile_m:positive panel:positive slice:positive group:positive "     \
+  "workgroups:count"
 
 static const kernel_op launches[] = {
     {"embed", "tokens=input/tokens table=rows/weight_dtype out=value/dtype",
@@ -50,8 +51,7 @@ static const kernel_op launches[] = {
      LAUNCH "heads:positive kv_heads:positive head_dim:positive index_heads:count index_dim:count rotary_dim:even "
             "eps:positive_number " PAGE "value_offset:multiple index_offset:multiple dtype:dtype weight_dtype:dtype"},
     {"gemm", "x=value/x_dtype w=panels/weight_dtype residual=maybe/out_dtype out=value/out_dtype",
-     LAUNCH
-     "size:rows n:positive k:positive epilogue:none|add|swiglu alpha:number limit:number workgroups:count " GEMM},
+     LAUNCH "size:rows n:positive k:positive epilogue:none|add|swiglu alpha:number limit:number " GEMM},
     {"index_score", "iq=value/dtype " PAGED "scores=value/f32",
      LAUNCH "heads:positive dim:positive " PAGE "index_offset:multiple dtype:dtype"},
     {"block_score", "iq=value/dtype " PAGED "maxima=value/f32",

@@ -7,9 +7,8 @@ static void annotate(pass_state *state, MlirOperation op, const char *name, int6
 }
 
 /* Panels of the weights from operand `first` on: for matrix instructions where all of them allow it. */
-static void choose_panel(pass_state *state, MlirOperation op, const target_tiles *tiles, intptr_t first,
-                         uint32_t matrix_panel) {
-  bool matrix = matrix_panel > 0;
+static void choose_panel(pass_state *state, MlirOperation op, const target_tiles *tiles, intptr_t first) {
+  bool matrix = tiles->matrix_panel > 0;
   MlirValue x = mlirOperationGetOperand(op, 0);
   matrix &= mlirTypeIsABF16(mlirShapedTypeGetElementType(mlirValueGetType(x)));
   for (intptr_t i = first; i < mlirOperationGetNumOperands(op); i++) {
@@ -19,7 +18,7 @@ static void choose_panel(pass_state *state, MlirOperation op, const target_tiles
     matrix &=
         mlirTypeIsABF16(mlirShapedTypeGetElementType(mlirValueGetType(w))) && ir_dimension(w, ir_rank(w) - 1) % 32 == 0;
   }
-  annotate(state, op, "tile.panel", matrix ? matrix_panel : tiles->gemm_panel);
+  annotate(state, op, "tile.panel", matrix ? tiles->matrix_panel : tiles->gemm_panel);
   annotate(state, op, "tile.group", matrix ? 8 : 2);
 }
 
@@ -38,12 +37,12 @@ bool pass_choose_tiles(pass_state *state, MlirModule module) {
     for (size_t i = 0; i < sizeof products / sizeof *products; i++)
       if (ir_is(op, products[i])) {
         annotate(state, op, "tile.m", tiles.gemm_tile_m);
-        choose_panel(state, op, &tiles, 1, tiles.matrix_panel);
+        choose_panel(state, op, &tiles, 1);
       }
     for (size_t i = 0; i < sizeof expert_products / sizeof *expert_products; i++)
       if (ir_is(op, expert_products[i])) {
         annotate(state, op, "tile.m", tiles.expert_tile_m);
-        choose_panel(state, op, &tiles, ir_is(op, "model.expert_linear") ? 2 : 3, tiles.expert_matrix_panel);
+        choose_panel(state, op, &tiles, ir_is(op, "model.expert_linear") ? 2 : 3);
       }
     for (size_t i = 0; i < sizeof queries / sizeof *queries; i++)
       if (ir_is(op, queries[i])) annotate(state, op, "tile.query", tiles.query_tile);

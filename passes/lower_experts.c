@@ -106,7 +106,9 @@ static void launch_product(lowering *l, const sorted_slots *s, const expert_prod
   attribute_text(l, &list, "x_dtype", p->x_dtype);
   attribute_text(l, &list, "weight_dtype", element_name(p->matrix));
   attribute_text(l, &list, "out_dtype", p->out_dtype);
-  gemm_attributes(l, &list, s->range, SLUICE_SIZE_TOKENS);
+  gemm_range own = *s->range;
+  if (own.workgroups) stream_rounds(l, &own, n, swiglu, false);
+  gemm_attributes(l, &list, &own, SLUICE_SIZE_TOKENS);
   attribute_integer(l, &list, "batch_bytes", batch_bytes);
   int64_t x_bytes = p->x_dtype[0] == 'b' ? 2 : 4, out_bytes = p->out_dtype[0] == 'b' ? 2 : 4;
   int64_t slots = s->k + s->shared;
@@ -120,7 +122,7 @@ static void launch_product(lowering *l, const sorted_slots *s, const expert_prod
 static void lower_expert_linear(lowering *l) {
   MlirValue x = operand(l, 0), w = operand(l, 2), out = ir_result(l->op, 0);
   MlirValue x_buffer = operand_buffer(l, 0), out_buffer = result_buffer(l, 0);
-  gemm_range ranges[4];
+  gemm_range ranges[MOST_GEMM_RANGES];
   size_t count = gemm_ranges(l, l->tiles.expert_ranges, ranges);
   MlirValue weights = weight_panels(l, w, ir_get_integer(l->op, "tile.panel"));
   for (size_t i = 0; i < count; i++) {
@@ -207,7 +209,7 @@ static void lower_experts(lowering *l) {
   MlirValue x_buffer = operand_buffer(l, 0), none = none_buffer(l);
   MlirValue hidden = scratch_buffer(l, 3, "hidden", element_name(x), slots * inner);
   MlirValue y = scratch_buffer(l, 4, "y", "f32", slots * width);
-  gemm_range ranges[4];
+  gemm_range ranges[MOST_GEMM_RANGES];
   size_t count = gemm_ranges(l, l->tiles.expert_ranges, ranges), split = 0; /* of the ranges, the first so many */
   while (shared && split < count && ranges[split].to <= l->tiles.split_shared) split++;
   MlirValue shared_hidden = split ? scratch_buffer(l, 5, "shared_hidden", element_name(x), inner) : none;

@@ -309,7 +309,7 @@ static int64_t tile(lowering *l, const char *name) {
   return 16;
 }
 
-size_t gemm_ranges(lowering *l, const gemm_range *of_target, gemm_range ranges[4]) {
+size_t gemm_ranges(lowering *l, const gemm_range *of_target, gemm_range ranges[MOST_GEMM_RANGES]) {
   if (weight_group(l) == 2) {
     uint32_t panel = (uint32_t)tile(l, "tile.panel");
     ranges[0] = (gemm_range){.tile_m = (uint32_t)tile(l, "tile.m"), .slice = panel, .to = UINT32_MAX};
@@ -321,11 +321,21 @@ size_t gemm_ranges(lowering *l, const gemm_range *of_target, gemm_range ranges[4
   return count;
 }
 
+void stream_rounds(const lowering *l, gemm_range *range, int64_t n, bool pairs, bool shares) {
+  const uint32_t panel = l->tiles.matrix_panel, panels = (uint32_t)((n + panel - 1) / panel);
+  const uint32_t most = l->tiles.stream_tiles / (pairs ? 2 : 1);
+  if (shares && range->workgroups > panels) range->workgroups = panels;
+  const uint32_t share = shares ? (panels + range->workgroups - 1) / range->workgroups : panels;
+  const uint32_t rounds = (share + most - 1) / most;
+  range->slice = (share + rounds - 1) / rounds * panel;
+}
+
 void gemm_attributes(lowering *l, attribute_list *list, const gemm_range *range, sluice_size size) {
   attribute_integer(l, list, "tile_m", range->tile_m);
   attribute_integer(l, list, "panel", tile(l, "tile.panel"));
   attribute_integer(l, list, "slice", range->slice);
   attribute_integer(l, list, "group", weight_group(l));
+  attribute_integer(l, list, "workgroups", range->workgroups);
   launch_range(l, list, size, range->from, range->to);
 }
 
@@ -333,15 +343,6 @@ void launch_range(lowering *l, attribute_list *list, sluice_size size, uint32_t 
   if (from == 0 && to == UINT32_MAX) return;
   const int64_t range[] = {size, from, to};
   attribute_add(list, "launch.range", ir_integers(l->context, range, 3));
-}
-
-/* The panels are shared evenly and taken in rounds of as many as a workgroup can hold. */
-static void share_panels(const lowering *l, gemm_range *range, int64_t n, uint32_t matrices) {
-  const uint32_t panel = l->tiles.matrix_panel, panels = (uint32_t)((n + panel - 1) / panel);
-  if (range->workgroups > panels) range->workgroups = panels;
-  const uint32_t share = (panels + range->workgroups - 1) / range->workgroups, most = l->tiles.stream_tiles / matrices;
-  const uint32_t rounds = (share + most - 1) / most;
-  range->slice = (share + rounds - 1) / rounds * panel;
 }
 
 void launch_gemm(lowering *l, const gemm_launch *g, const gemm_range *range) {
@@ -360,8 +361,7 @@ void launch_gemm(lowering *l, const gemm_launch *g, const gemm_range *range) {
   attribute_text(l, &list, "weight_dtype", element_name(g->matrix));
   attribute_text(l, &list, "out_dtype", g->out_dtype);
   gemm_range own = *range;
-  if (own.workgroups) share_panels(l, &own, n, swiglu ? 2 : 1);
-  attribute_integer(l, &list, "workgroups", own.workgroups);
+  if (own.workgroups) stream_rounds(l, &own, n, swiglu, true);
   gemm_attributes(l, &list, &own, strcmp(g->size, "rows") == 0 ? SLUICE_SIZE_ROWS : SLUICE_SIZE_TOKENS);
   launch(l, "gemm", buffers, COUNT_OF(buffers), &list,
          &(launch_cost){.fixed_bytes = weight_batch_bytes(l, g->matrix, swiglu, tile(l, "tile.panel")),
@@ -385,7 +385,7 @@ static void lower_product(lowering *l) {
                    .out_dtype = element_name(ir_result(l->op, 0))};
   g.weights = swiglu ? weight_pairs(l, w, operand(l, 2), panel) : weight_panels(l, w, panel);
   g.out = result_buffer(l, 0);
-  gemm_range ranges[4];
+  gemm_range ranges[MOST_GEMM_RANGES];
   size_t count = gemm_ranges(l, l->tiles.ranges, ranges);
   for (size_t i = 0; i < count; i++) launch_gemm(l, &g, &ranges[i]);
 }

@@ -81,8 +81,12 @@ int64_t weight_batch_bytes(const lowering *l, MlirValue weight, bool pairs, int6
 int64_t weight_group(const lowering *l);
 
 /* The kernels that a product becomes, from the target's ranges; returns their number. */
-size_t gemm_ranges(lowering *l, const gemm_range *of_target, gemm_range ranges[4]);
-/* The attributes tile_m, panel, slice and group of one of them, and its range of `size`. */
+size_t gemm_ranges(lowering *l, const gemm_range *of_target, gemm_range ranges[MOST_GEMM_RANGES]);
+/* Sets the slice of a range with workgroups for a product of n columns (of each of two matrices with `pairs`): rounds
+ * of as many panels as a workgroup can hold, about equally long. `shares`: the panels are shared evenly among the
+ * workgroups; otherwise each has rounds of several tiles. */
+void stream_rounds(const lowering *l, gemm_range *range, int64_t n, bool pairs, bool shares);
+/* The attributes tile_m, panel, slice, group and workgroups of one of them, and its range of `size`. */
 void gemm_attributes(lowering *l, attribute_list *list, const gemm_range *range, sluice_size size);
 /* A launch of kernel.gemm for steps of `range`. */
 typedef struct gemm_launch {

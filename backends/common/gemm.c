@@ -8,14 +8,12 @@
 #include "backends/common/families.h"
 #include "backends/common/tile.h"
 
-#include <string.h>
-
 typedef enum epilogue { EPILOGUE_NONE, EPILOGUE_ADD, EPILOGUE_SWIGLU } epilogue;
 
 typedef struct gemm {
   int64_t n, k, tile_m;
-  int64_t panel; /* rows of w in a panel of the weight */
-  int64_t slice; /* columns of out of one workgroup: the panel, or a part of it; streamed: that it makes at a time */
+  int64_t panel;      /* rows of w in a panel of the weight */
+  int64_t slice;      /* columns of out of one workgroup: one panel or several; streamed: that it makes at a time */
   int64_t workgroups; /* streamed: that share the panels; 0: each slice has its own */
   int64_t group;      /* columns of w that lie together in a panel */
   epilogue epilogue;
@@ -35,7 +33,7 @@ static void read_attributes(emitter *e, gemm *g) {
   g->tile_m = attribute(e, "tile_m");
   g->panel = attribute(e, "panel");
   g->slice = attribute(e, "slice");
-  g->workgroups = strcmp(e->spec->family, "gemm") == 0 ? attribute(e, "workgroups") : 0;
+  g->workgroups = attribute(e, "workgroups");
   g->group = attribute(e, "group");
   g->epilogue = attribute_is(e, "epilogue", "swiglu") ? EPILOGUE_SWIGLU
                 : attribute_is(e, "epilogue", "add")  ? EPILOGUE_ADD
@@ -52,8 +50,8 @@ static void read_attributes(emitter *e, gemm *g) {
                              e->spec->symbol, (long long)g->panel, vector);
   if (!e->status && g->workgroups > 0) return; /* the target's engine looks at the rest */
   if (!e->status &&
-      (g->slice <= 0 || g->panel % g->slice || g->slice % vector || (g->group == 2 && g->slice != g->panel)))
-    e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: slices of %lld columns of a panel of %lld", e->spec->symbol,
+      (g->slice <= 0 || g->slice % g->panel || g->slice % vector || (g->group == 2 && g->slice != g->panel)))
+    e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: slices of %lld columns of panels of %lld", e->spec->symbol,
                              (long long)g->slice, (long long)g->panel);
   bool engine = e->atoms->gemm && g->x_dtype == SLUICE_BF16 && g->weight_dtype == SLUICE_BF16 && g->k % 32 == 0 &&
                 g->tile_m % 8 == 0 && g->slice % 16 == 0;
@@ -166,15 +164,13 @@ static V take_back(emitter *e, gemm *g, V parked) {
 static void compute_tile(emitter *e, gemm *g, V weights) {
   gemm_product product = engine_product(g);
   product.early = !g->order; /* as family_gemm tells kernel_begin */
-  int64_t slices = g->panel / g->slice;
-  int64_t panel_elements = (g->k + g->group - 1) / g->group * g->group * g->panel;
-  V panel = udiv(e, e->x, int64(e, slices));
-  for (unsigned i = 0; i < product.matrices; i++) {
+  const int64_t panel_elements = (g->k + g->group - 1) / g->group * g->group * g->panel;
+  const int64_t panels = (g->n + g->panel - 1) / g->panel, of_slice = g->slice / g->panel;
+  V first = mul(e, e->x, int64(e, of_slice * product.matrices));
+  product.weights = element_of(e, g->weight_dtype, weights, mul(e, first, int64(e, panel_elements)));
+  product.panels = imin(e, sub(e, int64(e, panels), mul(e, e->x, int64(e, of_slice))), int64(e, of_slice));
+  for (unsigned i = 0; i < product.matrices; i++)
     product.c[i] = workgroup_take(e, (uint64_t)(g->tile_m * g->slice) * sizeof(float));
-    V number = add(e, mul(e, panel, int64(e, product.matrices)), int64(e, i));
-    product.weights[i] = element_of(e, g->weight_dtype, weights, mul(e, number, int64(e, panel_elements)));
-  }
-  product.column = mul(e, urem(e, e->x, int64(e, slices)), int64(e, g->slice));
   V slice = e->x;
   if (g->group == 8) {
     V parked = park(e, g);
@@ -182,7 +178,8 @@ static void compute_tile(emitter *e, gemm *g, V weights) {
     e->atoms->barrier(e);
     slice = take_back(e, g, parked);
   } else {
-    for (unsigned i = 0; i < product.matrices; i++) multiply(e, g, product.weights[i], product.c[i]);
+    for (unsigned i = 0; i < product.matrices; i++)
+      multiply(e, g, element_of(e, g->weight_dtype, product.weights, int64(e, i * panel_elements)), product.c[i]);
     e->atoms->barrier(e);
   }
   finish(e, g, slice, product.c[0], product.c[1]);
@@ -190,69 +187,170 @@ static void compute_tile(emitter *e, gemm *g, V weights) {
 
 /* ---- streamed products ---- */
 
+/* What a streamed kernel does, besides `gemm`. */
+typedef struct stream_kernel {
+  gemm g;
+  int64_t panels, panel_bytes; /* of each matrix */
+  int64_t round_panels;
+  unsigned matrices;
+  V weights;
+  V first, end; /* gemm: the workgroup's panels */
+  /* expert_gemm */
+  V counts, tiles, shared_weights; /* shared_weights: NULL without a shared expert */
+  int64_t batch_bytes, experts;
+} stream_kernel;
+
+static V stream_x_row(emitter *e, V row, void *user) {
+  return x_row(e, row, &((stream_kernel *)user)->g);
+}
+
 static V fetch_residual(emitter *e, V row, V column, void *user) {
-  const gemm *g = user;
+  const gemm *g = &((const stream_kernel *)user)->g;
   if (g->epilogue != EPILOGUE_ADD) return NULL;
-  V at = add(e, mul(e, add(e, g->first_row, row), int64(e, g->n)), column);
-  return load_f32(e, g->out_dtype, g->residual, at, 1);
+  return load_f32(e, g->out_dtype, g->residual, add(e, mul(e, out_row(e, g, row), int64(e, g->n)), column), 1);
 }
 
 static void finish_element(emitter *e, V row, V column, const V sums[2], V residual, void *user) {
-  const gemm *g = user;
+  const gemm *g = &((const stream_kernel *)user)->g;
   V value = sums[0];
   if (g->epilogue == EPILOGUE_SWIGLU) value = swiglu(e, value, sums[1], g->alpha, g->limit);
   if (residual) value = fadd_(e, value, residual);
-  store_f32(e, g->out_dtype, value, g->out, add(e, mul(e, add(e, g->first_row, row), int64(e, g->n)), column));
+  store_f32(e, g->out_dtype, value, g->out, add(e, mul(e, out_row(e, g, row), int64(e, g->n)), column));
+}
+
+/* Panels [first, first + round_panels) of the matrix at `weights`, but none from `end` on. */
+static void set_panels(emitter *e, const stream_kernel *s, V weights, V first, V end, gemm_round *round) {
+  round->weights = byte_offset(e, weights, mul(e, first, int64(e, s->panel_bytes * s->matrices)));
+  round->panels = imin(e, sub(e, end, first), int64(e, s->round_panels));
+  round->column = mul(e, first, int64(e, s->g.panel));
+}
+
+static void locate_panels(emitter *e, V number, gemm_round *round, void *user) {
+  const stream_kernel *s = user;
+  set_panels(e, s, s->weights, add(e, s->first, mul(e, number, int64(e, s->round_panels))), s->end, round);
+  round->rows = s->g.rows;
+}
+
+/* The product's part that all workgroups share; false when the target has no such product. */
+static bool open_stream(emitter *e, stream_kernel *s, gemm_stream *product) {
+  gemm *g = &s->g;
+  const bool fits = g->x_dtype == SLUICE_BF16 && g->weight_dtype == SLUICE_BF16 && g->k % 32 == 0 &&
+                    g->tile_m % 8 == 0 && g->panel == GEMM_STREAM_PANEL && g->group == 8 && g->slice > 0 &&
+                    g->slice % GEMM_STREAM_PANEL == 0;
+  if (!e->atoms->gemm_stream || !fits) {
+    e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: no product streams panels of %lld rows here", e->spec->symbol,
+                             (long long)g->panel);
+    return false;
+  }
+  s->matrices = g->epilogue == EPILOGUE_SWIGLU ? 2 : 1;
+  s->panels = (g->n + g->panel - 1) / g->panel;
+  s->panel_bytes = g->k * g->panel * (int64_t)sluice_dtype_size(g->weight_dtype);
+  s->round_panels = g->slice / g->panel;
+  *product = (gemm_stream){.n = g->n,
+                           .k = g->k,
+                           .tile_m = g->tile_m,
+                           .matrices = s->matrices,
+                           .panels = s->round_panels,
+                           .workgroups = g->workgroups,
+                           .x_row = stream_x_row,
+                           .fetch = fetch_residual,
+                           .finish = finish_element,
+                           .user = s};
+  return true;
 }
 
 /* The workgroup's part of the residual, which is wanted in the end, on its way from memory in the beginning. */
-static void prefetch_residual(emitter *e, const gemm *g, const gemm_stream *product, int64_t share) {
+static void prefetch_residual(emitter *e, const stream_kernel *s) {
   enum { LINE = 128 };
+  const gemm *g = &s->g;
   if (g->epilogue != EPILOGUE_ADD || !e->atoms->prefetch) return;
   const int64_t element_bytes = (int64_t)sluice_dtype_size(g->out_dtype);
+  const int64_t share = (s->panels + g->workgroups - 1) / g->workgroups;
   const int64_t lines = (share * g->panel * element_bytes + LINE - 1) / LINE + 1;
-  V last = int64(e, g->n - 1);
-  loop each = lane_loop(e, int64(e, 0), mul(e, product->rows, int64(e, lines)));
+  loop each = lane_loop(e, int64(e, 0), mul(e, g->rows, int64(e, lines)));
   V row = udiv(e, each.index, int64(e, lines)), line = urem(e, each.index, int64(e, lines));
-  V column = add(e, mul(e, product->first, int64(e, g->panel)), mul(e, line, int64(e, LINE / element_bytes)));
-  V at = add(e, mul(e, add(e, g->first_row, row), int64(e, g->n)), imin(e, column, last));
+  V column = add(e, mul(e, s->first, int64(e, g->panel)), mul(e, line, int64(e, LINE / element_bytes)));
+  column = imin(e, column, int64(e, g->n - 1));
+  V at = add(e, mul(e, out_row(e, g, row), int64(e, g->n)), column);
   e->atoms->prefetch(e, element_of(e, g->out_dtype, g->residual, at));
   loop_end(e, &each);
 }
 
-static void family_gemm_stream(emitter *e, const kernel_spec *spec, gemm *g, sluice_size size) {
-  const gemm_stream_engine *engine = e->atoms->gemm_stream;
-  if (!engine || g->x_dtype != SLUICE_BF16 || g->weight_dtype != SLUICE_BF16 || g->k % 32 || g->tile_m % 8 ||
-      g->panel != GEMM_STREAM_PANEL || g->group != 8 || g->slice <= 0 || g->slice % GEMM_STREAM_PANEL) {
-    e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: no product streams panels of %lld rows here", e->spec->symbol,
-                             (long long)g->panel);
-    return;
-  }
-  const int64_t panels = (g->n + g->panel - 1) / g->panel, share = (panels + g->workgroups - 1) / g->workgroups;
-  gemm_stream product = {.n = g->n,
-                         .k = g->k,
-                         .tile_m = g->tile_m,
-                         .matrices = g->epilogue == EPILOGUE_SWIGLU ? 2 : 1,
-                         .panels = g->slice / g->panel,
-                         .workgroups = g->workgroups,
-                         .fetch = fetch_residual,
-                         .finish = finish_element,
-                         .user = g};
-  kernel_shape shape = {.x = {SLUICE_SIZE_ONE, 1, (uint32_t)g->workgroups, 0},
-                        .y = {size, (uint32_t)g->tile_m, 1, 0},
-                        .lanes = engine->lanes(&product),
-                        .early = true};
-  kernel_begin(e, spec, shape);
+static void gemm_streamed(emitter *e, const kernel_spec *spec, const gemm *read, sluice_size size) {
+  stream_kernel s = {.g = *read};
+  gemm *g = &s.g;
+  gemm_stream product;
+  if (!open_stream(e, &s, &product)) return;
+  kernel_begin(e, spec,
+               (kernel_shape){.x = {SLUICE_SIZE_ONE, 1, (uint32_t)g->workgroups, 0},
+                              .y = {size, (uint32_t)g->tile_m, 1, 0},
+                              .lanes = e->atoms->gemm_stream->lanes(&product),
+                              .early = true});
+  g->x = e->argument[0];
   g->residual = e->argument[2];
   g->out = e->argument[3];
   g->first_row = mul(e, e->y, int64(e, g->tile_m));
-  product.rows = imin(e, sub(e, size_of(e, size), g->first_row), int64(e, g->tile_m));
-  product.x = element_of(e, g->x_dtype, e->argument[0], mul(e, g->first_row, int64(e, g->k)));
-  product.weights = e->argument[1];
-  product.first = udiv(e, mul(e, e->x, int64(e, panels)), int64(e, g->workgroups));
-  product.end = udiv(e, mul(e, add(e, e->x, int64(e, 1)), int64(e, panels)), int64(e, g->workgroups));
-  prefetch_residual(e, g, &product, share);
-  engine->multiply(e, &product);
+  g->rows = imin(e, sub(e, size_of(e, size), g->first_row), int64(e, g->tile_m));
+  s.weights = e->argument[1];
+  s.first = udiv(e, mul(e, e->x, int64(e, s.panels)), int64(e, g->workgroups));
+  s.end = udiv(e, mul(e, add(e, e->x, int64(e, 1)), int64(e, s.panels)), int64(e, g->workgroups));
+  prefetch_residual(e, &s);
+  product.early = true;
+  product.locate = locate_panels;
+  product.first = int64(e, 0);
+  product.end = ceil_div(e, sub(e, s.end, s.first), s.round_panels);
+  product.stride = 1;
+  e->atoms->gemm_stream->multiply(e, &product);
+  kernel_end(e);
+}
+
+/* Rounds go through the tiles one after the other, but through those of one expert side by side: round by round of the
+ * panels, so that memory is read once for all of them. */
+static void locate_tile(emitter *e, V number, gemm_round *round, void *user) {
+  stream_kernel *s = user;
+  gemm *g = &s->g;
+  const int64_t rounds = (s->panels + s->round_panels - 1) / s->round_panels; /* of a tile */
+  V tile = udiv(e, number, int64(e, rounds)), entry = mul(e, tile, int64(e, 4));
+  V expert = load_i32(e, s->tiles, entry), first_row = load_i32(e, s->tiles, add(e, entry, int64(e, 1)));
+  V first = load_i32(e, s->counts, add(e, expert, int64(e, 1)));
+  V end = load_i32(e, s->counts, add(e, expert, int64(e, 2)));
+  V before = udiv(e, sub(e, first_row, first), int64(e, g->tile_m)); /* tiles of the expert */
+  V all = to_i32(e, ceil_div(e, sub(e, end, first), g->tile_m));
+  V within = to_i32(e, sub(e, number, mul(e, sub(e, tile, before), int64(e, rounds))));
+  V panel = mul(e, to_i64(e, udiv(e, within, all)), int64(e, s->round_panels));
+  g->first_row = add(e, first, mul(e, to_i64(e, urem(e, within, all)), int64(e, g->tile_m)));
+  g->rows = imin(e, sub(e, end, g->first_row), int64(e, g->tile_m));
+  V weights = byte_offset(e, s->weights, mul(e, expert, int64(e, s->batch_bytes)));
+  if (s->shared_weights)
+    weights = select_(e, icmp(e, LLVMIntEQ, expert, int64(e, s->experts)), s->shared_weights, weights);
+  set_panels(e, s, weights, panel, int64(e, s->panels), round);
+  round->rows = g->rows;
+}
+
+static void expert_gemm_streamed(emitter *e, const kernel_spec *spec, const gemm *read, int64_t batch_bytes,
+                                 int64_t experts, bool shared) {
+  stream_kernel s = {.g = *read, .batch_bytes = batch_bytes, .experts = experts};
+  gemm_stream product;
+  if (!open_stream(e, &s, &product)) return;
+  const int64_t workgroups = s.g.workgroups;
+  kernel_begin(e, spec,
+               (kernel_shape){.x = {SLUICE_SIZE_ONE, 1, (uint32_t)workgroups, 0},
+                              .lanes = e->atoms->gemm_stream->lanes(&product)});
+  s.g.x = e->argument[0];
+  s.weights = e->argument[1];
+  if (shared) s.shared_weights = e->argument[2];
+  s.counts = e->argument[3];
+  s.g.order = e->argument[4];
+  s.tiles = e->argument[5];
+  s.g.out = e->argument[6];
+  V rounds = mul(e, load_i32(e, s.counts, int64(e, 0)), int64(e, (s.panels + s.round_panels - 1) / s.round_panels));
+  product.locate = locate_tile;
+  product.first = e->x;
+  product.end = rounds;
+  product.stride = workgroups; /* all are near each other at any time: fewer pages of memory are in use at once */
+  branch any = if_begin(e, icmp(e, LLVMIntSLT, product.first, product.end));
+  e->atoms->gemm_stream->multiply(e, &product);
+  if_end(e, &any);
   kernel_end(e);
 }
 
@@ -264,7 +362,7 @@ void family_gemm(emitter *e, const kernel_spec *spec) {
   sluice_size size = attribute_size(e, "size");
   if (e->status) return;
   if (g.workgroups > 0) {
-    family_gemm_stream(e, spec, &g, size);
+    gemm_streamed(e, spec, &g, size);
     return;
   }
   kernel_shape shape = shape_of(e, &g, (sluice_plan_extent){size, (uint32_t)g.tile_m, 1, 0});
@@ -315,6 +413,10 @@ void family_expert_gemm(emitter *e, const kernel_spec *spec) {
   int64_t slots = attribute(e, "top_k") + shared; /* of a token */
   g.slots_per_row = attribute_is(e, "gather", "token") ? slots : 1;
   if (e->status) return;
+  if (g.workgroups > 0) {
+    expert_gemm_streamed(e, spec, &g, batch_bytes, experts, shared);
+    return;
+  }
   kernel_shape shape = shape_of(e, &g, tile_rows(e, &g, slots));
   if (g.tile_m == 16) shape.resident = 2; /* tiles in turn: what the loop keeps is not worth half of the workgroups */
   kernel_begin(e, spec, shape);

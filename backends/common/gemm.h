@@ -4,17 +4,17 @@
 
 #include "backends/common/emit.h"
 
-/* c[row][column] = x[row] . w[first_column + column] for the rows of x and the columns (rows of w) of one workgroup, in
+/* c[row][column] = x[row] . w[column] for the rows of x and a slice of w, one panel or several, of one workgroup, in
  * f32. All bf16 on input; the weight lies in panels of groups of 8 columns. */
 typedef struct gemm_product {
   V (*x_row)(emitter *e, V row, void *user); /* first element of row `row` (i64) of x */
   void *user;
   V rows;                   /* i64, 1 .. tile_m */
-  int64_t k, tile_m, panel; /* k is a multiple of 32, tile_m of 8 */
-  int64_t slice;            /* columns of the workgroup: 16, 32, ... panel, a divisor of the panel */
+  int64_t k, tile_m, panel; /* k is a multiple of 32, tile_m of 8, panel of 16 */
+  int64_t slice;            /* columns of the workgroup: a multiple of the panel */
   unsigned matrices;        /* 1, or 2: gate and up */
-  V weights[2];             /* start of the panel that holds the slice, for each matrix */
-  V column;                 /* i64: first column of the slice in its panel */
+  V weights;                /* first panel of the slice; with two matrices gate and up in turn */
+  V panels;                 /* i64: panels of the slice that each matrix has, at least 1 */
   bool early;               /* the kernel did not wait yet: `multiply` does, before it reads x (atoms.wait) */
   V c[2];                   /* f32 [tile_m][slice] in workgroup memory, for each matrix */
 } gemm_product;
@@ -25,18 +25,28 @@ typedef struct gemm_engine {
   void (*multiply)(emitter *e, const gemm_product *product); /* the caller puts a barrier behind it */
 } gemm_engine;
 
-/* The same product for a workgroup that has a share of the panels, from first to last column: weights stream through
- * its memory. Panels have GEMM_STREAM_PANEL rows. */
+/* The same products for workgroups that each have a share of all there is to do, whose weights stream through the
+ * workgroup's memory. A share is a line of rounds; a round is a number of panels for a tile of rows of x. Panels have
+ * GEMM_STREAM_PANEL rows. */
 enum { GEMM_STREAM_PANEL = 16 };
+typedef struct gemm_round {
+  V weights; /* its first panel; with two matrices gate and up in turn */
+  V panels;  /* i64: of each matrix, 1 .. gemm_stream.panels */
+  V column;  /* i64: the first column of out */
+  V rows;    /* i64: of x, 1 .. tile_m */
+} gemm_round;
+
 typedef struct gemm_stream {
-  V x;       /* first row, bf16 [rows][k] */
-  V rows;    /* i64, 1 .. tile_m */
-  V weights; /* panel 0; with two matrices gate and up in turn */
-  int64_t n, k, tile_m;
-  unsigned matrices;
-  int64_t panels;     /* of each matrix that the workgroup holds sums of at a time */
-  int64_t workgroups; /* that share the panels; e->x is this one's number */
-  V first, end;       /* i64: its panels of each matrix */
+  int64_t n, k, tile_m; /* k is a multiple of 32, tile_m of 8 */
+  unsigned matrices;    /* 1, or 2: gate and up */
+  int64_t panels;       /* of each matrix in a round, at most */
+  int64_t workgroups;   /* of the grid in x */
+  V first, end;         /* i64: the workgroup's rounds are first, first + stride, ... before end, at least one */
+  int64_t stride;
+  bool early;           /* the kernel did not wait yet: `multiply` does, before it reads x (atoms.wait) */
+  /* What round `number` (i64) is. `x_row` and the two below are about the round that was located last. */
+  void (*locate)(emitter *e, V number, gemm_round *out_round, void *user);
+  V (*x_row)(emitter *e, V row, void *user); /* first element of row `row` (i64) of x */
   /* What the result in `row` and `column` (i64) is made of besides the sums, or NULL; called well before `finish`. */
   V (*fetch)(emitter *e, V row, V column, void *user);
   /* Stores the result from the sums of each matrix (f32); by one lane. */
@@ -46,7 +56,6 @@ typedef struct gemm_stream {
 
 typedef struct gemm_stream_engine {
   unsigned (*lanes)(const gemm_stream *product);
-  /* The kernel did not wait yet: this does (atoms.wait), before it reads x. */
   void (*multiply)(emitter *e, const gemm_stream *product);
 } gemm_stream_engine;
 

@@ -86,6 +86,7 @@ typedef struct gemm_range {
    * is 0); 0: each slice has a workgroup. */
   uint32_t workgroups;
 } gemm_range;
+enum { MOST_GEMM_RANGES = 5 };
 
 /* What choose-tiles and lowering need to know of a target. */
 typedef struct target_tiles {
@@ -93,10 +94,10 @@ typedef struct target_tiles {
   uint32_t gemm_panel;  /* rows of w in a panel = columns of out of one workgroup */
   uint32_t expert_tile_m;
   /* Products of bf16 with matrix instructions, when the depth is a multiple of 32: weights lie in panels of
-   * matrix_panel rows (experts: expert_matrix_panel) and groups of 8 columns; 0: the target has none. Ranges ascend and
-   * cover everything, the last one ends with UINT32_MAX; for experts they are of the step's tokens. */
-  uint32_t matrix_panel, expert_matrix_panel;
-  gemm_range ranges[4], expert_ranges[4];
+   * matrix_panel rows and groups of 8 columns; 0: the target has none. Ranges ascend and cover everything, the last one
+   * ends with UINT32_MAX; for experts they are of the step's tokens. */
+  uint32_t matrix_panel;
+  gemm_range ranges[MOST_GEMM_RANGES], expert_ranges[MOST_GEMM_RANGES];
   uint32_t stream_tiles; /* panels that a workgroup of gemm_range.workgroups holds sums of */
   uint32_t query_tile;   /* tokens of a query tile */
   bool split_selection;  /* block scores go through memory: scoring, choosing and attention are launches of their own */

@@ -46,7 +46,7 @@ typedef struct batch {
   const gemm_product *product;
   const tiles *tiles;
   const split *split;
-  const V *w, *x; /* a lane's first vector of each matrix, and of each of its rows of x */
+  const V *w, *x; /* a lane's first vector of each tile of w, and of each of its rows of x */
 } batch;
 
 static void take_slots(emitter *e, const batch *b, operands *o) {
@@ -63,12 +63,11 @@ static void take_slots(emitter *e, const batch *b, operands *o) {
 static void load_weights(emitter *e, const batch *b, V step, operands *o) {
   const gemm_product *p = b->product;
   const int64_t step_bytes = STEP / 8 * p->panel * 16;
-  const unsigned of_matrix = (unsigned)(p->slice / 16);
   V place = mul(e, step, int64(e, step_bytes));
   for (unsigned u = 0; u < b->split->unroll; u++)
     for (unsigned m = 0; m < b->tiles->m; m++) {
-      V at = byte_offset(e, b->w[m / of_matrix], place);
-      int64_t offset = u * step_bytes + (int64_t)(m % of_matrix) * 16 * 16;
+      V at = byte_offset(e, b->w[m], place);
+      int64_t offset = u * step_bytes;
       load_words_into(e, byte_offset(e, at, int64(e, offset)), true, o->low[m][u]);
       load_words_into(e, byte_offset(e, at, int64(e, offset + 8 * 16)), true, o->high[m][u]);
     }
@@ -135,11 +134,18 @@ static void multiply(emitter *e, const gemm_product *p) {
     for (unsigned n = 0; n < t.n; n++)
       for (unsigned i = 0; i < 4; i++) t.accumulator[m][n][i] = local_set(e, e->f32, float32(e, 0));
 
-  /* A lane's first vector of w, and of each of its rows of x. */
-  V column = add(e, p->column, lane.g);
-  V first = mul(e, add(e, mul(e, lane.t, int64(e, p->panel)), column), int64(e, 16));
-  V w[2], x[MOST_TILES];
-  for (unsigned i = 0; i < p->matrices; i++) w[i] = byte_offset(e, p->weights[i], first);
+  /* A lane's first vector of each tile of w, and of each of its rows of x. Where the matrix ends within the slice, the
+   * tiles behind are its last panel's again. */
+  V first = mul(e, add(e, mul(e, lane.t, int64(e, p->panel)), lane.g), int64(e, 16)), w[MOST_TILES], x[MOST_TILES];
+  const unsigned of_matrix = (unsigned)(p->slice / 16), of_panel = (unsigned)(p->panel / 16);
+  V last = sub(e, p->panels, int64(e, 1));
+  for (unsigned m = 0; m < t.m; m++) {
+    const unsigned matrix = m / of_matrix, panel = m % of_matrix / of_panel;
+    V number = panel ? imin(e, int64(e, panel), last) : int64(e, 0);
+    number = add(e, mul(e, number, int64(e, p->matrices)), int64(e, matrix));
+    V at = add(e, first, mul(e, number, int64(e, p->k * p->panel * 2)));
+    w[m] = byte_offset(e, p->weights, add(e, at, int64(e, m % of_panel * 16 * 16)));
+  }
   for (unsigned n = 0; n < t.n; n++) {
     V row = imin(e, add(e, lane.g, int64(e, 8 * n)), sub(e, p->rows, int64(e, 1)));
     x[n] = byte_offset(e, p->x_row(e, row, p->user), mul(e, lane.t, int64(e, 16)));

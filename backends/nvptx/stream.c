@@ -1,11 +1,11 @@
-/* Products whose weights stream through workgroup memory: family gemm with panels of 16 rows.
+/* Products whose weights stream through workgroup memory: families gemm and expert_gemm, with panels of 16 rows.
  *
- * A workgroup has a share of the panels and goes through the depth once for as many of them as it can hold sums of, in
- * chunks. Chunks come by the copy engine into a ring, several of them under way at any time, the first ones before the
- * kernel waits for the launch before it; the rows of x for the same columns come with them through asynchronous copies.
- * So memory is busy from the kernel's start to its end, whatever the lanes do. They share a chunk's depth: each warp
- * multiplies its steps of 16 columns of all panels and rows (w is the m side of mma.m16n8k16, x the n side), and the
- * warps' sums are added in workgroup memory at the end, in the order of the warps.
+ * A workgroup has a share of the panels and goes through the depth once for as many of them as it can hold sums of, a
+ * round, in chunks. Chunks come by the copy engine into a ring, several of them under way at any time, the first ones
+ * before the kernel waits for the launch before it; the rows of x for the same columns come with them through
+ * asynchronous copies. So memory is busy from the kernel's start to its end, whatever the lanes do. They share a
+ * chunk's depth: each warp multiplies its steps of 16 columns of all panels and rows (w is the m side of mma.m16n8k16,
+ * x the n side), and the warps' sums are added in workgroup memory at the end, in the order of the warps.
  *
  * Both operands lie in groups of 8 columns, 16 bytes of a row, row after row: 8 rows of a group are what ldmatrix takes
  * as a matrix. The rows of x are exchanged within eights, so that neighbouring groups are stored to different banks.
@@ -44,9 +44,13 @@ typedef struct streamer {
   V depth_part, row_part, turn; /* turn: the chunk to begin with */
 } streamer;
 
+enum { MOST_ROWS_OF_LANE = 8 };
+
 /* A place in the line of chunks of all rounds: locals. */
 typedef struct cursor {
-  V first, chunk; /* the round's first panel */
+  V round, chunk;
+  V weights, tiles, rows;     /* of the round; tiles: panels of all matrices */
+  V x_row[MOST_ROWS_OF_LANE]; /* that the lane copies parts of */
 } cursor;
 
 static int64_t slot_bytes(const gemm_stream *p, int64_t chunk) {
@@ -89,60 +93,91 @@ static V at_slot(emitter *e, V base, V slot, int64_t bytes) {
   return byte_offset(e, base, mul(e, slot, int64(e, bytes)));
 }
 
+/* Rows of x that a lane copies a vector of, for each chunk; neighbouring lanes have neighbouring vectors of a row. */
+static unsigned rows_of_lane(const streamer *s) {
+  const int64_t vectors = s->product->tile_m * s->chunk / GROUP, lanes_ = s->warps * 32;
+  return (unsigned)((vectors + lanes_ - 1) / lanes_);
+}
+
+static V row_of_lane(emitter *e, const streamer *s, unsigned i) {
+  const int64_t groups = s->chunk / GROUP;
+  return add(e, udiv(e, e->atoms->lane(e), int64(e, groups)), int64(e, i * (s->warps * 32 / groups)));
+}
+
+static void open_round(emitter *e, const streamer *s, const cursor *c) {
+  const gemm_stream *p = s->product;
+  gemm_round round;
+  p->locate(e, get(e, e->i64, c->round), &round, p->user);
+  set(e, c->weights, round.weights);
+  set(e, c->tiles, mul(e, round.panels, int64(e, p->matrices)));
+  set(e, c->rows, round.rows);
+  for (unsigned i = 0; i < rows_of_lane(s); i++) {
+    V row = imin(e, row_of_lane(e, s, i), sub(e, round.rows, int64(e, 1)));
+    set(e, c->x_row[i], p->x_row(e, row, p->user));
+  }
+}
+
 static cursor start(emitter *e, const streamer *s) {
-  return (cursor){local_set(e, e->i64, s->product->first), local_set(e, e->i64, s->turn)};
+  cursor c = {.round = local_set(e, e->i64, s->product->first), .chunk = local_set(e, e->i64, s->turn)};
+  c.weights = local(e, e->pointer);
+  c.tiles = local(e, e->i64);
+  c.rows = local(e, e->i64);
+  for (unsigned i = 0; i < rows_of_lane(s); i++) c.x_row[i] = local(e, e->pointer);
+  open_round(e, s, &c);
+  return c;
+}
+
+static V is_inside(emitter *e, const streamer *s, const cursor *c) {
+  return icmp(e, LLVMIntSLT, get(e, e->i64, c->round), s->product->end);
 }
 
 static void advance(emitter *e, const streamer *s, const cursor *c) {
   V next = add(e, get(e, e->i64, c->chunk), int64(e, 1));
   next = select_(e, icmp(e, LLVMIntEQ, next, int64(e, s->chunks)), int64(e, 0), next);
-  V first = get(e, e->i64, c->first), over = icmp(e, LLVMIntEQ, next, s->turn);
   set(e, c->chunk, next);
-  set(e, c->first, select_(e, over, add(e, first, int64(e, s->product->panels)), first));
+  branch over = if_begin(e, icmp(e, LLVMIntEQ, next, s->turn));
+  set(e, c->round, add(e, get(e, e->i64, c->round), int64(e, s->product->stride)));
+  branch another = if_begin(e, is_inside(e, s, c));
+  open_round(e, s, c);
+  if_end(e, &another);
+  if_end(e, &over);
 }
 
 /* Asks for the weights at the cursor, if it is not at the end. */
 static void fill_weights(emitter *e, const streamer *s, const cursor *c, V slot) {
-  const gemm_stream *p = s->product;
-  V first = get(e, e->i64, c->first), chunk = get(e, e->i64, c->chunk), left = sub(e, p->end, first);
-  V tiles = mul(e, imin(e, left, int64(e, p->panels)), int64(e, p->matrices));
-  V wanted = and_(e, icmp(e, LLVMIntSGT, left, int64(e, 0)), icmp(e, LLVMIntEQ, s->lane.warp, int64(e, 0)));
-  branch fills = if_begin(e, wanted);
-  V barrier = at_slot(e, s->barriers, slot, BULK_BARRIER_BYTES);
+  branch fills = if_begin(e, and_(e, is_inside(e, s, c), icmp(e, LLVMIntEQ, s->lane.warp, int64(e, 0))));
+  V barrier = at_slot(e, s->barriers, slot, BULK_BARRIER_BYTES), tiles = get(e, e->i64, c->tiles);
   branch announces = if_begin(e, icmp(e, LLVMIntEQ, s->lane.lane, int64(e, 0)));
   bulk_expect(e, barrier, mul(e, tiles, int64(e, s->piece_bytes)));
   if_end(e, &announces);
   branch copies = if_begin(e, icmp(e, LLVMIntSLT, s->lane.lane, tiles));
-  V number = add(e, mul(e, first, int64(e, p->matrices)), s->lane.lane);
-  V from = byte_offset(e, p->weights,
-                       add(e, mul(e, number, int64(e, p->k * 2 * PANEL)), mul(e, chunk, int64(e, s->piece_bytes))));
+  V at = mul(e, get(e, e->i64, c->chunk), int64(e, s->piece_bytes));
+  at = add(e, at, mul(e, s->lane.lane, int64(e, s->product->k * 2 * PANEL)));
   V to = byte_offset(e, at_slot(e, s->ring, slot, s->weight_bytes), mul(e, s->lane.lane, int64(e, s->piece_bytes)));
-  bulk_piece(e, to, from, s->piece_bytes, barrier);
+  bulk_piece(e, to, byte_offset(e, get(e, e->pointer, c->weights), at), s->piece_bytes, barrier);
   if_end(e, &copies);
   if_end(e, &fills);
 }
 
 /* Asks for the rows of x at the cursor; always one group of copies, if an empty one. */
 static void fill_rows(emitter *e, const streamer *s, const cursor *c, V slot) {
-  const gemm_stream *p = s->product;
-  const int64_t groups = s->chunk / GROUP, all = p->tile_m * groups, at_a_time = s->warps * 32;
-  branch inside = if_begin(e, icmp(e, LLVMIntSLT, get(e, e->i64, c->first), p->end));
-  V lane = e->atoms->lane(e), group = and_(e, lane, int64(e, groups - 1)), first = udiv(e, lane, int64(e, groups));
-  V column = add(e, mul(e, get(e, e->i64, c->chunk), int64(e, s->chunk)), mul(e, group, int64(e, GROUP)));
-  V to = byte_offset(e, at_slot(e, s->x_ring, slot, s->x_bytes), mul(e, group, int64(e, p->tile_m * VECTOR)));
-  V swap = and_(e, group, int64(e, GROUP - 1));
-  for (int64_t i = 0; i < all; i += at_a_time) {
-    V row = add(e, first, int64(e, i / groups));
-    V from = element_of(e, SLUICE_BF16, p->x, add(e, mul(e, row, int64(e, p->k)), column));
-    V place = LLVMBuildXor(e->builder, row, swap, "");
-    copy_async(e, byte_offset(e, to, mul(e, place, int64(e, VECTOR))), from, icmp(e, LLVMIntSLT, row, p->rows));
+  const int64_t groups = s->chunk / GROUP;
+  branch inside = if_begin(e, is_inside(e, s, c));
+  V group = and_(e, e->atoms->lane(e), int64(e, groups - 1)), swap = and_(e, group, int64(e, GROUP - 1));
+  V from = mul(e, add(e, mul(e, get(e, e->i64, c->chunk), int64(e, groups)), group), int64(e, VECTOR));
+  V to = byte_offset(e, at_slot(e, s->x_ring, slot, s->x_bytes), mul(e, group, int64(e, s->product->tile_m * VECTOR)));
+  for (unsigned i = 0; i < rows_of_lane(s); i++) {
+    V row = row_of_lane(e, s, i), place = LLVMBuildXor(e->builder, row, swap, "");
+    copy_async(e, byte_offset(e, to, mul(e, place, int64(e, VECTOR))),
+               byte_offset(e, get(e, e->pointer, c->x_row[i]), from),
+               icmp(e, LLVMIntSLT, row, get(e, e->i64, c->rows)));
   }
   if_end(e, &inside);
   copy_async_commit(e);
 }
 
-/* Multiplies what a warp has of the slot. */
-static void multiply(emitter *e, const streamer *s, V slot, V sums[MOST_TILES][MOST_ROW_TILES][4]) {
+/* Multiplies what a warp has of the slot, of its tiles of rows the first `row_tiles`. */
+static void multiply(emitter *e, const streamer *s, V slot, unsigned row_tiles, V sums[MOST_TILES][MOST_ROW_TILES][4]) {
   const gemm_stream *p = s->product;
   /* Lane i of ldmatrix names row i % 8 of matrix i / 8: of w rows 0 to 7 and 8 to 15 of a group, then of the next; of x
    * a group and the next, then those of the next 8 rows. */
@@ -159,8 +194,8 @@ static void multiply(emitter *e, const streamer *s, V slot, V sums[MOST_TILES][M
   for (int64_t column = 0; column < s->chunk; column += stride) {
     V b[MOST_ROW_TILES][2];
     const int64_t groups = column / GROUP;
-    for (unsigned n = 0; n < s->row_tiles; n += 2) {
-      const unsigned count = s->row_tiles > 1 ? 4 : 2;
+    for (unsigned n = 0; n < row_tiles; n += 2) {
+      const unsigned count = row_tiles > 1 ? 4 : 2;
       V at = add(e, x, int32(e, (int32_t)((groups * p->tile_m + n * 8) * VECTOR))), loaded[4];
       load_matrices(e, at, count, loaded);
       for (unsigned i = 0; i < count; i++) b[n + i / 2][i % 2] = loaded[i];
@@ -168,7 +203,7 @@ static void multiply(emitter *e, const streamer *s, V slot, V sums[MOST_TILES][M
     for (unsigned m = 0; m < s->tiles; m++) {
       V a[4];
       load_matrices(e, add(e, w, int32(e, (int32_t)(m * s->piece_bytes + groups * PANEL * VECTOR))), 4, a);
-      for (unsigned n = 0; n < s->row_tiles; n++) {
+      for (unsigned n = 0; n < row_tiles; n++) {
         V sum[4];
         for (unsigned i = 0; i < 4; i++) sum[i] = get(e, e->f32, sums[m][n][i]);
         mma_bf16(e, sum, a, b[n]);
@@ -178,10 +213,26 @@ static void multiply(emitter *e, const streamer *s, V slot, V sums[MOST_TILES][M
   }
 }
 
-/* Adds up the warps' sums of the panels [from, from + count) of a round that begins with panel `first`, and finishes
- * their columns. In memory: [panel][matrix][part of the depth][tile of rows][value i][lane]; lane and i change places
- * within a quad, so that neighbouring columns are read from different banks. */
-static void add_up(emitter *e, const streamer *s, V first, unsigned from, unsigned count,
+/* Few rows in a large tile, of an expert say, are the first row part's first two tiles. */
+static void multiply_rows(emitter *e, const streamer *s, V slot, V rows, V sums[MOST_TILES][MOST_ROW_TILES][4]) {
+  const unsigned few = 2;
+  if (s->row_tiles <= few) {
+    multiply(e, s, slot, s->row_tiles, sums);
+    return;
+  }
+  branch many = if_begin(e, icmp(e, LLVMIntSGT, rows, int64(e, few * 8)));
+  multiply(e, s, slot, s->row_tiles, sums);
+  if_else(e, &many);
+  branch first = if_begin(e, icmp(e, LLVMIntEQ, s->row_part, int64(e, 0)));
+  multiply(e, s, slot, few, sums);
+  if_end(e, &first);
+  if_end(e, &many);
+}
+
+/* Adds up the warps' sums of the panels [from, from + count) of a round and finishes their columns. In memory:
+ * [panel][matrix][part of the depth][tile of rows][value i][lane]; lane and i change places within a quad, so that
+ * neighbouring columns are read from different banks. */
+static void add_up(emitter *e, const streamer *s, const gemm_round *round, unsigned from, unsigned count,
                    V sums[MOST_TILES][MOST_ROW_TILES][4]) {
   const gemm_stream *p = s->product;
   const int64_t part = PANEL * p->tile_m, all = count * part, at_a_time = s->warps * 32;
@@ -191,7 +242,7 @@ static void add_up(emitter *e, const streamer *s, V first, unsigned from, unsign
     V index = add(e, lane, int64(e, i)), panel = udiv(e, index, int64(e, part));
     V within = urem(e, index, int64(e, part)), c = and_(e, within, int64(e, PANEL - 1));
     V r = lshr(e, within, int64(e, 4));
-    column[elements] = add(e, mul(e, add(e, first, add(e, panel, int64(e, from))), int64(e, PANEL)), c);
+    column[elements] = add(e, add(e, round->column, int64(e, from * PANEL)), add(e, mul(e, panel, int64(e, PANEL)), c));
     row[elements] = r;
     V value = add(e, mul(e, lshr(e, c, int64(e, 3)), int64(e, 2)), and_(e, r, int64(e, 1)));
     V t = LLVMBuildXor(e->builder, and_(e, lshr(e, r, int64(e, 1)), int64(e, 3)), value, "");
@@ -199,7 +250,7 @@ static void add_up(emitter *e, const streamer *s, V first, unsigned from, unsign
     place = add(e, place, mul(e, add(e, mul(e, lshr(e, r, int64(e, 3)), int64(e, 4)), value), int64(e, 32)));
     at[elements] = add(e, place, mul(e, panel, int64(e, part * p->matrices * s->depth_parts)));
     /* Clamped: an element beyond the end is not stored. */
-    V last_row = sub(e, p->rows, int64(e, 1));
+    V last_row = sub(e, round->rows, int64(e, 1));
     fetched[elements] = p->fetch(e, imin(e, r, last_row), imin(e, column[elements], int64(e, p->n - 1)), p->user);
   }
   for (unsigned m = 0; m < count * p->matrices; m++)
@@ -212,9 +263,10 @@ static void add_up(emitter *e, const streamer *s, V first, unsigned from, unsign
         store_f32(e, SLUICE_F32, get(e, e->f32, sums[from * p->matrices + m][n][i]), s->sums, place);
       }
   e->atoms->barrier(e);
+  V end = add(e, round->column, mul(e, round->panels, int64(e, PANEL)));
   for (unsigned i = 0; i < elements; i++) {
-    V inside = and_(e, icmp(e, LLVMIntSLT, row[i], p->rows), icmp(e, LLVMIntSLT, column[i], int64(e, p->n)));
-    inside = and_(e, inside, icmp(e, LLVMIntSLT, column[i], mul(e, p->end, int64(e, PANEL))));
+    V inside = and_(e, icmp(e, LLVMIntSLT, row[i], round->rows), icmp(e, LLVMIntSLT, column[i], int64(e, p->n)));
+    inside = and_(e, inside, icmp(e, LLVMIntSLT, column[i], end));
     if (all % at_a_time)
       inside = and_(e, inside, icmp(e, LLVMIntSLT, add(e, lane, int64(e, i * at_a_time)), int64(e, all)));
     branch real = if_begin(e, inside);
@@ -246,25 +298,32 @@ static void stream(emitter *e, const gemm_stream *p) {
   for (int64_t i = 0; i < s.slots; i++) bulk_barrier_init(e, at_slot(e, s.barriers, int64(e, i), BULK_BARRIER_BYTES));
   if_end(e, &first_lane);
   e->atoms->barrier(e);
-  cursor weights = start(e, &s), rows = start(e, &s);
-  for (int64_t i = 0; i + 1 < s.slots; i++) {
-    fill_weights(e, &s, &weights, int64(e, i));
-    advance(e, &s, &weights);
-  }
-  e->atoms->wait(e);
-  for (int64_t i = 0; i + 1 < s.slots; i++) {
-    fill_rows(e, &s, &rows, int64(e, i));
-    advance(e, &s, &rows);
+  V ahead = int64(e, s.slots - 1);
+  cursor line = start(e, &s);
+  loop begun = loop_begin(e, int64(e, 0), ahead, int64(e, 1));
+  fill_weights(e, &s, &line, begun.index);
+  if (!p->early) fill_rows(e, &s, &line, begun.index);
+  advance(e, &s, &line);
+  loop_end(e, &begun);
+  if (p->early) {
+    e->atoms->wait(e);
+    line = start(e, &s);
+    loop rows = loop_begin(e, int64(e, 0), ahead, int64(e, 1));
+    fill_rows(e, &s, &line, rows.index);
+    advance(e, &s, &line);
+    loop_end(e, &rows);
   }
   V slot = local_set(e, e->i64, int64(e, 0)), parity = local_set(e, e->i64, int64(e, 0));
   V sums[MOST_TILES][MOST_ROW_TILES][4];
   for (unsigned m = 0; m < s.tiles; m++)
     for (unsigned n = 0; n < s.row_tiles; n++)
       for (unsigned i = 0; i < 4; i++) sums[m][n][i] = local(e, e->f32);
-  loop round = loop_begin(e, p->first, p->end, int64(e, p->panels));
+  loop number = loop_begin(e, p->first, p->end, int64(e, p->stride));
   for (unsigned m = 0; m < s.tiles; m++)
     for (unsigned n = 0; n < s.row_tiles; n++)
       for (unsigned i = 0; i < 4; i++) set(e, sums[m][n][i], float32(e, 0));
+  gemm_round round;
+  p->locate(e, number.index, &round, p->user);
   loop depth = loop_begin(e, int64(e, 0), int64(e, s.chunks), int64(e, 1));
   V now = get(e, e->i64, slot);
   copy_async_wait(e, (unsigned)s.slots - 2);
@@ -272,21 +331,22 @@ static void stream(emitter *e, const gemm_stream *p) {
   e->atoms->barrier(e); /* the rows that other lanes asked for are there, and the slot before this one is read */
   V begins = icmp(e, LLVMIntEQ, now, int64(e, 0));
   V before = select_(e, begins, int64(e, s.slots - 1), sub(e, now, int64(e, 1)));
-  fill_weights(e, &s, &weights, before);
-  fill_rows(e, &s, &weights, before);
-  advance(e, &s, &weights);
-  multiply(e, &s, now, sums);
+  fill_weights(e, &s, &line, before);
+  fill_rows(e, &s, &line, before);
+  advance(e, &s, &line);
+  multiply_rows(e, &s, now, round.rows, sums);
   V after = add(e, now, int64(e, 1)), ends = icmp(e, LLVMIntEQ, after, int64(e, s.slots));
   set(e, slot, select_(e, ends, int64(e, 0), after));
   V flipped = LLVMBuildXor(e->builder, get(e, e->i64, parity), LLVMBuildZExt(e->builder, ends, e->i64, ""), "");
   set(e, parity, flipped);
   loop_end(e, &depth);
+  p->locate(e, number.index, &round, p->user); /* again: filling slots located others */
   for (unsigned from = 0; from < (unsigned)p->panels; from += s.at_once) {
     unsigned left = (unsigned)p->panels - from;
     if (from) e->atoms->barrier(e); /* the panels before are finished */
-    add_up(e, &s, round.index, from, left < s.at_once ? left : s.at_once, sums);
+    add_up(e, &s, &round, from, left < s.at_once ? left : s.at_once, sums);
   }
-  loop_end(e, &round);
+  loop_end(e, &number);
 }
 
 const gemm_stream_engine nvptx_gemm_stream = {.lanes = lanes, .multiply = stream};
