@@ -76,7 +76,7 @@ static const kernel_op launches[] = {
     {"router", "x=value/dtype gate=panels/f32 bias=rows/f32 experts=value/i32 weights=value/f32",
      LAUNCH "width:positive experts:positive k:positive dtype:dtype panel:positive"},
     {"router_logits", "x=value/dtype gate=rows/f32 logits=value/f32",
-     LAUNCH "width:positive experts:positive dtype:dtype"},
+     LAUNCH "width:positive experts:positive many:count dtype:dtype"},
     {"topk_experts", "logits=value/f32 bias=rows/f32 experts=value/i32 weights=value/f32",
      LAUNCH "experts:positive k:positive"},
     {"sort_experts", "experts=value/i32 counts=value/i32 order=value/i32 expert_tiles=value/i32",

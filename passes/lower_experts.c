@@ -17,19 +17,24 @@ static void lower_topk_experts(lowering *l) {
 }
 
 /* The logits, one for each expert and token, go through scratch value 0: one workgroup for each token would read the
- * gate's weights alone. */
+ * gate's weights alone. Steps of few tokens may have a kernel of their own. */
 static void lower_split_router(lowering *l, int64_t experts, int64_t width) {
   MlirValue x = operand(l, 0), gate = operand(l, 1);
   MlirValue logits = scratch_buffer(l, 0, "router_logits", "f32", experts);
   MlirValue buffers[] = {operand_buffer(l, 0), weight_rows(l, gate), logits};
-  attribute_list list = {.count = 0};
-  attribute_integer(l, &list, "width", width);
-  attribute_integer(l, &list, "experts", experts);
-  attribute_text(l, &list, "dtype", element_name(x));
-  launch(l, "router_logits", buffers, COUNT_OF(buffers), &list,
-         &(launch_cost){.fixed_bytes = 4 * experts * width,
-                        .row_bytes = width * element_size(x),
-                        .row_flops = 2 * width * experts});
+  const uint32_t few = l->tiles.router_few;
+  for (int many = few == 0; many < 2; many++) {
+    attribute_list list = {.count = 0};
+    attribute_integer(l, &list, "width", width);
+    attribute_integer(l, &list, "experts", experts);
+    attribute_integer(l, &list, "many", many);
+    attribute_text(l, &list, "dtype", element_name(x));
+    launch_range(l, &list, SLUICE_SIZE_TOKENS, many && few ? few + 1 : 0, many ? UINT32_MAX : few);
+    launch(l, "router_logits", buffers, COUNT_OF(buffers), &list,
+           &(launch_cost){.fixed_bytes = 4 * experts * width,
+                          .row_bytes = width * element_size(x),
+                          .row_flops = 2 * width * experts});
+  }
   launch_topk_experts(l, logits, operand(l, 2), experts, ir_get_integer(l->op, "k"));
 }
 

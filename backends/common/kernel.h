@@ -102,6 +102,8 @@ typedef struct target_tiles {
   uint32_t query_tile;   /* tokens of a query tile */
   bool split_selection;  /* block scores go through memory: scoring, choosing and attention are launches of their own */
   bool split_router;     /* the router's logits and its choice are launches of their own */
+  /* Steps of at most so many tokens have another kernel for the logits than larger ones; 0: all have the same. */
+  uint32_t router_few;
   /* Steps of at most this many tokens, where a range of the experts' kernels ends, make the shared expert's products
    * in launches of their own, which wait for no choice. */
   uint32_t split_shared;

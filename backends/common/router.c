@@ -165,6 +165,8 @@ void family_topk_experts(emitter *e, const kernel_spec *spec) {
 
 /* ---- logits ---- */
 
+enum { LOGIT_TOKENS = 2 }; /* tokens for which a workgroup reads its expert's weights once */
+
 typedef struct logits_row {
   sluice_dtype dtype;
   V gate;            /* the expert's weights */
@@ -188,29 +190,31 @@ bool read_router_logits(emitter *e, const kernel_spec *spec, router_logits *out)
   return expert_counts_are_valid(e, spec, out->experts, 1);
 }
 
-void router_logits_begin(emitter *e, const kernel_spec *spec, const router_logits *r) {
+/* A workgroup for each expert and LOGIT_TOKENS tokens; the last tokens are computed several times where there are
+ * fewer.
+ */
+void family_router_logits(emitter *e, const kernel_spec *spec) {
+  router_logits r;
+  if (!read_router_logits(e, spec, &r)) return;
   kernel_begin(e, spec,
-               (kernel_shape){.x = {SLUICE_SIZE_ONE, 1, (uint32_t)r->experts, 0},
+               (kernel_shape){.x = {SLUICE_SIZE_ONE, 1, (uint32_t)r.experts, 0},
                               .y = {SLUICE_SIZE_TOKENS, LOGIT_TOKENS, 1, 0},
                               .early = true});
-  branch first = if_begin(e, icmp(e, LLVMIntEQ, e->y, int64(e, 0)));
-  prefetch(e, element(e, e->f32, e->argument[1], mul(e, e->x, int64(e, r->width))), r->width * (int64_t)sizeof(float));
-  if_end(e, &first);
+  logits_row row = {.dtype = r.dtype};
+  row.gate = element(e, e->f32, e->argument[1], mul(e, e->x, int64(e, r.width)));
+  branch first_row = if_begin(e, icmp(e, LLVMIntEQ, e->y, int64(e, 0)));
+  prefetch(e, row.gate, r.width * (int64_t)sizeof(float));
+  if_end(e, &first_row);
   e->atoms->wait(e);
-}
-
-void logits_of_expert(emitter *e, const router_logits *r) {
-  logits_row row = {.dtype = r->dtype};
   T vector = vector_type(e->f32, e->vector);
-  row.gate = element(e, e->f32, e->argument[1], mul(e, e->x, int64(e, r->width)));
   V last = sub(e, size_of(e, SLUICE_SIZE_TOKENS), int64(e, 1)), first = mul(e, e->y, int64(e, LOGIT_TOKENS));
   for (unsigned i = 0; i < LOGIT_TOKENS; i++) {
     V token = imin(e, add(e, first, int64(e, i)), last);
-    row.x[i] = element_of(e, row.dtype, e->argument[0], mul(e, token, int64(e, r->width)));
+    row.x[i] = element_of(e, row.dtype, e->argument[0], mul(e, token, int64(e, r.width)));
     row.vector_sum[i] = local_set(e, vector, LLVMConstNull(vector));
     row.scalar_sum[i] = local_set(e, e->f32, float32(e, 0));
   }
-  row_loop(e, r->width, logits_body, &row);
+  row_loop(e, r.width, logits_body, &row);
   /* The waves' sums, added in their order. */
   const unsigned wave = e->atoms->wave, waves = e->lanes / wave;
   V partial = workgroup_take(e, (uint64_t)waves * LOGIT_TOKENS * sizeof(float)), lane = e->atoms->lane(e);
@@ -224,15 +228,8 @@ void logits_of_expert(emitter *e, const router_logits *r) {
   loop each = lane_loop(e, int64(e, 0), int64(e, LOGIT_TOKENS));
   V sum = add_parts(e, partial, each.index, LOGIT_TOKENS, waves);
   V token = imin(e, add(e, first, each.index), last);
-  store_f32(e, SLUICE_F32, sum, e->argument[2], add(e, mul(e, token, int64(e, r->experts)), e->x));
+  store_f32(e, SLUICE_F32, sum, e->argument[2], add(e, mul(e, token, int64(e, r.experts)), e->x));
   loop_end(e, &each);
-}
-
-void family_router_logits(emitter *e, const kernel_spec *spec) {
-  router_logits r;
-  if (!read_router_logits(e, spec, &r)) return;
-  router_logits_begin(e, spec, &r);
-  logits_of_expert(e, &r);
   kernel_end(e);
 }
 

@@ -14,16 +14,11 @@ V expert_key(emitter *e, V biased, V id);
 V expert_of_key(emitter *e, V key);
 
 /* The family router_logits: x, gate (rows f32), logits f32 [tokens][experts]. */
-enum { LOGIT_TOKENS = 2 }; /* tokens for which a workgroup reads its expert's weights once */
 typedef struct router_logits {
   int64_t experts, width;
   sluice_dtype dtype; /* of x */
 } router_logits;
 bool read_router_logits(emitter *e, const kernel_spec *spec, router_logits *out);
-/* Opens the kernel: a workgroup for each expert and, in y, LOGIT_TOKENS tokens. */
-void router_logits_begin(emitter *e, const kernel_spec *spec, const router_logits *r);
-/* The body of a workgroup: the last tokens are computed several times where there are fewer than LOGIT_TOKENS. */
-void logits_of_expert(emitter *e, const router_logits *r);
 
 /* A stable counting sort of the chosen slots by expert. With a shared expert each token has one slot more than it has
  * choices, its last; these slots follow all others, and need no sorting. */

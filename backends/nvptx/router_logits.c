@@ -2,8 +2,7 @@
  *
  * Its weights are float32. Each is the sum of three bf16, which three instructions multiply: the products are exact,
  * and only their additions round, as they do in the common skeleton. A workgroup has 16 experts (the m side of
- * mma.m16n8k16) and 8 tokens; its warps share the depth. With 8 tokens or fewer that would be 8 workgroups, so there
- * the common skeleton's way is taken, a workgroup for each expert.
+ * mma.m16n8k16) and 8 tokens; its warps share the depth.
  */
 #include "backends/common/router.h"
 #include "backends/nvptx/mma.h"
@@ -26,17 +25,17 @@ static void split(emitter *e, const words *value, V part[SPLITS][2]) {
     }
 }
 
-/* Logits of experts e->x .. e->x + 15 and 8 tokens from the workgroup's first. */
-static void logits_of_tile(emitter *e, const router_logits *r) {
+/* Logits of EXPERTS experts and TOKENS tokens. */
+static void logits_of_tile(emitter *e, const router_logits *r, V first_expert, V first_token) {
   lane_place lane = lane_place_of(e);
   int64_t steps = r->width / STEP;
   unsigned unroll = 1;
   while (unroll < MOST_UNROLL && steps % (WARPS * unroll * 2) == 0) unroll *= 2;
-  V last = sub(e, size_of(e, SLUICE_SIZE_TOKENS), int64(e, 1)), first_token = mul(e, e->y, int64(e, LOGIT_TOKENS));
+  V last = sub(e, size_of(e, SLUICE_SIZE_TOKENS), int64(e, 1));
   V token = imin(e, add(e, first_token, lane.g), last);
   V column = mul(e, lane.t, int64(e, 4)); /* a lane has 4 neighbouring columns of each step */
   V x = element_of(e, SLUICE_BF16, e->argument[0], add(e, mul(e, token, int64(e, r->width)), column));
-  V low = element(e, e->f32, e->argument[1], add(e, mul(e, add(e, e->x, lane.g), int64(e, r->width)), column));
+  V low = element(e, e->f32, e->argument[1], add(e, mul(e, add(e, first_expert, lane.g), int64(e, r->width)), column));
   V high = element(e, e->f32, low, int64(e, 8 * r->width));
   V sum[4];
   for (unsigned i = 0; i < 4; i++) sum[i] = local_set(e, e->f32, float32(e, 0));
@@ -71,25 +70,26 @@ static void logits_of_tile(emitter *e, const router_logits *r) {
   loop place = lane_loop(e, int64(e, 0), int64(e, TILE));
   V total = add_parts(e, partial, place.index, TILE, WARPS);
   V to = imin(e, add(e, first_token, udiv(e, place.index, int64(e, EXPERTS))), last);
-  V expert = add(e, e->x, urem(e, place.index, int64(e, EXPERTS)));
+  V expert = add(e, first_expert, urem(e, place.index, int64(e, EXPERTS)));
   store_f32(e, SLUICE_F32, total, e->argument[2], add(e, mul(e, to, int64(e, r->experts)), expert));
   loop_end(e, &place);
 }
 
 bool nvptx_router_logits(emitter *e, const kernel_spec *spec) {
   router_logits r;
-  if (!read_router_logits(e, spec, &r)) return false;
+  if (!read_router_logits(e, spec, &r) || !attribute(e, "many")) return false;
   if (e->atoms->lanes != WARPS * 32 || r.dtype != SLUICE_BF16 || r.experts % EXPERTS || r.width % STEP) return false;
-  router_logits_begin(e, spec, &r);
-  branch many = if_begin(e, icmp(e, LLVMIntSGT, size_of(e, SLUICE_SIZE_TOKENS), int64(e, TOKENS)));
-  V first = icmp(e, LLVMIntEQ, urem(e, e->x, int64(e, EXPERTS)), int64(e, 0));
-  V first_row = icmp(e, LLVMIntEQ, urem(e, e->y, int64(e, TOKENS / LOGIT_TOKENS)), int64(e, 0));
-  branch tile = if_begin(e, and_(e, first, first_row));
-  logits_of_tile(e, &r);
-  if_end(e, &tile);
-  if_else(e, &many);
-  logits_of_expert(e, &r);
-  if_end(e, &many);
+  kernel_begin(e, spec,
+               (kernel_shape){.x = {SLUICE_SIZE_ONE, 1, (uint32_t)(r.experts / EXPERTS), 0},
+                              .y = {SLUICE_SIZE_TOKENS, TOKENS, 1, 0},
+                              .early = true});
+  V first_expert = mul(e, e->x, int64(e, EXPERTS));
+  loop rows = loop_begin(e, e->y, int64(e, EXPERTS), extent_of(e, &e->grid[1]));
+  V row = mul(e, add(e, first_expert, rows.index), int64(e, r.width));
+  prefetch(e, element(e, e->f32, e->argument[1], row), r.width * (int64_t)sizeof(float));
+  loop_end(e, &rows);
+  e->atoms->wait(e);
+  logits_of_tile(e, &r, first_expert, mul(e, e->y, int64(e, TOKENS)));
   kernel_end(e);
   return true;
 }

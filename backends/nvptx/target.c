@@ -29,6 +29,7 @@ static target_tiles tiles(const char *target) {
       .expert_ranges = {{8, 16, 0, 8, 0}, {8, 16, 9, 16, 0}, {16, 32, 17, 64, 0}, {64, 0, 65, UINT32_MAX, PROCESSORS}},
       .split_selection = true,
       .split_router = true,
+      .router_few = 8,
       .split_shared = 8,
       .route_tokens = 64,
       .join_tokens = 64,

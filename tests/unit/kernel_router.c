@@ -308,8 +308,8 @@ static void router_logits_are_products(void **state) {
   for (const char *const *target = harness_targets(); *target; target++) {
     kernel_harness *h = harness_create(*target);
     for (int i = 0; i < CASES; i++)
-      harness_add(h, "router_logits", 3, "i:width", cases[i].width, "i:experts", cases[i].experts, "s:dtype",
-                  cases[i].dtype, NULL);
+      harness_add(h, "router_logits", 3, "i:width", cases[i].width, "i:experts", cases[i].experts, "i:many",
+                  (int64_t)(i % 2), "s:dtype", cases[i].dtype, NULL);
     harness_compile(h);
     for (int i = 0; i < CASES; i++) {
       const int64_t width = cases[i].width, experts = cases[i].experts;
