@@ -9,8 +9,13 @@
 // CHECK: "kernel.gemm"{{.*}}n = 2560 : i64{{.*}}slice = 32 : i64{{.*}}tile_m = 8 : i64{{.*}}workgroups = 132 : i64
 // 640 pairs of panels: shares of 5, in 2 rounds.
 // CHECK: "kernel.gemm"{{.*}}epilogue = "swiglu"{{.*}}n = 10240 : i64{{.*}}slice = 48 : i64{{.*}}tile_m = 8 : i64{{.*}}workgroups = 132 : i64
+// CHECK: "kernel.router_logits"{{.*}}launch.range = [1, 0, 8]{{.*}}many = 0 : i64
+// CHECK: "kernel.router_logits"{{.*}}launch.range = [1, 9, 4294967295]{{.*}}many = 1 : i64
+// CHECK: "kernel.expert_gemm"{{.*}}launch.range = [1, 17, 64]{{.*}}slice = 32 : i64{{.*}}tile_m = 16 : i64{{.*}}workgroups = 0 : i64
+// CHECK: "kernel.expert_gemm"{{.*}}launch.range = [1, 65, 4294967295]{{.*}}slice = 64 : i64{{.*}}tile_m = 64 : i64{{.*}}workgroups = 132 : i64
 // 6 panels and a part.
 // CHECK: "kernel.gemm"{{.*}}launch.range = [2, 0, 8]{{.*}}n = 100 : i64{{.*}}slice = 16 : i64{{.*}}tile_m = 8 : i64{{.*}}workgroups = 7 : i64
+// The router's logits have a kernel for few tokens. Experts stream in steps of more than 64 tokens, their 8 panels in 2 rounds.
 // HOST-NOT: workgroups = {{[1-9]}}
 func.func @step(%batch: !model.batch, %cache: !model.cache) -> (tensor<?x100xf32>, tensor<?xi32>)
     attributes {model.dtype = "bfloat16", model.page = 16 : i64, model.layers = 1 : i64, model.hidden = 512 : i64, model.vocabulary = 100 : i64, model.max_context = 128 : i64} {
@@ -23,6 +28,11 @@ func.func @step(%batch: !model.batch, %cache: !model.cache) -> (tensor<?x100xf32
   %g = "model.weight"() {name = "gate"} : () -> tensor<10240x512xbf16>
   %i = "model.weight"() {name = "pair"} : () -> tensor<10240x512xbf16>
   %y = "model.linear_swiglu"(%h, %g, %i) {alpha = 1.0 : f64, limit = 7.0 : f64} : (tensor<?x512xbf16>, tensor<10240x512xbf16>, tensor<10240x512xbf16>) -> tensor<?x10240xbf16>
+  %q = "model.weight"() {name = "router"} : () -> tensor<16x512xf32>
+  %b = "model.weight"() {name = "bias"} : () -> tensor<16xf32>
+  %p:2 = "model.router"(%h, %q, %b) {k = 2 : i64} : (tensor<?x512xbf16>, tensor<16x512xf32>, tensor<16xf32>) -> (tensor<?x2xi32>, tensor<?x2xf32>)
+  %n = "model.weight"() {name = "experts.{expert}.w"} : () -> tensor<16x128x512xbf16>
+  %o = "model.expert_linear"(%h, %p#0, %n) : (tensor<?x512xbf16>, tensor<?x2xi32>, tensor<16x128x512xbf16>) -> tensor<?x2x128xbf16>
   %s = "model.slice"(%w) {offset = 0 : i64} : (tensor<?x65535xbf16>) -> tensor<?x512xbf16>
   %r = "model.select_rows"(%s, %batch) : (tensor<?x512xbf16>, !model.batch) -> tensor<?x512xbf16>
   %l = "model.lm_head"(%r, %e) : (tensor<?x512xbf16>, tensor<100x512xbf16>) -> tensor<?x100xf32>
