@@ -27,7 +27,7 @@ enum {
   MOST_ROW_TILES = 8,
   MOST_SLOTS = 6,
   LARGEST_CHUNK = 256,
-  MEMORY = 162 * 1024, /* bytes of a workgroup, see CARVEOUT in runtime/devices/cuda.c */
+  MEMORY = 162 * 1024, /* what 164 KB of shared memory, one of its possible sizes, leave a workgroup */
   SUM_MEMORY = 24 * 1024,
   MOST_ELEMENTS = 32, /* of the result, that a lane finishes at a time */
 };
