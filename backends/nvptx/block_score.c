@@ -77,7 +77,8 @@ bool nvptx_block_score(emitter *e, const kernel_spec *spec) {
   kernel_shape shape = {
       .x = {SLUICE_SIZE_PAGE_STRIDE, 1, 1, 0}, .y = {SLUICE_SIZE_TILES, 1, 1, 0}, .lanes = s.warps * 32, .early = true};
   kernel_begin(e, spec, shape);
-  nvptx_string_attribute(e, "nvvm.maxnreg", "104"); /* two workgroups fit beside one of topk_attention's clusters */
+  /* So that two workgroups fit beside one of topk_attention's clusters. The kernel of one head would spill. */
+  if (s.heads > 1) nvptx_string_attribute(e, "nvvm.maxnreg", "104");
   V page = e->x, number = e->y, zero = int64(e, 0);
   e->x = e->y; /* the tile's number */
   query_tile tile = query_tile_load(e, e->argument[1], e->argument[2]);
