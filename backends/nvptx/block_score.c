@@ -5,15 +5,23 @@
  * all heads and tokens of the tile are the n side, 8 at a time. Scores never leave registers: what is kept is their
  * maximum over the keys that a token sees.
  *
- * Keys that were there before this step are read before the kernel waits for the launch before it.
+ * Keys that were there before this step are read before the kernel waits for the launch before it, the first of them no
+ * faster than memory delivers: a burst would stand in the queues before what that launch still reads.
  */
 #include "backends/common/attention.h"
 #include "backends/nvptx/mma.h"
+#include "backends/nvptx/nvptx.h"
 #include "backends/nvptx/skeletons.h"
 
 #include <math.h>
 
-enum { KEYS = 32, STEP = 32, MOST_STEPS = 4 };
+enum {
+  KEYS = 32,
+  STEP = 32,
+  MOST_STEPS = 4,
+  PACED = 264,         /* workgroups that start at once: two on each of 132 processors */
+  MEMORY_BYTES = 3000, /* that memory delivers in a nanosecond */
+};
 
 typedef struct scorer {
   int64_t heads, dim, k, local, page, page_bytes, index_offset, query_tile;
@@ -41,6 +49,13 @@ static void load_keys(emitter *e, const scorer *s, V first, const page_keys *key
     }
 }
 
+/* Sleeps until it is the turn of page number `place` of those that are read early. */
+static void await_turn(emitter *e, const scorer *s, V place) {
+  V turn = select_(e, icmp(e, LLVMIntSLT, place, int64(e, PACED)), place, int64(e, 0));
+  V nanoseconds = to_i32(e, udiv(e, mul(e, turn, int64(e, s->page * s->dim * 2)), int64(e, MEMORY_BYTES)));
+  assembly(e, e->nothing, "nanosleep.u32 $0;", "r,~{memory}", &nanoseconds, 1, ASSEMBLY_EFFECT);
+}
+
 static V maximum_over_keys(emitter *e, V value) {
   for (unsigned distance = 4; distance < 32; distance *= 2) value = fmax_(e, value, exchange_f32(e, value, distance));
   return value;
@@ -62,6 +77,8 @@ bool nvptx_block_score(emitter *e, const kernel_spec *spec) {
   kernel_shape shape = {
       .x = {SLUICE_SIZE_PAGE_STRIDE, 1, 1, 0}, .y = {SLUICE_SIZE_TILES, 1, 1, 0}, .lanes = s.warps * 32, .early = true};
   kernel_begin(e, spec, shape);
+  /* So that two workgroups fit beside one of topk_attention's clusters. The kernel of one head would spill. */
+  if (s.heads > 1) nvptx_string_attribute(e, "nvvm.maxnreg", "104");
   V page = e->x, number = e->y, zero = int64(e, 0);
   e->x = e->y; /* the tile's number */
   query_tile tile = query_tile_load(e, e->argument[1], e->argument[2]);
@@ -85,6 +102,7 @@ bool nvptx_block_score(emitter *e, const kernel_spec *spec) {
     for (unsigned step = 0; step < s.steps; step++)
       for (unsigned i = 0; i < 4; i++) keys_of_lane.word[m][step][i] = local(e, e->i32);
   branch early = if_begin(e, icmp(e, LLVMIntSLT, page, settled_pages(e, tile.position, tile.first, s.page)));
+  await_turn(e, &s, add(e, mul(e, number, seen), page));
   load_keys(e, &s, mine, &keys_of_lane);
   e->atoms->wait(e);
   if_else(e, &early);

@@ -232,6 +232,9 @@ class Workgroup:
     def do_prefetch(self, name, operands, lanes):
         pass
 
+    def do_nanosleep(self, name, operands, lanes):
+        pass
+
     def do_griddepcontrol(self, name, operands, lanes):
         if name[1] == "wait":
             self.waited |= lanes
