@@ -17,13 +17,16 @@ V cluster_rank(emitter *e) {
 
 inbox inbox_open(emitter *e, uint64_t bytes, V expected) {
   inbox box = {.memory = workgroup_take(e, bytes), .arrived = workgroup_take(e, sizeof(int64_t))};
-  branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
   V arguments[] = {shared_address(e, box.arrived), to_i32(e, expected)};
-  assembly(e, e->nothing,
-           "mbarrier.init.shared::cta.b64 [$0], 1;\n\tfence.mbarrier_init.release.cluster;\n\t"
-           "mbarrier.arrive.expect_tx.shared::cta.b64 _, [$0], $1;",
-           "r,r,~{memory}", arguments, 2, ASSEMBLY_EFFECT);
+  branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
+  assembly(e, e->nothing, "mbarrier.init.shared::cta.b64 [$0], 1;\n\tfence.mbarrier_init.release.cluster;",
+           "r,~{memory}", arguments, 1, ASSEMBLY_EFFECT);
   if_end(e, &first);
+  e->atoms->barrier(e);
+  branch announces = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
+  assembly(e, e->nothing, "mbarrier.arrive.expect_tx.shared::cta.b64 _, [$0], $1;", "r,r,~{memory}", arguments, 2,
+           ASSEMBLY_EFFECT);
+  if_end(e, &announces);
   assembly(e, e->nothing, "barrier.cluster.arrive.relaxed.aligned;", "~{memory}", NULL, 0, ASSEMBLY_CONVERGENT);
   return box;
 }

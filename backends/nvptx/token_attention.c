@@ -560,8 +560,12 @@ static block_ring open_ring(emitter *e, const decoder *d, V shares, V items) {
   r.fills =
       and_(e, icmp(e, LLVMIntEQ, d->lane.warp, int64(e, d->warps - 1)), icmp(e, LLVMIntSLT, slot, int64(e, SLOTS)));
   V late = local_set(e, e->i1, LLVMConstInt(e->i1, 0, 0));
+  branch first_lane = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
+  for (unsigned i = 0; i < SLOTS; i++)
+    for (unsigned plane = 0; plane < 2; plane++) bulk_barrier_init(e, slot_barrier(e, &r, int64(e, i), plane));
+  if_end(e, &first_lane);
+  e->atoms->barrier(e);
   branch filler = if_begin(e, r.fills);
-  for (unsigned plane = 0; plane < 2; plane++) bulk_barrier_init(e, slot_barrier(e, &r, slot, plane));
   V old = aim(e, d, &r);
   branch early = if_begin(e, old);
   fill(e, d, &r, slot);
@@ -576,7 +580,6 @@ static block_ring open_ring(emitter *e, const decoder *d, V shares, V items) {
   branch aims = if_begin(e, r.fills);
   aim_at_following(e, d, &r);
   if_end(e, &aims);
-  e->atoms->barrier(e);
   return r;
 }
 

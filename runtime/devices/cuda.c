@@ -8,13 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum {
-  MOST_ARGUMENTS = SLUICE_JOIN_ARGUMENTS + 1, /* with the sizes */
-  /* How a processor's memory is divided between shared memory and L1 is changed only while nothing runs there, so a
-   * kernel that asks for another division than the one before it starts no workgroup early: all ask for the same
-   * (docs/kernels.md, "One division of memory"). */
-  CARVEOUT = 40,
-};
+enum { MOST_ARGUMENTS = SLUICE_JOIN_ARGUMENTS + 1 }; /* with the sizes */
 
 typedef struct cuda_device {
   sluice_device base;
@@ -210,6 +204,14 @@ static sluice_status *load_module(cuda_device *d, const sluice_code_sections *se
                          log[0] ? log : "the driver's log is empty");
 }
 
+/* How much of a processor's memory is shared memory, in percent of the most; the rest is L1 cache. That is changed only
+ * while nothing runs there, so a kernel that asks for another part than the one before it starts no workgroup early:
+ * all ask for the same, but for one that needs the cache more (docs/kernels.md, "One division of memory"). */
+static int carveout_of(const char *family) {
+  enum { USUAL = 40, SMALLEST = 0 };
+  return strcmp(family, "block_score") == 0 ? SMALLEST : USUAL;
+}
+
 static sluice_status *find_functions(cuda_device *d, sluice_loaded_code *code) {
   const sluice_plan *plan = code->plan;
   for (uint32_t i = 0; i < plan->header->kernels.count; i++) {
@@ -222,8 +224,9 @@ static sluice_status *find_functions(cuda_device *d, sluice_loaded_code *code) {
       return sluice_error(SLUICE_INVALID, "the bundle's code lacks the kernel \"%s\" of its plan", name);
     /* Clusters of more than 8 workgroups must be asked for; kernels without clusters do not mind. */
     (void)d->driver.function_attribute(code->functions[i], CUDA_FUNCTION_NON_PORTABLE_CLUSTER, 1);
+    const int carveout = carveout_of(sluice_plan_string(plan, kernel->family));
     SLUICE_TRY(sluice_annotate(
-        cuda_check(&d->driver, d->driver.function_attribute(code->functions[i], CUDA_FUNCTION_CARVEOUT, CARVEOUT),
+        cuda_check(&d->driver, d->driver.function_attribute(code->functions[i], CUDA_FUNCTION_CARVEOUT, carveout),
                    "asking for a division of memory"),
         "kernel \"%s\"", name));
     if (kernel->workgroup_bytes > 48 * 1024)

@@ -211,7 +211,7 @@ def check_block_scores(model, random, lengths, new):
 
 
 def check_router_logits(model, random, tokens):
-    kernel, a = model.find("router_logits")
+    kernel, a = model.find("router_logits", many=int(tokens > 8))
     experts, width = a["experts"], a["width"]
     x = random_bf16(random, tokens, width)
     gate = random.standard_normal((experts, width)).astype(np.float32)
@@ -219,7 +219,8 @@ def check_router_logits(model, random, tokens):
     out = m.add(np.full((tokens, experts), np.nan, np.float32))
     arguments = [m.add(x, np.full_like(x, UNWRITTEN)), m.add(gate), out, m.add(sizes_of(TOKENS=tokens))]
     m.build()
-    ptx.launch(kernel, (experts, -(-tokens // 2)), arguments, m.memory, m.before, BASE)
+    grid = (experts // 16, -(-tokens // 8)) if a["many"] else (experts, -(-tokens // 2))
+    ptx.launch(kernel, grid, arguments, m.memory, m.before, BASE)
     worst = worse(0, m.read(out, (tokens, experts), np.float32), floats(x) @ gate.astype(np.float64).T)
     expect(f"router logits of {tokens} tokens", worst, 1e-3)
 
