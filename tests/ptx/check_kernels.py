@@ -210,6 +210,43 @@ def check_block_scores(model, random, lengths, new):
     expect(f"scores of blocks, contexts {lengths}, {new} new", worst, 1e-4)
 
 
+def pack_panels(matrices):
+    """Weights [rows][k] of each matrix as panels of 16 rows and groups of 8 columns, the matrices' panels in turn."""
+    panels = [w.reshape(-1, 16, w.shape[1] // 8, 8).transpose(0, 2, 1, 3) for w in matrices]
+    return np.ascontiguousarray(np.stack(panels, 1))
+
+
+def check_product(model, random, epilogue, tile_m, rows, x):
+    """Column x of the workgroups of a streamed product; of the weights only their panels are there."""
+    kernel, a = model.find("gemm", epilogue=epilogue, tile_m=tile_m, panel=16, out_dtype="bf16")
+    n, k, matrices = a["n"], a["k"], 2 if epilogue == "swiglu" else 1
+    panels, share = -(-n // 16), a["workgroups"]
+    first, end = panels * x // share, panels * (x + 1) // share
+    w = [random_bf16(random, (end - first) * 16, k) for _ in range(matrices)]
+    inputs, residual = random_bf16(random, rows, k), random_bf16(random, rows, n)
+    m = Memory()
+    out = m.add(np.full((rows, n), UNWRITTEN, np.uint16))
+    arguments = [m.add(inputs, np.full_like(inputs, UNWRITTEN)), m.add(pack_panels(w)) - first * matrices * k * 32]
+    arguments += [m.add(residual, np.full_like(residual, UNWRITTEN)), out, m.add(sizes_of(TOKENS=rows))]
+    m.build()
+    tiles = range(-(-rows // tile_m))
+    ptx.run(kernel, [(x, y) for y in tiles], arguments, m.memory, m.before, BASE)
+    columns = slice(first * 16, min(end * 16, n))
+    wanted, *up = [floats(inputs) @ floats(matrix).T for matrix in w]
+    if epilogue == "swiglu":
+        gate, up = np.minimum(wanted, a["limit"]), np.clip(up[0], -a["limit"], a["limit"])
+        wanted = (up + 1) * gate / (1 + np.exp(-a["alpha"] * gate))
+    if epilogue == "add":
+        wanted = wanted + floats(residual)[:, columns]
+    result = m.read(out, (rows, n), np.uint16)
+    others = np.delete(result, np.r_[columns], 1)
+    if (others != UNWRITTEN).any():
+        raise SystemExit(f"product, {epilogue}: columns of other workgroups are written")
+    # bf16 is off by up to 2^-8 of the result; sums of f32 by far less.
+    error = worse(0, floats(result[:, columns]) / np.maximum(1, np.abs(wanted)), wanted / np.maximum(1, np.abs(wanted)))
+    expect(f"streamed product, {epilogue}, tiles of {tile_m}, {rows} rows, workgroup {x} of {share}", error, 0.005)
+
+
 def check_router_logits(model, random, tokens):
     kernel, a = model.find("router_logits", many=int(tokens > 8))
     experts, width = a["experts"], a["width"]
@@ -234,6 +271,12 @@ def main():
         check_sparse_attention(model, random, lengths)
     for lengths, new in (([100], [1]), ([128 * 20 + 5, 128 * 17], [1, 1]), ([128 * 18 + 3], [40])):
         check_block_scores(model, random, lengths, new)
+    for tile_m, rows, x in ((8, 1, 0), (8, 8, 131), (16, 9, 65), (64, 70, 131)):
+        check_product(model, random, "none", tile_m, rows, x)
+    for tile_m, rows, x in ((8, 3, 131), (16, 16, 0)):
+        check_product(model, random, "add", tile_m, rows, x)
+    for tile_m, rows, x in ((8, 5, 131), (64, 17, 0)):
+        check_product(model, random, "swiglu", tile_m, rows, x)
     for tokens in (1, 8, 9, 17):
         check_router_logits(model, random, tokens)
 

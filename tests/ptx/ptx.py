@@ -6,7 +6,8 @@ another one is an error, as are accesses outside the memory given, misaligned on
 griddepcontrol.wait.
 
 Global memory has two contents: what a lane reads before griddepcontrol.wait comes from `before`, which the caller
-poisons where launches before this one would still be writing. Bulk copies arrive when somebody waits for them.
+poisons where launches before this one would still be writing. Bulk copies arrive when somebody waits for them, a lane's
+own asynchronous copies when the lane does.
 Workgroup memory begins as NaN. Clusters of several workgroups are not run.
 """
 import re
@@ -78,6 +79,7 @@ class Workgroup:
         self.place, self.memory, self.before, self.base = place, memory, before, base
         self.shared = np.full(SHARED_BYTES, 0xFF, np.uint8)
         self.registers, self.barriers, self.copies = {}, {}, []
+        self.own_copies, self.groups = [], np.zeros(self.lanes, int)
         self.lane = np.arange(self.lanes)
         self.at = np.zeros(self.lanes, int)
         self.done, self.blocked, self.waited = (np.zeros(self.lanes, bool) for _ in range(3))
@@ -109,7 +111,7 @@ class Workgroup:
             self.done |= active
         elif name[0] == "bar" and name[1] == "sync":
             self.blocked |= active
-        elif name[0] in ("mma", "shfl", "redux") and not self.whole_warps(lanes):
+        elif name[0] in ("mma", "ldmatrix", "shfl", "redux") and not self.whole_warps(lanes):
             some = np.repeat(lanes.reshape(-1, 32).any(1), 32)
             elsewhere = some & ~lanes & ~self.done & ~self.blocked
             if not elsewhere.any():
@@ -274,6 +276,15 @@ class Workgroup:
             raise NotImplementedError(".".join(name))
 
     def do_cp(self, name, operands, lanes):
+        if name[1:3] == ["async", "ca"]:
+            self.copy_own(operands, lanes)
+            return
+        if name[1:3] == ["async", "commit_group"]:
+            self.groups[lanes] += 1
+            return
+        if name[1:3] == ["async", "wait_group"]:
+            self.finish_own(int(operands[0]), lanes)
+            return
         if name[1:3] != ["async", "bulk"]:
             raise NotImplementedError(".".join(name))
         to, source, barrier = (self.address(operands[i], lanes) for i in (0, 1, 3))
@@ -282,6 +293,24 @@ class Workgroup:
             if offset < 0 or offset + int(size) > len(memory) or s % 16 or t % 16 or size % U64(16):
                 raise RuntimeError(f"{self.kernel.symbol}: a copy of {size} bytes from {s} to {t}")
             self.copies.append((int(b), int(t), memory[offset : offset + int(size)].copy()))
+
+    def copy_own(self, operands, lanes):
+        size, to = int(operands[2]), self.address(operands[0], lanes)
+        if (to % size).any():
+            raise RuntimeError(f"{self.kernel.symbol}: a copy of {size} bytes to {to}")
+        data = self.bytes_at(["global"], self.address(operands[1], lanes), size, lanes)
+        for lane, t, bytes_ in zip(np.nonzero(lanes)[0], to, data):
+            self.own_copies.append((lane, self.groups[lane], int(t), bytes_))
+
+    def finish_own(self, left, lanes):
+        waiting = []
+        for copy in self.own_copies:
+            lane, group, to, data = copy
+            if lanes[lane] and group < self.groups[lane] - left:
+                self.shared[to : to + len(data)] = data
+            else:
+                waiting.append(copy)
+        self.own_copies = waiting
 
     # ---- arithmetic ----
 
@@ -327,6 +356,9 @@ class Workgroup:
         if name[1] == "wide":
             result = self.typed(operands[1], lanes, name[2]) * self.typed(operands[2], lanes, name[2])
             self.put(operands[0], lanes, result.view(U64))
+        elif name[1] == "hi":
+            a, b = (self.typed(o, lanes, name[2]).astype(object) for o in operands[1:])
+            self.put(operands[0], lanes, self.cut((a * b >> self.width(name)).astype(U64), self.width(name)))
         else:
             self.combine(name, operands, lanes, np.multiply, np.multiply)
 
@@ -347,6 +379,9 @@ class Workgroup:
 
     def do_min(self, name, operands, lanes):
         self.combine(name, operands, lanes, np.fmin, np.minimum)
+
+    def do_rcp(self, name, operands, lanes):
+        self.put_floats(operands[0], lanes, np.float32(1) / self.floats(operands[1], lanes))
 
     def do_ex2(self, name, operands, lanes):
         self.put_floats(operands[0], lanes, np.exp2(self.floats(operands[1], lanes)))
@@ -429,9 +464,25 @@ class Workgroup:
             self.register(value)[warp] = total[:, g + row, 2 * t + column].view(np.uint32).astype(U64)
 
 
+    def do_ldmatrix(self, name, operands, lanes):
+        """Lane i of a warp names row i % 8 of matrix i / 8 and gets word i % 4 of row i / 4 of each matrix."""
+        if name[1:4] != ["sync", "aligned", "m8n8"] or name[5:] != ["shared", "b16"]:
+            raise NotImplementedError(".".join(name))
+        targets = [target.strip() for target in operands[0].strip("{}").split(",")]
+        rows = self.bytes_at(["shared"], self.address(operands[1], lanes), 16, lanes)
+        words = np.ascontiguousarray(rows).view(np.uint32).reshape(-1, 4, 8, 4)  # warp, matrix, row, word
+        lane = np.arange(32)
+        for matrix, target in enumerate(targets):
+            self.put(target, lanes, words[:, matrix, lane // 4, lane % 4].ravel().astype(U64))
+
+
 def launch(kernel, grid, arguments, memory, before, base):
     """Runs all workgroups of the grid (x, y), one after the other."""
+    run(kernel, [(x, y) for y in range(grid[1]) for x in range(grid[0])], arguments, memory, before, base)
+
+
+def run(kernel, places, arguments, memory, before, base):
+    """Runs the workgroups at these places of a grid."""
     with np.errstate(all="ignore"):
-        for y in range(grid[1]):
-            for x in range(grid[0]):
-                Workgroup(kernel, arguments, (x, y), memory, before, base).run()
+        for place in places:
+            Workgroup(kernel, arguments, place, memory, before, base).run()
