@@ -234,8 +234,7 @@ def check_product(model, random, epilogue, tile_m, rows, x):
     columns = slice(first * 16, min(end * 16, n))
     wanted, *up = [floats(inputs) @ floats(matrix).T for matrix in w]
     if epilogue == "swiglu":
-        gate, up = np.minimum(wanted, a["limit"]), np.clip(up[0], -a["limit"], a["limit"])
-        wanted = (up + 1) * gate / (1 + np.exp(-a["alpha"] * gate))
+        wanted = swiglu(wanted, up[0], a)
     if epilogue == "add":
         wanted = wanted + floats(residual)[:, columns]
     result = m.read(out, (rows, n), np.uint16)
@@ -245,6 +244,53 @@ def check_product(model, random, epilogue, tile_m, rows, x):
     # bf16 is off by up to 2^-8 of the result; sums of f32 by far less.
     error = worse(0, floats(result[:, columns]) / np.maximum(1, np.abs(wanted)), wanted / np.maximum(1, np.abs(wanted)))
     expect(f"streamed product, {epilogue}, tiles of {tile_m}, {rows} rows, workgroup {x} of {share}", error, 0.005)
+
+
+def swiglu(gate, up, a):
+    gate, up = np.minimum(gate, a["limit"]), np.clip(up, -a["limit"], a["limit"])
+    return (up + 1) * gate / (1 + np.exp(-a["alpha"] * gate))
+
+
+def check_experts(model, random, epilogue, tokens, x):
+    """Workgroup x of a streamed product of experts: all tokens have expert 0, and the shared one."""
+    kernel, a = model.find("expert_gemm", epilogue=epilogue, workgroups=132)
+    n, k, experts, slots = a["n"], a["k"], a["experts"], a["top_k"] + a["shared"]
+    matrices, tile_m, bf16 = 2 if epilogue == "swiglu" else 1, a["tile_m"], a["out_dtype"] == "bf16"
+    few = random_bf16(random, 1 << 20)  # weights that repeat: there are many
+    w = [[np.resize(few[i * 1009 + j * 511 :], (n, k)) for j in range(matrices)] for i in range(2)]
+    inputs = random_bf16(random, tokens if a["gather"] == "token" else tokens * slots, k)
+    order = [t * slots + t % a["top_k"] for t in range(tokens)] + [t * slots + slots - 1 for t in range(tokens)]
+    tiles = []
+    for expert, first in ((0, 0), (experts, tokens)):
+        for row in range(first, first + tokens, tile_m):
+            tiles.append((expert, row, min(first + tokens - row, tile_m), 0))
+    counts = [len(tiles), 0] + [tokens] * experts + [2 * tokens]
+    m = Memory()
+    out = m.add(np.full((tokens * slots, n), *((UNWRITTEN, np.uint16) if bf16 else (np.nan, np.float32))))
+    made = [np.array(table, np.int32) for table in (counts, order, tiles)]
+    arguments = [m.add(inputs, np.full_like(inputs, UNWRITTEN)), m.add(pack_panels(w[0])), m.add(pack_panels(w[1]))]
+    arguments += [m.add(table, np.full_like(table, -1)) for table in made] + [out, m.add(sizes_of(TOKENS=tokens))]
+    m.build()
+    ptx.run(kernel, [(x, 0)], arguments, m.memory, m.before, BASE)
+    result = m.read(out, (tokens * slots, n), np.uint16 if bf16 else np.float32)
+    result = floats(result) if bf16 else result
+    rounds, error, written = -(-n // a["slice"]), 0, np.zeros(result.shape, bool)
+    of_expert = len(tiles) // 2
+    for number in range(x, rounds * len(tiles), 132):
+        shared, within = divmod(number, rounds * of_expert)
+        column, tile = within // of_expert * a["slice"], shared * of_expert + within % of_expert
+        rows = order[tiles[tile][1] : tiles[tile][1] + tiles[tile][2]]
+        sources = [row // slots if a["gather"] == "token" else row for row in rows]
+        wanted, *up = [floats(inputs[sources]) @ floats(matrix[column : column + a["slice"]]).T for matrix in w[shared]]
+        if epilogue == "swiglu":
+            wanted = swiglu(wanted, up[0], a)
+        place = np.ix_(rows, range(column, min(column + a["slice"], n)))
+        scale = np.maximum(1, np.abs(wanted))
+        error = worse(error, result[place] / scale, wanted / scale)
+        written[place] = True
+    if not np.isnan(result[~written]).all():
+        raise SystemExit(f"experts, {epilogue}: results of other workgroups are written")
+    expect(f"streamed experts, {epilogue}, {tokens} tokens, workgroup {x}", error, 0.005 if bf16 else 1e-4)
 
 
 def check_router_logits(model, random, tokens):
@@ -277,6 +323,8 @@ def main():
         check_product(model, random, "add", tile_m, rows, x)
     for tile_m, rows, x in ((8, 5, 131), (64, 17, 0)):
         check_product(model, random, "swiglu", tile_m, rows, x)
+    for epilogue, tokens, x in (("swiglu", 70, 3), ("none", 70, 131)):
+        check_experts(model, random, epilogue, tokens, x)
     for tokens in (1, 8, 9, 17):
         check_router_logits(model, random, tokens)
 
