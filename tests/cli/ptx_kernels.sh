@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Kernels for NVIDIA GPUs computed without one: dense and sparse attention, the choice of blocks and their scores, streamed products and
-# experts, the router's logits of M3's real shapes run in an interpreter of their PTX and agree with plain arithmetic.
+# experts, and the router's logits of M3's real shapes run in an interpreter of their PTX and agree with plain arithmetic.
 # Debian's own python3 has the numpy that scripts/install-dependencies.sh --tests installs.
 set -euo pipefail
 work=$(mktemp -d)
