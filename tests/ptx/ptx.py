@@ -7,8 +7,8 @@ griddepcontrol.wait.
 
 Global memory has two contents: what a lane reads before griddepcontrol.wait comes from `before`, which the caller
 poisons where launches before this one would still be writing. Bulk copies arrive when somebody waits for them, a lane's
-own asynchronous copies when the lane does.
-Workgroup memory begins as NaN. Clusters of several workgroups are not run.
+own asynchronous copies when the lane does. That a warp reads what another one stored or copied so to workgroup memory
+without a barrier between them is an error. Workgroup memory begins as NaN. Clusters of several workgroups are not run.
 """
 import re
 
@@ -80,6 +80,7 @@ class Workgroup:
         self.shared = np.full(SHARED_BYTES, 0xFF, np.uint8)
         self.registers, self.barriers, self.copies = {}, {}, []
         self.own_copies, self.groups = [], np.zeros(self.lanes, int)
+        self.writer = np.full(SHARED_BYTES, -1, np.int8)  # of each byte since the last barrier: a warp
         self.lane = np.arange(self.lanes)
         self.at = np.zeros(self.lanes, int)
         self.done, self.blocked, self.waited = (np.zeros(self.lanes, bool) for _ in range(3))
@@ -95,6 +96,7 @@ class Workgroup:
             else:  # all that are left stand at the barrier
                 self.at[self.blocked] += 1
                 self.blocked[:] = False
+                self.writer[:] = -1
         raise RuntimeError(f"{self.kernel.symbol}: no end after {most} instructions")
 
     def step(self, at, lanes):
@@ -187,13 +189,18 @@ class Workgroup:
         offset = addresses - start
         if (offset < 0).any() or (offset + size > len(memory)).any() or (addresses % size).any():
             raise RuntimeError(f"{self.kernel.symbol}: {size} bytes at {addresses} of {space[0]} memory")
-        places = offset[:, None] + np.arange(size)
+        places, warps = offset[:, None] + np.arange(size), np.nonzero(lanes)[0][:, None] // 32
         if stored is not None:
             if not shared and not self.waited[lanes].all():
                 raise RuntimeError(f"{self.kernel.symbol}: a store before griddepcontrol.wait")
             memory[places] = stored
+            if shared:
+                self.writer[places] = warps
             return None
         if shared:
+            writer = self.writer[places]
+            if ((writer >= 0) & (writer != warps)).any():
+                raise RuntimeError(f"{self.kernel.symbol}: a warp reads another's bytes without a barrier")
             return memory[places]
         return np.where(self.waited[lanes][:, None], memory[places], self.before[places])
 
@@ -308,6 +315,7 @@ class Workgroup:
             lane, group, to, data = copy
             if lanes[lane] and group < self.groups[lane] - left:
                 self.shared[to : to + len(data)] = data
+                self.writer[to : to + len(data)] = lane // 32
             else:
                 waiting.append(copy)
         self.own_copies = waiting
