@@ -190,8 +190,8 @@ static void compute_tile(emitter *e, gemm *g, V weights) {
 /* What a streamed kernel does, besides `gemm`. */
 typedef struct stream_kernel {
   gemm g;
-  int64_t panels, panel_bytes; /* of each matrix */
-  int64_t round_panels;
+  int64_t panels, panel_bytes;  /* of each matrix */
+  int64_t round_panels, rounds; /* of a round; of a tile with all panels */
   unsigned matrices;
   V weights;
   V first, end; /* gemm: the workgroup's panels */
@@ -246,6 +246,7 @@ static bool open_stream(emitter *e, stream_kernel *s, gemm_stream *product) {
   s->panels = (g->n + g->panel - 1) / g->panel;
   s->panel_bytes = g->k * g->panel * (int64_t)sluice_dtype_size(g->weight_dtype);
   s->round_panels = g->slice / g->panel;
+  s->rounds = (s->panels + s->round_panels - 1) / s->round_panels;
   *product = (gemm_stream){.n = g->n,
                            .k = g->k,
                            .tile_m = g->tile_m,
@@ -309,14 +310,13 @@ static void gemm_streamed(emitter *e, const kernel_spec *spec, const gemm *read,
 static void locate_tile(emitter *e, V number, gemm_round *round, void *user) {
   stream_kernel *s = user;
   gemm *g = &s->g;
-  const int64_t rounds = (s->panels + s->round_panels - 1) / s->round_panels; /* of a tile */
-  V tile = udiv(e, number, int64(e, rounds)), entry = mul(e, tile, int64(e, 4));
+  V tile = udiv(e, number, int64(e, s->rounds)), entry = mul(e, tile, int64(e, 4));
   V expert = load_i32(e, s->tiles, entry), first_row = load_i32(e, s->tiles, add(e, entry, int64(e, 1)));
   V first = load_i32(e, s->counts, add(e, expert, int64(e, 1)));
   V end = load_i32(e, s->counts, add(e, expert, int64(e, 2)));
   V before = udiv(e, sub(e, first_row, first), int64(e, g->tile_m)); /* tiles of the expert */
   V all = to_i32(e, ceil_div(e, sub(e, end, first), g->tile_m));
-  V within = to_i32(e, sub(e, number, mul(e, sub(e, tile, before), int64(e, rounds))));
+  V within = to_i32(e, sub(e, number, mul(e, sub(e, tile, before), int64(e, s->rounds))));
   V panel = mul(e, to_i64(e, udiv(e, within, all)), int64(e, s->round_panels));
   g->first_row = add(e, first, mul(e, to_i64(e, urem(e, within, all)), int64(e, g->tile_m)));
   g->rows = imin(e, sub(e, end, g->first_row), int64(e, g->tile_m));
@@ -343,10 +343,9 @@ static void expert_gemm_streamed(emitter *e, const kernel_spec *spec, const gemm
   s.g.order = e->argument[4];
   s.tiles = e->argument[5];
   s.g.out = e->argument[6];
-  V rounds = mul(e, load_i32(e, s.counts, int64(e, 0)), int64(e, (s.panels + s.round_panels - 1) / s.round_panels));
   product.locate = locate_tile;
   product.first = e->x;
-  product.end = rounds;
+  product.end = mul(e, load_i32(e, s.counts, int64(e, 0)), int64(e, s.rounds));
   product.stride = workgroups; /* all are near each other at any time: fewer pages of memory are in use at once */
   branch any = if_begin(e, icmp(e, LLVMIntSLT, product.first, product.end));
   e->atoms->gemm_stream->multiply(e, &product);

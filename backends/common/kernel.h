@@ -86,7 +86,7 @@ typedef struct gemm_range {
    * is 0); 0: each slice has a workgroup. */
   uint32_t workgroups;
 } gemm_range;
-enum { MOST_GEMM_RANGES = 5 };
+enum { MOST_GEMM_RANGES = 4 };
 
 /* What choose-tiles and lowering need to know of a target. */
 typedef struct target_tiles {

@@ -177,8 +177,8 @@ static void copy_body(emitter *e, V offset, unsigned vector, void *user) {
   head_store(e, h, head_value(e, h, at, vector), at, vector);
 }
 
-static V head_scale(emitter *e, const head *h, V vector_sum, V scalar_sum) {
-  V sum = vector_sum ? fadd_(e, vector_reduce(e, vector_sum, REDUCE_ADD), scalar_sum) : scalar_sum;
+/* 1 / root mean square, from each lane's sum of squares. */
+static V head_scale(emitter *e, const head *h, V sum) {
   V mean = fdiv_(e, e->atoms->reduce(e, sum, REDUCE_ADD), float32(e, (double)h->dim));
   return e->atoms->rsqrt(e, fadd_(e, mean, float32(e, h->epsilon)));
 }
@@ -208,7 +208,7 @@ static bool head_in_registers(emitter *e, head *h) {
     if (i) weight[i] = head_weight(e, h, at[i], vector[i]);
   }
   for (unsigned i = 0; half && i < 2; i++) table[i] = load_f32(e, SLUICE_F32, h->table, at[1 + i], pair);
-  if (h->norm) h->scale = head_scale(e, h, NULL, vector_reduce(e, fmul_(e, x[0], x[0]), REDUCE_ADD));
+  if (h->norm) h->scale = head_scale(e, h, vector_reduce(e, fmul_(e, x[0], x[0]), REDUCE_ADD));
   for (unsigned i = 1; i < 4; i++)
     if (vector[i]) x[i] = head_scaled(e, h, x[i], weight[i]);
   if (half) head_rotate(e, h, x[1], x[2], table[0], table[1], at[1]);
@@ -223,7 +223,9 @@ static void head_move(emitter *e, head *h) {
     h->vector_sum = local_set(e, vector, LLVMConstNull(vector));
     h->scalar_sum = local_set(e, e->f32, float32(e, 0.0));
     row_loop(e, h->dim, square_body, h);
-    h->scale = head_scale(e, h, e->vector > 1 ? get(e, vector, h->vector_sum) : NULL, get(e, e->f32, h->scalar_sum));
+    V sum = get(e, e->f32, h->scalar_sum);
+    if (e->vector > 1) sum = fadd_(e, vector_reduce(e, get(e, vector, h->vector_sum), REDUCE_ADD), sum);
+    h->scale = head_scale(e, h, sum);
   }
   h->offset = h->table ? h->rotary_dim : 0;
   if (h->table) row_loop(e, h->rotary_dim / 2, rotate_body, h);

@@ -95,8 +95,8 @@ static V at_slot(emitter *e, V base, V slot, int64_t bytes) {
 
 /* Rows of x that a lane copies a vector of, for each chunk; neighbouring lanes have neighbouring vectors of a row. */
 static unsigned rows_of_lane(const streamer *s) {
-  const int64_t vectors = s->product->tile_m * s->chunk / GROUP, lanes_ = s->warps * 32;
-  return (unsigned)((vectors + lanes_ - 1) / lanes_);
+  const int64_t vectors = s->product->tile_m * s->chunk / GROUP, at_a_time = s->warps * 32;
+  return (unsigned)((vectors + at_a_time - 1) / at_a_time);
 }
 
 static V row_of_lane(emitter *e, const streamer *s, unsigned i) {
