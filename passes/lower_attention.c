@@ -322,6 +322,7 @@ static void launch_topk_attention(lowering *l, MlirValue q, MlirValue scores, Ml
     attribute_list list = {.count = 0};
     attention_attributes(l, &list);
     attribute_integer(l, &list, "cluster", l->tiles.clusters[i].size);
+    attribute_integer(l, &list, "resident", l->tiles.clusters[i].resident);
     selection_attributes(l, &list);
     launch_range(l, &list, SLUICE_SIZE_TOKENS, from, to);
     launch(l, "topk_attention", buffers, COUNT_OF(buffers), &list, &cost);

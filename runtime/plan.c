@@ -209,7 +209,7 @@ static sluice_status *check_launches(const sluice_plan *plan) {
     for (int d = 0; d < 2; d++) {
       const sluice_plan_extent *extent = &launch->grid[d];
       if (extent->size >= SLUICE_SIZE_COUNT || extent->divisor == 0 || extent->factor == 0 ||
-          extent->factor > MAX_DIMENSION || extent->reserved)
+          extent->factor > MAX_DIMENSION || extent->most > MAX_DIMENSION)
         return bad("a launch's grid is out of range", i);
     }
   }

@@ -272,8 +272,7 @@ static void resolve_arguments(step *s) {
 }
 
 static uint64_t grid_extent(const step *s, const sluice_plan_extent *extent) {
-  uint64_t size = (uint64_t)s->sizes[extent->size];
-  return (size + extent->divisor - 1) / extent->divisor * extent->factor;
+  return sluice_plan_grid(extent, (uint64_t)s->sizes[extent->size]);
 }
 
 /* The grid of a launch in this step; false when there is nothing to launch. */

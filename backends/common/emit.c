@@ -65,6 +65,13 @@ V splat(emitter *e, V scalar, unsigned width) {
   return LLVMBuildShuffleVector(e->builder, one, LLVMGetPoison(type), LLVMConstNull(LLVMVectorType(e->i32, width)), "");
 }
 
+V vector_of(emitter *e, const V *elements, unsigned count) {
+  V vector = LLVMGetPoison(LLVMVectorType(LLVMTypeOf(elements[0]), count));
+  for (unsigned i = 0; i < count; i++)
+    vector = LLVMBuildInsertElement(e->builder, vector, elements[i], int32(e, (int32_t)i), "");
+  return vector;
+}
+
 /* Broadcasts whichever of the two is a scalar beside a vector. */
 static void match(emitter *e, V *a, V *b) {
   unsigned wa = width_of(*a), wb = width_of(*b);
@@ -439,5 +446,6 @@ V size_of(emitter *e, sluice_size size) {
 
 V extent_of(emitter *e, const sluice_plan_extent *extent) {
   V units = ceil_div(e, size_of(e, (sluice_size)extent->size), extent->divisor);
-  return mul(e, units, int64(e, extent->factor));
+  V all = mul(e, units, int64(e, extent->factor));
+  return extent->most ? imin(e, all, int64(e, extent->most)) : all;
 }

@@ -162,6 +162,7 @@ V int32(emitter *e, int32_t value);
 V float32(emitter *e, double value);           /* rounded to float32 */
 T vector_type(T element, unsigned width);      /* width 1: the element itself */
 V splat(emitter *e, V scalar, unsigned width); /* width 1: the scalar */
+V vector_of(emitter *e, const V *elements, unsigned count); /* scalars of one type */
 unsigned width_of(V value);                    /* 1 for scalars */
 
 /* ---- arithmetic; scalars and vectors alike, a scalar beside a vector is broadcast ---- */

@@ -113,11 +113,12 @@ typedef struct target_tiles {
    * matrix_group heads, and pages 16, 32, 64 or 128 tokens; 0: no such kernels. Dense attention shares its keys among
    * at most attention_parts workgroups, each with a partial result of f32 [matrix_group][matrix_head_dim + 2] (outputs,
    * then maximum and sum). Sparse attention shares the blocks of a token and kv head among the workgroups of a cluster,
-   * the more the fewer of them a step has. */
+   * the more the fewer of them a step has, of which a processor has room for `resident` at least. */
   uint32_t matrix_head_dim, matrix_group, attention_parts, cluster_count;
   struct {
-    uint32_t size,
-        heads; /* for steps of at most so many tokens times kv heads; ascending, the last one for all others */
+    uint32_t size;
+    uint32_t heads; /* for steps of at most so many tokens times kv heads; ascending, the last one for all others */
+    uint32_t resident;
   } clusters[6];
   bool transposed_values; /* pages hold values transposed and keys as rows, not the other way round */
 } target_tiles;

@@ -105,8 +105,14 @@ static void end(emitter *e) {
   nvptx_close_function(e);
 }
 
+/* That it is less than a workgroup may have saves the upper halves of what is computed from it. */
 static V lane(emitter *e) {
-  return special_register(e, "llvm.nvvm.read.ptx.sreg.tid.x");
+  V number = intrinsic(e, "llvm.nvvm.read.ptx.sreg.tid.x", NULL, 0, NULL, 0);
+  const uint64_t first[] = {0}, end[] = {1024};
+  unsigned range = LLVMGetEnumAttributeKindForName("range", 5);
+  LLVMAddCallSiteAttribute(number, LLVMAttributeReturnIndex,
+                           LLVMCreateConstantRangeAttribute(e->context, range, 32, first, end));
+  return LLVMBuildZExt(e->builder, number, e->i64, "");
 }
 
 /* In a joined kernel other lanes of the workgroup may have nothing to do in this part. */

@@ -2,12 +2,12 @@
 
 #include <string.h>
 
+/* Computed as words, and only then as i64: so upper halves are known to be zero. */
 lane_place lane_place_of(emitter *e) {
-  V lane = e->atoms->lane(e);
-  lane_place p = {.warp = lshr(e, lane, int64(e, 5)), .lane = and_(e, lane, int64(e, 31))};
-  p.g = lshr(e, p.lane, int64(e, 2));
-  p.t = and_(e, p.lane, int64(e, 3));
-  return p;
+  V lane = to_i32(e, e->atoms->lane(e)), in_warp = and_(e, lane, int32(e, 31));
+  V part[] = {lshr(e, lane, int32(e, 5)), in_warp, lshr(e, in_warp, int32(e, 2)), and_(e, in_warp, int32(e, 3))};
+  for (unsigned i = 0; i < 4; i++) part[i] = LLVMBuildZExt(e->builder, part[i], e->i64, "");
+  return (lane_place){.warp = part[0], .lane = part[1], .g = part[2], .t = part[3]};
 }
 
 V assembly(emitter *e, T result, const char *text, const char *constraints, V *arguments, unsigned count,
@@ -35,8 +35,8 @@ words load_words(emitter *e, V pointer, bool stream) {
   if (stream) {
     T four[] = {e->i32, e->i32, e->i32, e->i32};
     V value = assembly(e, LLVMStructTypeInContext(e->context, four, 4, 0),
-                       "ld.global.nc.L1::no_allocate.L2::128B.v4.b32 {$0, $1, $2, $3}, [$4];", "=r,=r,=r,=r,l",
-                       &pointer, 1, ASSEMBLY_EFFECT); /* stays where it is written: before a wait, say */
+                       "ld.global.L1::no_allocate.L2::128B.v4.b32 {$0, $1, $2, $3}, [$4];", "=r,=r,=r,=r,l", &pointer,
+                       1, ASSEMBLY_EFFECT); /* stays where it is written: before a wait, say */
     for (unsigned i = 0; i < 4; i++) result.word[i] = LLVMBuildExtractValue(e->builder, value, i, "");
     return result;
   }

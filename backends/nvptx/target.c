@@ -36,8 +36,8 @@ static target_tiles tiles(const char *target) {
       .matrix_head_dim = 128,
       .matrix_group = 16,
       .attention_parts = 132,
-      .cluster_count = 5,
-      .clusters = {{16, 6}, {8, 14}, {4, 28}, {2, 64}, {1, UINT32_MAX}},
+      .cluster_count = 6,
+      .clusters = {{16, 6, 1}, {8, 8, 1}, {8, 16, 2}, {4, 32, 2}, {2, 64, 2}, {1, UINT32_MAX, 2}},
       .transposed_values = true};
 }
 

@@ -14,24 +14,37 @@
 #include "backends/nvptx/bulk.h"
 #include "backends/nvptx/cluster.h"
 #include "backends/nvptx/mma.h"
+#include "backends/nvptx/nvptx.h"
 #include "backends/nvptx/skeletons.h"
 #include "backends/nvptx/topk.h"
 
 #include <math.h>
 
-enum { MOST_CLUSTER = 16, ROWS = 16, KEYS = 16, DIM = 128, DIM_TILES = DIM / 8, CHUNKS = DIM / 32 };
+enum { MOST_CLUSTER = 16, ROWS = 16, KEYS = 16, DIM = 128, DIM_TILES = DIM / 8, CHUNKS = DIM / 32, MOST_WARPS = 8 };
 
 /* Stands for "no score yet": finite, so that differences are never NaN. */
 static const double NO_SCORE = -1e30;
+
+enum { PADDING = 64, QUERY_BYTES = DIM * 2 + PADDING }; /* so that rows read at a time are in different banks */
+
+/* What all warps share, in workgroup memory. */
+typedef struct exchange {
+  V queries;      /* bf16 [ROWS][DIM], rows QUERY_BYTES apart */
+  V weights;      /* bf16 [ROWS][page], rows `row_bytes` apart */
+  V maxima, sums; /* f32 [ROWS][warps]: of the block's scores; of all weights so far */
+  int64_t row_bytes;
+} exchange;
 
 typedef struct decoder {
   int64_t heads, kv_heads, group, page, page_bytes, value_offset, k, cluster;
   double scale; /* scale * log2(e) */
   unsigned warps;
+  unsigned tiles;  /* of 8 dimensions of the output, in each warp */
+  unsigned chains; /* partial sums of a product, 1 or 2: with two a step waits less for the one before */
   lane_place lane;
   V kv_head, position;
-  V query[2 * CHUNKS][4];                     /* Q as A of 8 steps of 16 dimensions */
-  V maximum[2], sum[2], output[DIM_TILES][4]; /* locals: rows g and g + 8 */
+  exchange shared;
+  V maximum[2], sum[2], output[DIM_TILES][4]; /* locals: rows g and g + 8; the sum is of the lane's own weights */
 } decoder;
 
 static bool read(emitter *e, const kernel_spec *spec, decoder *d) {
@@ -46,35 +59,45 @@ static bool read(emitter *e, const kernel_spec *spec, decoder *d) {
   if (attribute(e, "head_dim") != DIM) return false;
   d->group = d->heads / d->kv_heads;
   d->warps = (unsigned)(d->page / KEYS);
-  return d->group <= ROWS && d->page % KEYS == 0 && d->warps >= 1 && d->warps <= 8 && (d->warps & (d->warps - 1)) == 0;
+  if (d->group > ROWS || d->page % KEYS || d->warps < 1 || d->warps > MOST_WARPS || d->warps & (d->warps - 1))
+    return false;
+  d->tiles = DIM_TILES / d->warps;
+  d->chains = d->cluster > 1 ? 2 : 1;
+  return true;
 }
 
-/* Rows g and g + 8 of Q, 8 neighbouring dimensions of each 32 for a lane; rows beyond the group repeat its last. */
-static void load_queries(emitter *e, decoder *d, V q, V token) {
-  V row[2];
-  for (unsigned i = 0; i < 2; i++) {
-    V head = imin(e, add(e, d->lane.g, int64(e, 8 * i)), int64(e, d->group - 1));
-    head = add(e, add(e, mul(e, token, int64(e, d->heads)), mul(e, d->kv_head, int64(e, d->group))), head);
-    row[i] = byte_offset(e, q, add(e, mul(e, head, int64(e, DIM * 2)), mul(e, d->lane.t, int64(e, 16))));
-  }
-  for (unsigned c = 0; c < CHUNKS; c++) {
-    words low = load_words(e, byte_offset(e, row[0], int64(e, c * 64)), false);
-    words high = load_words(e, byte_offset(e, row[1], int64(e, c * 64)), false);
-    for (unsigned half = 0; half < 2; half++) {
-      V *a = d->query[2 * c + half];
-      a[0] = low.word[2 * half];
-      a[1] = high.word[2 * half];
-      a[2] = low.word[2 * half + 1];
-      a[3] = high.word[2 * half + 1];
-    }
-  }
+static void take_exchange(emitter *e, decoder *d) {
+  d->shared.row_bytes = d->page * 2 + PADDING;
+  d->shared.queries = workgroup_take(e, ROWS * QUERY_BYTES);
+  d->shared.weights = workgroup_take(e, (uint64_t)(ROWS * d->shared.row_bytes));
+  d->shared.maxima = workgroup_take(e, ROWS * d->warps * sizeof(float));
+  d->shared.sums = workgroup_take(e, ROWS * d->warps * sizeof(float));
+}
+
+/* Rows of Q on their way to workgroup memory: see await_queries. Rows beyond the group repeat its last. */
+static void copy_queries(emitter *e, const decoder *d, V q, V token) {
+  enum { PIECE = 16, PIECES = DIM * 2 / PIECE };
+  V first_head = add(e, mul(e, token, int64(e, d->heads)), mul(e, d->kv_head, int64(e, d->group)));
+  loop each = lane_loop(e, int64(e, 0), int64(e, ROWS * PIECES));
+  V row = udiv(e, each.index, int64(e, PIECES)), at = mul(e, urem(e, each.index, int64(e, PIECES)), int64(e, PIECE));
+  V head = add(e, first_head, imin(e, row, int64(e, d->group - 1)));
+  copy_async(e, byte_offset(e, d->shared.queries, add(e, mul(e, row, int64(e, QUERY_BYTES)), at)),
+             byte_offset(e, q, add(e, mul(e, head, int64(e, DIM * 2)), at)), LLVMConstInt(e->i1, 1, 0));
+  loop_end(e, &each);
+  copy_async_commit(e);
+}
+
+/* Has a barrier. */
+static void await_queries(emitter *e) {
+  copy_async_wait(e, 0);
+  e->atoms->barrier(e);
 }
 
 /* What a lane has of a block: locals of words. The next block's overwrite them as soon as they are used. */
 typedef struct block_words {
-  V key[2][CHUNKS][4]; /* column g of S's tile j is key 4 (g / 2) + 2 j + g % 2 of the warp: so a lane's columns 2t,
-                          2t + 1 of both tiles are keys 4t .. 4t + 3 */
-  V value[DIM_TILES][2];
+  V key[2][CHUNKS][4];   /* column g of S's tile j is key 4 (g / 2) + 2 j + g % 2 of the warp: so a lane's columns 2t,
+                            2t + 1 of both tiles are keys 4t .. 4t + 3 */
+  V value[DIM_TILES][2]; /* [tile of dimensions][step of 16 keys]: B of P V, 2 of the step's keys each */
 } block_words;
 
 static block_words take_words(emitter *e) {
@@ -85,6 +108,22 @@ static block_words take_words(emitter *e) {
   for (unsigned n = 0; n < DIM_TILES; n++)
     for (unsigned i = 0; i < 2; i++) w.value[n][i] = local(e, e->i32);
   return w;
+}
+
+/* Which of a block's keys are a lane's k positions in a step of P V is free as well: of `steps` steps at a time, 4
+ * steps neighbouring keys, the first 4 in the first step. */
+static unsigned steps_at_a_time(const decoder *d) {
+  return d->warps > 1 ? 2 : 1;
+}
+
+/* The lane's first key in step `step` of P V is own_key + key_of_step. */
+static V own_key(emitter *e, const decoder *d) {
+  return mul(e, d->lane.t, int64(e, 4 * steps_at_a_time(d)));
+}
+
+static int64_t key_of_step(const decoder *d, unsigned step) {
+  unsigned place = step % steps_at_a_time(d);
+  return (step - place) * KEYS + place * 4;
 }
 
 /* A kv head's keys and values of a block. */
@@ -100,180 +139,228 @@ static block_planes planes_of_page(emitter *e, const decoder *d, V base) {
 
 static void load_keys(emitter *e, const decoder *d, const block_planes *from, const block_words *to) {
   const lane_place *lane = &d->lane;
-  const bool global = !from->parity;
-  if (!global) bulk_wait(e, from->arrival[0], from->parity);
+  if (from->parity) bulk_wait(e, from->arrival[0], from->parity);
   V pair = add(e, mul(e, lshr(e, lane->g, int64(e, 1)), int64(e, 4)), and_(e, lane->g, int64(e, 1)));
   V key_row = mul(e, add(e, mul(e, lane->warp, int64(e, KEYS)), pair), int64(e, DIM * 2));
   V keys = byte_offset(e, from->keys, add(e, key_row, mul(e, lane->t, int64(e, 16))));
   for (unsigned c = 0; c < CHUNKS; c++)
     for (unsigned j = 0; j < 2; j++)
-      load_words_into(e, byte_offset(e, keys, int64(e, j * 2 * DIM * 2 + c * 64)), global, to->key[j][c]);
+      load_words_into(e, byte_offset(e, keys, int64(e, j * 2 * DIM * 2 + c * 64)), !from->parity, to->key[j][c]);
 }
 
+/* As many words of two steps as of one at a time: 16 bytes, or 8. */
 static void load_values(emitter *e, const decoder *d, const block_planes *from, const block_words *to) {
   const lane_place *lane = &d->lane;
   if (from->parity) bulk_wait(e, from->arrival[1], from->parity);
-  V place = add(e, mul(e, lane->warp, int64(e, KEYS)), mul(e, lane->t, int64(e, 4)));
-  place = add(e, mul(e, lane->g, int64(e, d->page)), place);
-  V values = byte_offset(e, from->values, mul(e, place, int64(e, 2)));
-  for (unsigned n = 0; n < DIM_TILES; n++) {
-    words loaded = load_two_words(e, byte_offset(e, values, int64(e, n * 8 * d->page * 2)));
-    for (unsigned i = 0; i < 2; i++) set(e, to->value[n][i], loaded.word[i]);
+  V dimension = add(e, mul(e, lane->warp, int64(e, d->tiles * 8)), lane->g);
+  V first =
+      byte_offset(e, from->values, mul(e, add(e, mul(e, dimension, int64(e, d->page)), own_key(e, d)), int64(e, 2)));
+  const unsigned together = steps_at_a_time(d);
+  for (unsigned n = 0; n < d->tiles; n++)
+    for (unsigned step = 0; step < d->warps; step += together) {
+      V at = byte_offset(e, first, int64(e, (n * 8 * d->page + key_of_step(d, step)) * 2));
+      words loaded = together == 2 ? load_words(e, at, !from->parity) : load_two_words(e, at);
+      for (unsigned i = 0; i < 2 * together; i++) set(e, to->value[n * d->warps + step + i / 2][i % 2], loaded.word[i]);
+    }
+}
+
+/* Values that nobody wrote yet may be NaN, which no weight of zero makes good: those of keys beyond number `seen` of
+ * the block become zero. */
+static void clear_unseen(emitter *e, const decoder *d, V seen, const block_words *w) {
+  branch partly = if_begin(e, icmp(e, LLVMIntSLT, seen, int64(e, d->page - 1)));
+  V left = to_i32(e, sub(e, seen, own_key(e, d)));
+  for (unsigned step = 0; step < d->warps; step++)
+    for (unsigned i = 0; i < 2; i++) {
+      V key = int32(e, (int32_t)key_of_step(d, step) + 2 * (int32_t)i);
+      V low = select_(e, icmp(e, LLVMIntSGE, left, key), int32(e, 0xffff), int32(e, 0));
+      V high = select_(e, icmp(e, LLVMIntSGT, left, key), int32(e, (int32_t)0xffff0000), int32(e, 0));
+      for (unsigned n = 0; n < d->tiles; n++) {
+        V word = w->value[n * d->warps + step][i];
+        set(e, word, and_(e, get(e, e->i32, word), or_(e, low, high)));
+      }
+    }
+  if_end(e, &partly);
+}
+
+/* The block that a workgroup goes on with: its place in the list, if there are so many. */
+typedef struct following {
+  const block_choice *choice;
+  V place, exists;
+} following;
+
+static block_planes planes_of_choice(emitter *e, const decoder *d, const block_choice *choice, V place) {
+  V page = load_i32(e, choice->pages, place);
+  return planes_of_page(e, d, byte_offset(e, e->argument[5], mul(e, page, int64(e, d->page_bytes))));
+}
+
+/* A lane's two rows: g and g + 8. */
+static V own_row(emitter *e, const decoder *d, unsigned r) {
+  return add(e, d->lane.g, int64(e, 8 * r));
+}
+
+/* Of the keys of this warp, scores[j][i]: rows g (i < 2) and g + 8, keys 4t + 2j + i % 2. */
+static void multiply_keys(emitter *e, const decoder *d, const block_words *w, V score[2][4]) {
+  V part[2][2][4];
+  for (unsigned half = 0; half < 2; half++)
+    for (unsigned j = 0; j < 2; j++)
+      for (unsigned i = 0; i < 4; i++) part[half][j][i] = float32(e, 0);
+  for (unsigned c = 0; c < CHUNKS; c++) {
+    words query[2]; /* 8 neighbouring dimensions of each 32 for a lane */
+    for (unsigned r = 0; r < 2; r++) {
+      V at = add(e, mul(e, own_row(e, d, r), int64(e, QUERY_BYTES)), mul(e, d->lane.t, int64(e, 16)));
+      query[r] = load_words(e, byte_offset(e, d->shared.queries, add(e, at, int64(e, c * 64))), false);
+    }
+    for (unsigned half = 0; half < 2; half++) {
+      const V *low = &query[0].word[2 * half], *high = &query[1].word[2 * half],
+              a[] = {low[0], high[0], low[1], high[1]};
+      for (unsigned j = 0; j < 2; j++) {
+        V b[2];
+        for (unsigned i = 0; i < 2; i++) b[i] = get(e, e->i32, w->key[j][c][2 * half + i]);
+        mma_bf16(e, part[half % d->chains][j], a, b);
+      }
+    }
+  }
+  for (unsigned j = 0; j < 2; j++)
+    for (unsigned i = 0; i < 4; i++)
+      score[j][i] = d->chains == 2 ? fadd_(e, part[0][j][i], part[1][j][i]) : part[0][j][i];
+}
+
+/* Of f32 [ROWS][warps], all of a row. */
+static void load_of_warps(emitter *e, const decoder *d, V table, V row, V out[MOST_WARPS]) {
+  V first = mul(e, row, int64(e, d->warps));
+  const unsigned width = d->warps < 4 ? d->warps : 4;
+  for (unsigned at = 0; at < d->warps; at += width) {
+    V some = load_f32(e, SLUICE_F32, table, add(e, first, int64(e, at)), width);
+    for (unsigned i = 0; i < width; i++)
+      out[at + i] = width > 1 ? LLVMBuildExtractElement(e->builder, some, int32(e, (int32_t)i), "") : some;
   }
 }
 
-/* The block that a workgroup goes on with. */
-typedef struct following {
-  V exists, base;
-} following;
+/* One warp's number for a row, the same in all four lanes. */
+static void store_of_warp(emitter *e, const decoder *d, V table, unsigned r, V value) {
+  V place = add(e, mul(e, own_row(e, d, r), int64(e, d->warps)), d->lane.warp);
+  branch first = if_begin(e, icmp(e, LLVMIntEQ, d->lane.t, int64(e, 0)));
+  store_f32(e, SLUICE_F32, value, table, place);
+  if_end(e, &first);
+}
+
+/* Turns scores into weights relative to the row's largest score so far, which all warps agree on, and into pairs of
+ * bf16 in workgroup memory. `out_decay` is what the results before shrink by. Has two barriers; the weights of a block
+ * may be overwritten from the next one's first barrier on. */
+static void weigh(emitter *e, const decoder *d, V score[2][4], V seen, V out_decay[2]) {
+  const lane_place *lane = &d->lane;
+  V first_key = add(e, mul(e, lane->warp, int64(e, KEYS)), mul(e, lane->t, int64(e, 4)));
+  V left = to_i32(e, sub(e, seen, first_key));
+  V highest[2] = {NULL, NULL};
+  for (unsigned j = 0; j < 2; j++)
+    for (unsigned i = 0; i < 4; i++) {
+      V sees = icmp(e, LLVMIntSGE, left, int32(e, (int32_t)(2 * j + i % 2)));
+      score[j][i] = select_(e, sees, fmul_(e, score[j][i], float32(e, d->scale)), float32(e, -INFINITY));
+      highest[i / 2] = highest[i / 2] ? fmax_(e, highest[i / 2], score[j][i]) : score[j][i];
+    }
+  for (unsigned r = 0; r < 2; r++) {
+    for (unsigned distance = 1; distance < 4; distance *= 2)
+      highest[r] = fmax_(e, highest[r], exchange_f32(e, highest[r], distance));
+    store_of_warp(e, d, d->shared.maxima, r, highest[r]);
+  }
+  e->atoms->barrier(e);
+  for (unsigned r = 0; r < 2; r++) {
+    V before = get(e, e->f32, d->maximum[r]), all[MOST_WARPS];
+    highest[r] = before;
+    load_of_warps(e, d, d->shared.maxima, own_row(e, d, r), all);
+    for (unsigned w = 0; w < d->warps; w++) highest[r] = fmax_(e, highest[r], all[w]);
+    out_decay[r] = e->atoms->exp2(e, fsub_(e, before, highest[r]));
+    set(e, d->maximum[r], highest[r]);
+    V sum = fmul_(e, get(e, e->f32, d->sum[r]), out_decay[r]);
+    V weight[4]; /* of keys 4t .. 4t + 3 */
+    for (unsigned i = 0; i < 4; i++) {
+      weight[i] = e->atoms->exp2(e, fsub_(e, score[i / 2][2 * r + i % 2], highest[r]));
+      sum = fadd_(e, sum, weight[i]);
+    }
+    set(e, d->sum[r], sum);
+    V pairs[] = {pack_bf16(e, weight[0], weight[1]), pack_bf16(e, weight[2], weight[3])};
+    V at = byte_offset(e, d->shared.weights, mul(e, own_row(e, d, r), int64(e, d->shared.row_bytes)));
+    store(e, vector_of(e, pairs, 2), byte_offset(e, at, mul(e, first_key, int64(e, 2))));
+    for (unsigned distance = 1; distance < 4; distance *= 2) sum = fadd_(e, sum, exchange_f32(e, sum, distance));
+    store_of_warp(e, d, d->shared.sums, r, sum);
+  }
+  e->atoms->barrier(e);
+}
+
+/* The warp's dimensions of the output, over all keys of the block. */
+static void multiply_values(emitter *e, const decoder *d, const block_words *w, const V decay[2]) {
+  V output[2][DIM_TILES][4];
+  for (unsigned n = 0; n < d->tiles; n++)
+    for (unsigned i = 0; i < 4; i++) {
+      output[0][n][i] = fmul_(e, get(e, e->f32, d->output[n][i]), decay[i / 2]);
+      output[1][n][i] = float32(e, 0);
+    }
+  const unsigned together = steps_at_a_time(d);
+  for (unsigned step = 0; step < d->warps; step += together) {
+    words weight[2]; /* of rows g and g + 8 */
+    for (unsigned r = 0; r < 2; r++) {
+      V at = byte_offset(e, d->shared.weights, mul(e, own_row(e, d, r), int64(e, d->shared.row_bytes)));
+      at = byte_offset(e, at, add(e, mul(e, own_key(e, d), int64(e, 2)), int64(e, key_of_step(d, step) * 2)));
+      weight[r] = together == 2 ? load_words(e, at, false) : load_two_words(e, at);
+    }
+    for (unsigned i = 0; i < together; i++) {
+      V p[] = {weight[0].word[2 * i], weight[1].word[2 * i], weight[0].word[2 * i + 1], weight[1].word[2 * i + 1]};
+      for (unsigned n = 0; n < d->tiles; n++) {
+        V b[2];
+        for (unsigned half = 0; half < 2; half++) b[half] = get(e, e->i32, w->value[n * d->warps + step + i][half]);
+        mma_bf16(e, output[(step + i) % d->chains][n], p, b);
+      }
+    }
+  }
+  for (unsigned n = 0; n < d->tiles; n++)
+    for (unsigned i = 0; i < 4; i++)
+      set(e, d->output[n][i], d->chains == 2 ? fadd_(e, output[0][n][i], output[1][n][i]) : output[0][n][i]);
+}
 
 /* One block, whose number is `index` and whose keys are loaded. Its values are too, unless `late` says where to load
  * them when they are wanted. `next` is NULL where none follows. */
 static void attend_block(emitter *e, const decoder *d, const block_words *w, V index, const block_planes *late,
                          const following *next) {
-  const lane_place *lane = &d->lane;
-  V first_key = mul(e, lane->warp, int64(e, KEYS));
-  V score[2][4];
-  for (unsigned j = 0; j < 2; j++) {
-    for (unsigned i = 0; i < 4; i++) score[j][i] = float32(e, 0);
-    for (unsigned c = 0; c < CHUNKS; c++)
-      for (unsigned half = 0; half < 2; half++) {
-        V b[2];
-        for (unsigned i = 0; i < 2; i++) b[i] = get(e, e->i32, w->key[j][c][2 * half + i]);
-        mma_bf16(e, score[j], d->query[2 * c + half], b);
-      }
-  }
+  V score[2][4], decay[2];
+  multiply_keys(e, d, w, score);
   if (next) {
     branch more = if_begin(e, next->exists);
-    block_planes planes = planes_of_page(e, d, next->base);
+    block_planes planes = planes_of_choice(e, d, next->choice, next->place);
     load_keys(e, d, &planes, w);
     if_end(e, &more);
   }
-  /* A lane's keys are first + 4t + 2j + i % 2. */
-  V first = add(e, mul(e, index, int64(e, d->page)), add(e, first_key, mul(e, lane->t, int64(e, 4))));
-  V visible = sub(e, d->position, first); /* keys up to this number are seen */
-  V highest[2] = {get(e, e->f32, d->maximum[0]), get(e, e->f32, d->maximum[1])}, before[2] = {highest[0], highest[1]};
-  for (unsigned j = 0; j < 2; j++)
-    for (unsigned i = 0; i < 4; i++) {
-      V seen = icmp(e, LLVMIntSGE, visible, int64(e, 2 * j + i % 2));
-      score[j][i] = select_(e, seen, fmul_(e, score[j][i], float32(e, d->scale)), float32(e, -INFINITY));
-      highest[i / 2] = fmax_(e, highest[i / 2], score[j][i]);
-    }
-  V decay[2], total[2];
-  for (unsigned r = 0; r < 2; r++) {
-    for (unsigned distance = 1; distance < 4; distance *= 2)
-      highest[r] = fmax_(e, highest[r], exchange_f32(e, highest[r], distance));
-    decay[r] = e->atoms->exp2(e, fsub_(e, before[r], highest[r]));
-    set(e, d->maximum[r], highest[r]);
-    total[r] = fmul_(e, get(e, e->f32, d->sum[r]), decay[r]);
-  }
-  for (unsigned j = 0; j < 2; j++)
-    for (unsigned i = 0; i < 4; i++) {
-      score[j][i] = e->atoms->exp2(e, fsub_(e, score[j][i], highest[i / 2]));
-      total[i / 2] = fadd_(e, total[i / 2], score[j][i]); /* of this lane's keys; lanes are added up at the end */
-    }
-  for (unsigned r = 0; r < 2; r++) set(e, d->sum[r], total[r]);
-  V p[] = {pack_bf16(e, score[0][0], score[0][1]), pack_bf16(e, score[0][2], score[0][3]),
-           pack_bf16(e, score[1][0], score[1][1]), pack_bf16(e, score[1][2], score[1][3])};
-  /* Values that nobody wrote yet may be NaN, which no weight of zero makes good. */
-  V mask[2];
-  for (unsigned i = 0; i < 2; i++) {
-    V low = select_(e, icmp(e, LLVMIntSGE, visible, int64(e, 2 * i)), int32(e, 0xffff), int32(e, 0));
-    V high = select_(e, icmp(e, LLVMIntSGE, visible, int64(e, 2 * i + 1)), int32(e, (int32_t)0xffff0000), int32(e, 0));
-    mask[i] = or_(e, low, high);
-  }
+  V seen = sub(e, d->position, mul(e, index, int64(e, d->page))); /* keys up to this number are seen */
+  weigh(e, d, score, seen, decay);
   if (late) load_values(e, d, late, w);
-  for (unsigned n = 0; n < DIM_TILES; n++) {
-    V sum[4], b[2];
-    for (unsigned i = 0; i < 4; i++) sum[i] = fmul_(e, get(e, e->f32, d->output[n][i]), decay[i / 2]);
-    for (unsigned i = 0; i < 2; i++) b[i] = and_(e, get(e, e->i32, w->value[n][i]), mask[i]);
-    mma_bf16(e, sum, p, b);
-    for (unsigned i = 0; i < 4; i++) set(e, d->output[n][i], sum[i]);
-  }
+  clear_unseen(e, d, seen, w);
+  multiply_values(e, d, w, decay);
   if (next) {
     branch more = if_begin(e, next->exists);
-    block_planes planes = planes_of_page(e, d, next->base);
+    block_planes planes = planes_of_choice(e, d, next->choice, next->place);
     load_values(e, d, &planes, w);
     if_end(e, &more);
   }
 }
 
-/* Memory of the merge: of each warp, then of the workgroup. */
-typedef struct merge_memory {
-  V outputs;      /* f32 [warps][ROWS][DIM + 4] */
-  V maxima, sums; /* f32 [warps][ROWS] */
-  V output, maximum, sum;
-} merge_memory;
-
-enum { PADDED = DIM + 4 };
-
-static void store_warp(emitter *e, const decoder *d, const merge_memory *m) {
-  const lane_place *lane = &d->lane;
-  for (unsigned r = 0; r < 2; r++) {
-    V sum = get(e, e->f32, d->sum[r]);
-    for (unsigned distance = 1; distance < 4; distance *= 2) sum = fadd_(e, sum, exchange_f32(e, sum, distance));
-    V row = add(e, mul(e, lane->warp, int64(e, ROWS)), add(e, lane->g, int64(e, 8 * r)));
-    store_f32(e, SLUICE_F32, get(e, e->f32, d->maximum[r]), m->maxima, row); /* the same from all four lanes */
-    store_f32(e, SLUICE_F32, sum, m->sums, row);
-    V at = add(e, mul(e, row, int64(e, PADDED)), mul(e, lane->t, int64(e, 2)));
-    for (unsigned n = 0; n < DIM_TILES; n++) {
-      V pair = LLVMGetPoison(LLVMVectorType(e->f32, 2));
-      for (int32_t i = 0; i < 2; i++)
-        pair = LLVMBuildInsertElement(e->builder, pair, get(e, e->f32, d->output[n][2 * r + (unsigned)i]), int32(e, i),
-                                      "");
-      store_f32(e, SLUICE_F32, pair, m->outputs, add(e, at, int64(e, 8 * n)));
-    }
-  }
+/* The sum of a row's weights, of all warps, behind the last block; 0 if there was none. */
+static V row_sum(emitter *e, const decoder *d, unsigned r) {
+  V all[MOST_WARPS], sum = NULL;
+  load_of_warps(e, d, d->shared.sums, own_row(e, d, r), all);
+  for (unsigned w = 0; w < d->warps; w++) sum = sum ? fadd_(e, sum, all[w]) : all[w];
+  V any = fcmp(e, LLVMRealOGT, get(e, e->f32, d->maximum[r]), float32(e, NO_SCORE));
+  return select_(e, any, sum, float32(e, 0));
 }
 
-enum { VECTOR = 4, MOST_VECTORS = DIM / 2 / VECTOR };
-
-/* A lane's part of the workgroup's result: neighbouring columns of one row. */
-typedef struct merged {
-  V row, column, maximum, sum;
-  V output[MOST_VECTORS];
-  unsigned vectors;
-  V first_of_row; /* whether it is the row's first lane */
-} merged;
-
-static merged merge_warps(emitter *e, const decoder *d, const merge_memory *m) {
-  unsigned lanes_of_row = d->warps * 32 / ROWS;
-  T vector = LLVMVectorType(e->f32, VECTOR);
-  V me = e->atoms->lane(e), place_in_row = urem(e, me, int64(e, lanes_of_row));
-  merged r = {.row = udiv(e, me, int64(e, lanes_of_row)), .vectors = DIM / lanes_of_row / VECTOR};
-  r.column = mul(e, place_in_row, int64(e, r.vectors * VECTOR));
-  r.first_of_row = icmp(e, LLVMIntEQ, place_in_row, int64(e, 0));
-  V maxima[8], factor[8];
-  for (unsigned w = 0; w < d->warps; w++) {
-    maxima[w] = load_f32(e, SLUICE_F32, m->maxima, add(e, r.row, int64(e, w * ROWS)), 1);
-    r.maximum = w ? fmax_(e, r.maximum, maxima[w]) : maxima[w];
-  }
-  r.sum = float32(e, 0);
-  for (unsigned w = 0; w < d->warps; w++) {
-    factor[w] = e->atoms->exp2(e, fsub_(e, maxima[w], r.maximum));
-    r.sum = fma_(e, load_f32(e, SLUICE_F32, m->sums, add(e, r.row, int64(e, w * ROWS)), 1), factor[w], r.sum);
-  }
-  for (unsigned v = 0; v < r.vectors; v++) {
-    r.output[v] = LLVMConstNull(vector);
-    for (unsigned w = 0; w < d->warps; w++) {
-      V place = mul(e, add(e, r.row, int64(e, w * ROWS)), int64(e, PADDED));
-      place = add(e, place, add(e, r.column, int64(e, v * VECTOR)));
-      r.output[v] = fma_(e, load_f32(e, SLUICE_F32, m->outputs, place, VECTOR), factor[w], r.output[v]);
-    }
-  }
-  return r;
-}
-
-static void store_merged(emitter *e, const merged *r, const merge_memory *m) {
-  V at = add(e, mul(e, r->row, int64(e, DIM)), r->column);
-  for (unsigned v = 0; v < r->vectors; v++)
-    store_f32(e, SLUICE_F32, r->output[v], m->output, add(e, at, int64(e, v * VECTOR)));
-  store_f32(e, SLUICE_F32, r->maximum, m->maximum, r->row);
-  store_f32(e, SLUICE_F32, r->sum, m->sum, r->row);
+/* The first of the lane's two neighbouring columns in tile n. */
+static V own_column(emitter *e, const decoder *d, unsigned n) {
+  V first = add(e, mul(e, d->lane.warp, int64(e, d->tiles * 8)), mul(e, d->lane.t, int64(e, 2)));
+  return add(e, first, int64(e, 8 * n));
 }
 
 /* The workgroups of a cluster each finish ROWS / cluster rows, which all others send them: [sender][row][PADDED], a
  * row's outputs, its maximum and its sum. Rows beyond the group are not sent. */
+enum { PADDED = DIM + 4 };
+
 static inbox open_inbox(emitter *e, const decoder *d, V rank) {
   int64_t share = ROWS / d->cluster;
   V rows = sub(e, int64(e, d->group), mul(e, rank, int64(e, share)));
@@ -281,21 +368,36 @@ static inbox open_inbox(emitter *e, const decoder *d, V rank) {
   return inbox_open(e, ROWS * PADDED * sizeof(float), mul(e, rows, int64(e, d->cluster * (DIM + 2) * 4)));
 }
 
-static void send_merged(emitter *e, const decoder *d, const merged *r, const inbox *box, V rank) {
+/* Lanes of even t send row g, those of odd t row g + 8: 4 columns, two of them the neighbour's. */
+static void send_rows(emitter *e, const decoder *d, const inbox *box, V rank) {
   int64_t share = ROWS / d->cluster;
-  branch real = if_begin(e, icmp(e, LLVMIntSLT, r->row, int64(e, d->group)));
-  V to = udiv(e, r->row, int64(e, share));
-  V slot = add(e, mul(e, rank, int64(e, share)), urem(e, r->row, int64(e, share)));
-  V at = mul(e, slot, int64(e, PADDED * 4));
-  for (unsigned v = 0; v < r->vectors; v++) {
-    V column = add(e, r->column, int64(e, v * VECTOR));
-    inbox_send(e, box, to, add(e, at, mul(e, column, int64(e, 4))), r->output[v]);
+  V odd = and_(e, d->lane.t, int64(e, 1)), is_odd = icmp(e, LLVMIntEQ, odd, int64(e, 1));
+  V row = add(e, d->lane.g, mul(e, odd, int64(e, 8)));
+  V rows[DIM_TILES];
+  for (unsigned n = 0; n < d->tiles; n++) {
+    V own[4], passed[2];
+    for (unsigned i = 0; i < 4; i++) own[i] = get(e, e->f32, d->output[n][i]);
+    for (unsigned i = 0; i < 2; i++) passed[i] = exchange_f32(e, select_(e, is_odd, own[i], own[2 + i]), 1);
+    V four[] = {select_(e, is_odd, passed[0], own[0]), select_(e, is_odd, passed[1], own[1]),
+                select_(e, is_odd, own[2], passed[0]), select_(e, is_odd, own[3], passed[1])};
+    rows[n] = vector_of(e, four, 4);
   }
-  branch first = if_begin(e, r->first_of_row);
-  V pair = LLVMBuildInsertElement(e->builder, LLVMGetPoison(LLVMVectorType(e->f32, 2)), r->maximum, int32(e, 0), "");
-  pair = LLVMBuildInsertElement(e->builder, pair, r->sum, int32(e, 1), "");
-  inbox_send(e, box, to, add(e, at, int64(e, DIM * 4)), pair);
-  if_end(e, &first);
+  V sums[2];
+  for (unsigned r = 0; r < 2; r++) sums[r] = row_sum(e, d, r);
+  inbox_wait_all_open(e);
+  branch real = if_begin(e, icmp(e, LLVMIntSLT, row, int64(e, d->group)));
+  V to = udiv(e, row, int64(e, share));
+  V slot = add(e, mul(e, rank, int64(e, share)), urem(e, row, int64(e, share)));
+  V at = mul(e, slot, int64(e, PADDED * 4));
+  V first = sub(e, own_column(e, d, 0), mul(e, odd, int64(e, 2)));
+  for (unsigned n = 0; n < d->tiles; n++)
+    inbox_send(e, box, to, add(e, at, mul(e, add(e, first, int64(e, 8 * n)), int64(e, 4))), rows[n]);
+  branch one =
+      if_begin(e, and_(e, icmp(e, LLVMIntULT, d->lane.t, int64(e, 2)), icmp(e, LLVMIntEQ, d->lane.warp, int64(e, 0))));
+  V both[] = {select_(e, is_odd, get(e, e->f32, d->maximum[1]), get(e, e->f32, d->maximum[0])),
+              select_(e, is_odd, sums[1], sums[0])};
+  inbox_send(e, box, to, add(e, at, int64(e, DIM * 4)), vector_of(e, both, 2));
+  if_end(e, &one);
   if_end(e, &real);
 }
 
@@ -328,15 +430,6 @@ static void merge_cluster(emitter *e, const decoder *d, const inbox *box, V rank
   if_end(e, &any);
 }
 
-static merge_memory take_merge_memory(emitter *e, const decoder *d) {
-  return (merge_memory){.outputs = workgroup_take(e, (uint64_t)(d->warps * ROWS * PADDED) * sizeof(float)),
-                        .maxima = workgroup_take(e, (uint64_t)(d->warps * ROWS) * sizeof(float)),
-                        .sums = workgroup_take(e, (uint64_t)(d->warps * ROWS) * sizeof(float)),
-                        .output = workgroup_take(e, (uint64_t)(ROWS * DIM) * sizeof(float)),
-                        .maximum = workgroup_take(e, ROWS * sizeof(float)),
-                        .sum = workgroup_take(e, ROWS * sizeof(float))};
-}
-
 /* A token's row of the page table. */
 static V page_row(emitter *e, V sequence, V page_table, V token) {
   return element(e, e->i32, page_table, mul(e, load_i32(e, sequence, token), size_of(e, SLUICE_SIZE_PAGE_STRIDE)));
@@ -352,31 +445,31 @@ static query_tile find_token(emitter *e, decoder *d, V token, const V place[3]) 
   return tile;
 }
 
-/* Queries and an empty result for the token. */
+/* Queries, to be awaited, and an empty result for the token. */
 static void open_token(emitter *e, decoder *d, V q, V token) {
-  load_queries(e, d, q, token);
+  copy_queries(e, d, q, token);
   for (unsigned r = 0; r < 2; r++) {
     d->maximum[r] = local_set(e, e->f32, float32(e, NO_SCORE));
     d->sum[r] = local_set(e, e->f32, float32(e, 0));
   }
-  for (unsigned n = 0; n < DIM_TILES; n++)
+  for (unsigned n = 0; n < d->tiles; n++)
     for (unsigned i = 0; i < 4; i++) d->output[n][i] = local_set(e, e->f32, float32(e, 0));
 }
 
-/* Finished rows of one token and kv head, from the workgroup's memory. */
-static void store_output(emitter *e, const decoder *d, const merge_memory *m, V token, V out) {
-  loop each = lane_loop(e, int64(e, 0), int64(e, d->group * DIM));
-  V row = udiv(e, each.index, int64(e, DIM));
-  V sum = load_f32(e, SLUICE_F32, m->sum, row, 1), output = load_f32(e, SLUICE_F32, m->output, each.index, 1);
-  V head = add(e, mul(e, token, int64(e, d->heads)), mul(e, d->kv_head, int64(e, d->group)));
-  store_f32(e, SLUICE_BF16, fdiv_(e, output, sum), out, add(e, mul(e, head, int64(e, DIM)), each.index));
-  loop_end(e, &each);
-}
-
-/* The page of the chosen block `place`, or of the last one. */
-static V page_base(emitter *e, const decoder *d, const block_choice *choice, V place) {
-  V page = load_i32(e, choice->pages, imin(e, place, sub(e, choice->used, int64(e, 1))));
-  return byte_offset(e, e->argument[5], mul(e, page, int64(e, d->page_bytes)));
+/* Finished rows of one token and kv head. */
+static void store_output(emitter *e, const decoder *d, V token, V out) {
+  V first_head = add(e, mul(e, token, int64(e, d->heads)), mul(e, d->kv_head, int64(e, d->group)));
+  for (unsigned r = 0; r < 2; r++) {
+    V row = own_row(e, d, r), factor = fdiv_(e, float32(e, 1), row_sum(e, d, r));
+    branch real = if_begin(e, icmp(e, LLVMIntSLT, row, int64(e, d->group)));
+    for (unsigned n = 0; n < d->tiles; n++) {
+      V pair[2];
+      for (unsigned i = 0; i < 2; i++) pair[i] = fmul_(e, get(e, e->f32, d->output[n][2 * r + i]), factor);
+      V at = add(e, mul(e, add(e, first_head, row), int64(e, DIM)), own_column(e, d, n));
+      store(e, pack_bf16(e, pair[0], pair[1]), element_of(e, SLUICE_BF16, out, at));
+    }
+    if_end(e, &real);
+  }
 }
 
 /* Operands: q, maxima, positions, sequence, page_table, cache, out, blocks. Clusters of workgroups in x, one for each
@@ -386,12 +479,16 @@ bool nvptx_topk_attention(emitter *e, const kernel_spec *spec) {
   decoder d = {.k = attribute(e, "k"), .cluster = attribute(e, "cluster")};
   if (!read(e, spec, &d)) return false;
   block_choice choice = {.k = d.k, .init = attribute(e, "init"), .local_blocks = attribute(e, "local")};
+  int64_t resident = attribute(e, "resident");
   if (e->status || d.cluster < 1 || d.cluster > MOST_CLUSTER || ROWS % d.cluster) return false;
   kernel_shape shape = {.x = {SLUICE_SIZE_ONE, 1, (uint32_t)(d.cluster * d.kv_heads), 0},
                         .y = {SLUICE_SIZE_TOKENS, 1, 1, 0},
                         .lanes = d.warps * 32,
-                        .early = true};
+                        .early = true,
+                        .resident = (unsigned)resident};
   kernel_begin(e, spec, shape);
+  /* Too many registers for a second workgroup on the processor, few enough for two of block_score. */
+  if (shape.resident == 1) nvptx_string_attribute(e, "nvvm.maxnreg", "136");
   V *argument = e->argument, rank = int64(e, 0), token = e->y;
   inbox box = {NULL, NULL};
   if (d.cluster > 1) {
@@ -406,37 +503,30 @@ bool nvptx_topk_attention(emitter *e, const kernel_spec *spec) {
   choice.visible = visible_blocks(e, tile.position, d.page);
   choice.page_table = tile.page_table;
   topk_begin(e, &choice);
+  take_exchange(e, &d);
   e->atoms->wait(e);
   open_token(e, &d, argument[0], token);
   topk_choose(e, &choice);
 
   block_words w = take_words(e);
-  V base = page_base(e, &d, &choice, rank);
   branch any = if_begin(e, icmp(e, LLVMIntSLT, rank, choice.used));
-  block_planes planes = planes_of_page(e, &d, base);
+  block_planes planes = planes_of_choice(e, &d, &choice, rank);
   load_keys(e, &d, &planes, &w);
   load_values(e, &d, &planes, &w);
   if_end(e, &any);
-  loop place = loop_begin(e, rank, choice.used, int64(e, d.cluster));
-  V after = add(e, place.index, int64(e, d.cluster));
-  following next = {.exists = icmp(e, LLVMIntSLT, after, choice.used), .base = page_base(e, &d, &choice, after)};
-  attend_block(e, &d, &w, load_i32(e, choice.list, place.index), NULL, d.cluster < d.k ? &next : NULL);
-  loop_end(e, &place);
-  merge_memory m = take_merge_memory(e, &d);
-  store_warp(e, &d, &m);
-  e->atoms->barrier(e);
-  merged result = merge_warps(e, &d, &m);
-  if (d.cluster > 1) {
-    inbox_wait_all_open(e);
-    send_merged(e, &d, &result, &box, rank);
-  } else {
-    store_merged(e, &result, &m);
-    e->atoms->barrier(e);
-    store_output(e, &d, &m, token, argument[6]);
-  }
   branch first = if_begin(e, icmp(e, LLVMIntEQ, rank, int64(e, 0)));
   topk_write(e, &choice, element(e, e->i32, argument[7], mul(e, row, int64(e, d.k))));
   if_end(e, &first);
+  await_queries(e);
+  loop place = loop_begin(e, rank, choice.used, int64(e, d.cluster));
+  V after = add(e, place.index, int64(e, d.cluster));
+  following next = {.choice = &choice, .place = after, .exists = icmp(e, LLVMIntSLT, after, choice.used)};
+  attend_block(e, &d, &w, load_i32(e, choice.list, place.index), NULL, d.cluster < d.k ? &next : NULL);
+  loop_end(e, &place);
+  if (d.cluster > 1)
+    send_rows(e, &d, &box, rank);
+  else
+    store_output(e, &d, token, argument[6]);
   if (d.cluster > 1) merge_cluster(e, &d, &box, rank, token, argument[6]);
   kernel_end(e);
   return true;
@@ -452,15 +542,19 @@ static V shares_of(emitter *e, int64_t kv_heads) {
   return imax(e, imin(e, udiv(e, int64(e, PARTS), imax(e, heads, int64(e, 1))), int64(e, MOST_SHARES)), int64(e, 1));
 }
 
-static void store_partial(emitter *e, const merge_memory *m, V partial) {
-  loop each = lane_loop(e, int64(e, 0), int64(e, ROWS * DIM));
-  store_f32(e, SLUICE_F32, load_f32(e, SLUICE_F32, m->output, each.index, 1), partial, each.index);
-  loop_end(e, &each);
-  loop row = lane_loop(e, int64(e, 0), int64(e, ROWS));
-  V at = add(e, row.index, int64(e, ROWS * DIM));
-  store_f32(e, SLUICE_F32, load_f32(e, SLUICE_F32, m->maximum, row.index, 1), partial, at);
-  store_f32(e, SLUICE_F32, load_f32(e, SLUICE_F32, m->sum, row.index, 1), partial, add(e, at, int64(e, ROWS)));
-  loop_end(e, &row);
+static void store_partial(emitter *e, const decoder *d, V partial) {
+  for (unsigned r = 0; r < 2; r++) {
+    V row = own_row(e, d, r), sum = row_sum(e, d, r);
+    for (unsigned n = 0; n < d->tiles; n++) {
+      V pair[] = {get(e, e->f32, d->output[n][2 * r]), get(e, e->f32, d->output[n][2 * r + 1])};
+      store_f32(e, SLUICE_F32, vector_of(e, pair, 2), partial, add(e, mul(e, row, int64(e, DIM)), own_column(e, d, n)));
+    }
+    V at = add(e, row, int64(e, ROWS * DIM));
+    branch one = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), mul(e, d->lane.g, int64(e, 4))));
+    store_f32(e, SLUICE_F32, get(e, e->f32, d->maximum[r]), partial, at);
+    store_f32(e, SLUICE_F32, sum, partial, add(e, at, int64(e, ROWS)));
+    if_end(e, &one);
+  }
 }
 
 /* A work item: a share of the pages of a token and a kv head, those with numbers share, share + shares, ... */
@@ -482,7 +576,7 @@ static part part_of(emitter *e, const decoder *d, V item, V shares) {
 
 /* Blocks on their way through workgroup memory. All blocks of a workgroup's items are one line; slot i, which lane i of
  * the last warp fills, gets the blocks i, i + SLOTS, ... of it. */
-enum { SLOTS = 2 };
+enum { SLOTS = 3 };
 
 typedef struct block_ring {
   V blocks, barriers; /* [SLOTS] keys, then values; [SLOTS][2] */
@@ -602,7 +696,7 @@ bool nvptx_attention_part(emitter *e, const kernel_spec *spec) {
   V *argument = e->argument, shares = shares_of(e, d.kv_heads);
   V items = mul(e, mul(e, size_of(e, SLUICE_SIZE_TOKENS), int64(e, d.kv_heads)), shares);
   d.lane = lane_place_of(e);
-  merge_memory m = take_merge_memory(e, &d);
+  take_exchange(e, &d);
   block_ring ring = open_ring(e, &d, shares, items);
   block_words w = take_words(e);
   V number = local_set(e, e->i64, int64(e, 0)); /* blocks so far */
@@ -611,6 +705,7 @@ bool nvptx_attention_part(emitter *e, const kernel_spec *spec) {
   d.kv_head = p.kv_head;
   query_tile tile = find_token(e, &d, p.token, &argument[1]);
   open_token(e, &d, argument[0], tile.first);
+  await_queries(e);
   loop block = loop_begin(e, int64(e, 0), p.pages, int64(e, 1));
   V n = get(e, e->i64, number), slot = urem(e, n, int64(e, SLOTS)), keys = slot_planes(e, &ring, slot);
   block_planes planes = {.keys = keys,
@@ -623,16 +718,10 @@ bool nvptx_attention_part(emitter *e, const kernel_spec *spec) {
   refill(e, &d, &ring, slot);
   set(e, number, add(e, n, int64(e, 1)));
   loop_end(e, &block);
-  e->atoms->barrier(e); /* the item before is stored */
-  store_warp(e, &d, &m);
-  e->atoms->barrier(e);
-  merged result = merge_warps(e, &d, &m);
-  store_merged(e, &result, &m);
-  e->atoms->barrier(e);
   branch alone = if_begin(e, icmp(e, LLVMIntEQ, shares, int64(e, 1)));
-  store_output(e, &d, &m, tile.first, argument[5]);
+  store_output(e, &d, tile.first, argument[5]);
   if_else(e, &alone);
-  store_partial(e, &m, element(e, e->f32, argument[6], mul(e, item.index, int64(e, PART))));
+  store_partial(e, &d, element(e, e->f32, argument[6], mul(e, item.index, int64(e, PART))));
   if_end(e, &alone);
   loop_end(e, &item);
   kernel_end(e);

@@ -4,6 +4,8 @@
 
 #include "backends/nvptx/mma.h"
 
+enum { TOPK_AT_ONCE = 8 }; /* scores that a lane reads before it looks at the first */
+
 typedef struct block_choice {
   V scores;  /* f32 of global memory, by block */
   V visible; /* i64: blocks that the token sees, its own one last */
@@ -14,8 +16,10 @@ typedef struct block_choice {
   V list, pages;
   V used; /* i64: how many there are, at least one */
 
-  V from, to, wanted; /* of the ids [from, to), so many are to be chosen */
-  V maxima, keys, count;
+  V from, to, wanted;   /* of the ids [from, to), so many are to be chosen */
+  V choice, once;       /* i1: whether there are more; whether lanes read all of them at once */
+  V page[TOPK_AT_ONCE]; /* locals: what page_table says of the lane's ids, in that case */
+  V maxima, keys, listed_pages, count;
 } block_choice;
 
 /* What can be done before there are scores: takes workgroup memory, lists what is forced, reads what pages it can. */

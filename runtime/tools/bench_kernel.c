@@ -86,8 +86,7 @@ static sluice_status *count_experts(const bench_calls *calls, double *out_expert
 /* ---- Calling ---- */
 
 static uint64_t grid_extent(const bench_calls *calls, const sluice_plan_extent *extent) {
-  uint64_t size = (uint64_t)calls->extents.sizes[extent->size];
-  return (size + extent->divisor - 1) / extent->divisor * extent->factor;
+  return sluice_plan_grid(extent, (uint64_t)calls->extents.sizes[extent->size]);
 }
 
 /* What runs as one launch from launch `first` of the group on: a launch, or a join that is all of the group's. */

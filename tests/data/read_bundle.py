@@ -47,7 +47,7 @@ def read_plan(body):
         start = table["strings"][0] + offset
         return body[start : body.index(b"\0", start)].decode()
 
-    require(struct.unpack_from("<I", body)[0] == 3, "version of the plan")
+    require(struct.unpack_from("<I", body)[0] == 4, "version of the plan")
     launches = rows("launches", "<4I4I4I4I10Q")
     joins = rows("joins", "<6I")
     kernels = []

@@ -13,7 +13,7 @@ import numpy as np
 import ptx
 
 BASE, UNWRITTEN = 1 << 32, 0x7FC0  # NaN
-ONE, TOKENS, TILES, PAGE_STRIDE, PAGES, SIZES = 0, 1, 4, 5, 7, 16
+ONE, TOKENS, TILES, PAGE_STRIDE, PAGES, TOKENS_PAGES, SIZES = 0, 1, 4, 5, 7, 10, 16
 
 
 class Memory:
@@ -178,7 +178,7 @@ def check_sparse_attention(model, random, lengths):
     expect(f"choice and attention over {lengths}, blocks as expected", worst, 0.02)
 
 
-def check_block_scores(model, random, lengths, new):
+def check_block_scores(model, random, lengths, new, most=4224):
     kernel, a = model.find("block_score")
     page, heads, dim, tokens = a["page"], a["heads"], a["dim"], sum(new)
     cache = Cache(random, lengths, new, a, index=True)
@@ -191,12 +191,14 @@ def check_block_scores(model, random, lengths, new):
         first += new[i]
     m = Memory()
     pages = max(cache.pages)
-    sizes = m.add(sizes_of(TOKENS=tokens, TILES=len(tiles), PAGE_STRIDE=cache.stride, PAGES=pages))
+    workgroups = min(tokens * pages, most)
+    sizes = sizes_of(TOKENS=tokens, TILES=len(tiles), PAGE_STRIDE=cache.stride, PAGES=pages, TOKENS_PAGES=workgroups)
+    sizes = m.add(sizes)
     out = m.add(np.full((tokens, heads, pages), np.nan, np.float32))
     arguments = [m.add(q, np.full_like(q, UNWRITTEN)), m.add(np.array(tiles, np.int32)), m.add(cache.table)]
     arguments += [m.add(cache.cache, cache.before), out, sizes]
     m.build()
-    ptx.launch(kernel, (cache.stride, len(tiles)), arguments, m.memory, m.before, BASE)
+    ptx.launch(kernel, (workgroups, 1), arguments, m.memory, m.before, BASE)
     result, worst = m.read(out, (tokens, heads, pages), np.float32), 0
     for first, count, i, position in tiles:
         for token in range(count):
@@ -317,6 +319,7 @@ def main():
         check_sparse_attention(model, random, lengths)
     for lengths, new in (([100], [1]), ([128 * 20 + 5, 128 * 17], [1, 1]), ([128 * 18 + 3], [40])):
         check_block_scores(model, random, lengths, new)
+    check_block_scores(model, random, [128 * 30 + 5, 128 * 16, 128 * 26], [1, 20, 1], most=7)  # several for a workgroup
     for tile_m, rows, x in ((8, 1, 0), (8, 8, 131), (16, 9, 65), (64, 70, 131)):
         check_product(model, random, "none", tile_m, rows, x)
     for tile_m, rows, x in ((8, 3, 131), (16, 16, 0)):

@@ -79,6 +79,7 @@ class Workgroup:
         self.place, self.memory, self.before, self.base = place, memory, before, base
         self.shared = np.full(SHARED_BYTES, 0xFF, np.uint8)
         self.registers, self.barriers, self.copies = {}, {}, []
+        self.clock = 0
         self.own_copies, self.groups = [], np.zeros(self.lanes, int)
         self.writer = np.full(SHARED_BYTES, -1, np.int8)  # of each byte since the last barrier: a warp
         self.lane = np.arange(self.lanes)
@@ -113,7 +114,7 @@ class Workgroup:
             self.done |= active
         elif name[0] == "bar" and name[1] == "sync":
             self.blocked |= active
-        elif name[0] in ("mma", "ldmatrix", "shfl", "redux") and not self.whole_warps(lanes):
+        elif name[0] in ("mma", "ldmatrix", "shfl", "redux", "vote") and not self.whole_warps(lanes):
             some = np.repeat(lanes.reshape(-1, 32).any(1), 32)
             elsewhere = some & ~lanes & ~self.done & ~self.blocked
             if not elsewhere.any():
@@ -142,6 +143,11 @@ class Workgroup:
         count = int(lanes.sum())
         if operand == "%tid.x":
             return self.lane.astype(U64)[lanes]
+        if operand == "%clock64":
+            self.clock += 100
+            return np.full(count, self.clock, U64)
+        if operand == "%lanemask_lt":
+            return (U64(1) << (self.lane.astype(U64)[lanes] & U64(31))) - U64(1)
         if operand in ("%ctaid.x", "%ctaid.y"):
             return np.full(count, self.place[operand == "%ctaid.y"], U64)
         if operand == "workgroup_memory":
@@ -438,11 +444,25 @@ class Workgroup:
     # ---- warps ----
 
     def do_shfl(self, name, operands, lanes):
-        if name[1:3] != ["sync", "bfly"]:
-            raise NotImplementedError(".".join(name))
         values = np.zeros(self.lanes, U64)
         values[lanes] = self.value(operands[1], lanes)
-        self.put(operands[0], lanes, values[self.lane ^ int(operands[2])][lanes])
+        if name[1:3] == ["sync", "bfly"]:
+            source = self.lane ^ int(operands[2])
+        elif name[1:3] == ["sync", "idx"]:
+            source = self.lane & ~31 | int(operands[2])
+        else:
+            raise NotImplementedError(".".join(name))
+        self.put(operands[0], lanes, values[source][lanes])
+
+    def do_vote(self, name, operands, lanes):
+        if name[1:] != ["sync", "ballot", "b32"]:
+            raise NotImplementedError(".".join(name))
+        said = self.register(operands[1])[lanes].reshape(-1, 32).astype(U64)
+        self.put(operands[0], lanes, np.repeat((said << np.arange(32, dtype=U64)).sum(1, dtype=U64), 32))
+
+    def do_popc(self, name, operands, lanes):
+        value = self.typed(operands[1], lanes, name[-1])
+        self.put(operands[0], lanes, sum(value >> U64(bit) & U64(1) for bit in range(self.width(name))))
 
     def do_redux(self, name, operands, lanes):
         if name[1:] != ["sync", "min", "u32"]:

@@ -15,7 +15,7 @@
 
 #include <stdbool.h>
 
-#define SLUICE_PLAN_VERSION 3u
+#define SLUICE_PLAN_VERSION 4u
 
 /* Extents of a step. Kernels get them as `const int32_t sizes[SLUICE_SIZE_COUNT]`. */
 typedef enum sluice_size {
@@ -149,12 +149,12 @@ typedef struct sluice_plan_kernel {
   uint64_t code_bytes;
 } sluice_plan_kernel;
 
-/* One grid dimension is ceil(sizes[size] / divisor) * factor. */
+/* One grid dimension is ceil(sizes[size] / divisor) * factor, and not more than `most`. */
 typedef struct sluice_plan_extent {
   uint32_t size; /* sluice_size */
   uint32_t divisor;
   uint32_t factor;
-  uint32_t reserved; /* 0 */
+  uint32_t most; /* 0: any number */
 } sluice_plan_extent;
 
 /* What a launch costs: bytes = fixed_bytes + rows * row_bytes + keys * key_bytes + limited_keys * limited_key_bytes,
@@ -258,6 +258,12 @@ typedef struct sluice_plan {
  * string or size in the plan can lead outside its table, no buffer outside its region, and no product of sizes
  * overflows. */
 SLUICE_MUST_USE sluice_status *sluice_plan_open(const void *data, size_t length, sluice_plan *out_plan);
+
+/* The grid dimension `extent` in a step in which its size is `size`. */
+static inline uint64_t sluice_plan_grid(const sluice_plan_extent *extent, uint64_t size) {
+  uint64_t all = (size + extent->divisor - 1) / extent->divisor * extent->factor;
+  return extent->most && all > extent->most ? extent->most : all;
+}
 
 static inline const char *sluice_plan_string(const sluice_plan *plan, uint32_t offset) {
   return plan->strings + offset;
