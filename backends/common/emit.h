@@ -159,11 +159,11 @@ V extent_of(emitter *e, const sluice_plan_extent *extent);
 /* ---- constants and types ---- */
 V int64(emitter *e, int64_t value);
 V int32(emitter *e, int32_t value);
-V float32(emitter *e, double value);           /* rounded to float32 */
-T vector_type(T element, unsigned width);      /* width 1: the element itself */
-V splat(emitter *e, V scalar, unsigned width); /* width 1: the scalar */
+V float32(emitter *e, double value);                        /* rounded to float32 */
+T vector_type(T element, unsigned width);                   /* width 1: the element itself */
+V splat(emitter *e, V scalar, unsigned width);              /* width 1: the scalar */
 V vector_of(emitter *e, const V *elements, unsigned count); /* scalars of one type */
-unsigned width_of(V value);                    /* 1 for scalars */
+unsigned width_of(V value);                                 /* 1 for scalars */
 
 /* ---- arithmetic; scalars and vectors alike, a scalar beside a vector is broadcast ---- */
 V add(emitter *e, V a, V b); /* integers */

@@ -576,7 +576,7 @@ static part part_of(emitter *e, const decoder *d, V item, V shares) {
 
 /* Blocks on their way through workgroup memory. All blocks of a workgroup's items are one line; slot i, which lane i of
  * the last warp fills, gets the blocks i, i + SLOTS, ... of it. */
-enum { SLOTS = 3 };
+enum { SLOTS = 2 };
 
 typedef struct block_ring {
   V blocks, barriers; /* [SLOTS] keys, then values; [SLOTS][2] */
