@@ -1,13 +1,13 @@
 /* Scores of blocks of keys for sparse attention (m3.md 2.7, 2.8): family block_score with matrix instructions.
  *
- * Work is a line of items, a page of index keys and a query tile each; a workgroup takes every WORKGROUPS-th. Each warp
+ * Work is a line of items, a page of index keys and a query tile each; workgroups take them in turn. Each warp
  * has 32 of a page's keys, which are the m side of mma.m16n8k16 and stay in registers: every key is read once from
  * memory, all of a page's reads are in flight at once, and the next page's as soon as those at hand are multiplied. The
  * queries of all heads and tokens of the tile are the n side, 8 at a time. Scores never leave registers: what is kept
  * is their maximum over the keys that a token sees.
  *
- * Keys that were there before this step are read before the kernel waits for the launch before it, the first of them no
- * faster than memory delivers: a burst would stand in the queues before what that launch still reads.
+ * Keys that were there before this step are read before the kernel waits for the launch before it, the first of them in
+ * turns: a burst would stand in the queues before what that launch still reads.
  */
 #include "backends/common/attention.h"
 #include "backends/nvptx/mma.h"
@@ -33,7 +33,6 @@ enum {
   ALONE_TURN = 22,
   ALONE_AT_ONCE = 64,
   ALONE_PAUSE = 4500,
-  ALONE_PACED = 264,
   ALONE_PACED_ONE_HEAD = 400,
 };
 
@@ -70,7 +69,7 @@ static V clock_now(emitter *e) {
 /* Sleeps until it is the turn of this workgroup, which began at clock `began`, among those that read early. */
 static void await_turn(emitter *e, const scorer *s, V began) {
   V alone = icmp(e, LLVMIntEQ, size_of(e, SLUICE_SIZE_TILES), int64(e, 1));
-  V paced = select_(e, alone, int64(e, s->heads == 1 ? ALONE_PACED_ONE_HEAD : ALONE_PACED), int64(e, PACED));
+  V paced = select_(e, alone, int64(e, s->heads == 1 ? ALONE_PACED_ONE_HEAD : PACED), int64(e, PACED));
   V turn = select_(e, icmp(e, LLVMIntSLT, e->x, paced), e->x, int64(e, 0));
   V pause = select_(e, icmp(e, LLVMIntSLT, turn, int64(e, ALONE_AT_ONCE)), int64(e, 0), int64(e, ALONE_PAUSE));
   V delay = select_(e, alone, add(e, mul(e, turn, int64(e, ALONE_TURN)), pause), mul(e, turn, int64(e, TURN)));

@@ -2,13 +2,14 @@
  * blocks, then attention over them), attention_part and attention_merge (dense).
  *
  * A token and a kv head at a time; the blocks of a token are shared among the workgroups of a cluster when there are
- * few tokens. In a workgroup each warp has 16 keys of a block: S = Q K has the 16 query heads of the group as m and the
- * keys as n, O = P V the dimensions as n. Keys are rows in the page and values columns, so every operand comes straight
+ * few tokens. In a workgroup each warp has 16 keys of a block for S = Q K, with the 16 query heads of the group as m
+ * and the keys as n, and some of the dimensions for O = P V, as n. Between the two, the rows' maxima and the weights P
+ * go through the workgroup's memory, where Q stays. Keys are rows in the page and values columns, so both come straight
  * from memory to the register that mma wants, in whole sectors, and all of a block's reads are in flight at once. Which
- * key is which column of S is free: it is chosen so that a lane's P are those of the neighbouring values that it reads.
+ * key is which column of S, and which one a step of P V, is free: it is chosen so that a lane's are neighbours.
  *
- * Every warp has its own running maximum and sum (Milakov and Gimelshein 2018). At the end they are brought together,
- * first in the workgroup's memory, then in that of the cluster ("split-K" of Dao et al. 2023, "Flash-Decoding").
+ * A row has one running maximum and a sum for each warp (Milakov and Gimelshein 2018); what the workgroups of a cluster
+ * have is brought together in its memory ("split-K" of Dao et al. 2023, "Flash-Decoding").
  */
 #include "backends/common/attention.h"
 #include "backends/nvptx/bulk.h"
@@ -523,11 +524,12 @@ bool nvptx_topk_attention(emitter *e, const kernel_spec *spec) {
   following next = {.choice = &choice, .place = after, .exists = icmp(e, LLVMIntSLT, after, choice.used)};
   attend_block(e, &d, &w, load_i32(e, choice.list, place.index), NULL, d.cluster < d.k ? &next : NULL);
   loop_end(e, &place);
-  if (d.cluster > 1)
+  if (d.cluster > 1) {
     send_rows(e, &d, &box, rank);
-  else
+    merge_cluster(e, &d, &box, rank, token, argument[6]);
+  } else {
     store_output(e, &d, token, argument[6]);
-  if (d.cluster > 1) merge_cluster(e, &d, &box, rank, token, argument[6]);
+  }
   kernel_end(e);
   return true;
 }

@@ -178,7 +178,7 @@ def check_sparse_attention(model, random, lengths):
     expect(f"choice and attention over {lengths}, blocks as expected", worst, 0.02)
 
 
-def check_block_scores(model, random, lengths, new, most=4224):
+def check_block_scores(model, random, lengths, new, most=8448):
     kernel, a = model.find("block_score")
     page, heads, dim, tokens = a["page"], a["heads"], a["dim"], sum(new)
     cache = Cache(random, lengths, new, a, index=True)
