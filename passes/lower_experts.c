@@ -188,9 +188,17 @@ typedef struct shared_product {
   const char *out_dtype;
 } shared_product;
 
-/* Its kernel for steps of the expert products' `range`, tiled as these. */
+/* Its kernel for steps of the expert products' `range`. */
 static void launch_shared(lowering *l, const shared_product *p, const gemm_range *range) {
   bool swiglu = !mlirValueIsNull(p->second);
+  gemm_range own = *range;
+  if (own.workgroups) {
+    const gemm_range *other = l->tiles.ranges;
+    while (other->to < range->to) other++;
+    own = *other;
+    own.from = range->from;
+    own.to = range->to;
+  }
   launch_gemm(l,
               &(gemm_launch){.x = p->x,
                              .weights = p->weights,
@@ -201,7 +209,7 @@ static void launch_shared(lowering *l, const shared_product *p, const gemm_range
                              .size = "tokens",
                              .x_dtype = activation_name(l),
                              .out_dtype = p->out_dtype},
-              range);
+              &own);
 }
 
 /* Operands: x, experts, weights, w_gate, w_up, w_down [, shared_gate, shared_up, shared_down] [, residual]. */
@@ -215,10 +223,11 @@ static void lower_experts(lowering *l) {
   MlirValue hidden = scratch_buffer(l, 3, "hidden", element_name(x), slots * inner);
   MlirValue y = scratch_buffer(l, 4, "y", "f32", slots * width);
   gemm_range ranges[MOST_GEMM_RANGES];
-  size_t count = gemm_ranges(l, l->tiles.expert_ranges, ranges), split = 0; /* of the ranges, the first so many */
-  while (shared && split < count && ranges[split].to <= l->tiles.split_shared) split++;
-  MlirValue shared_hidden = split ? scratch_buffer(l, 5, "shared_hidden", element_name(x), inner) : none;
-  MlirValue shared_y = split ? scratch_buffer(l, 6, "shared_y", "f32", width) : none;
+  size_t count = gemm_ranges(l, l->tiles.expert_ranges, ranges);
+  bool any_apart = false;
+  for (size_t i = 0; i < count; i++) any_apart |= shared && ranges[i].apart;
+  MlirValue shared_hidden = any_apart ? scratch_buffer(l, 5, "shared_hidden", element_name(x), inner) : none;
+  MlirValue shared_y = any_apart ? scratch_buffer(l, 6, "shared_y", "f32", width) : none;
   const int64_t panel = ir_get_integer(l->op, "tile.panel");
   MlirValue gate_up = weight_pairs(l, w_gate, operand(l, 4), panel), down = weight_panels(l, w_down, panel);
   MlirValue shared_gate_up = none, shared_down = none;
@@ -227,9 +236,9 @@ static void lower_experts(lowering *l) {
     shared_down = weight_panels(l, operand(l, IR_EXPERTS_SHARED + 2), panel);
   }
   for (size_t i = 0; i < count; i++) {
-    const bool slot = shared && i >= split;
+    const bool apart = shared && ranges[i].apart, slot = shared && !apart;
     sorted_slots s = sort_slots(l, 1, ir_dimension(w_gate, 0), slot, &ranges[i]);
-    if (i < split)
+    if (apart)
       launch_shared(l,
                     &(shared_product){.x = x_buffer,
                                       .weights = shared_gate_up,
@@ -247,7 +256,7 @@ static void lower_experts(lowering *l) {
                                      .shared_weights = slot ? shared_gate_up : none,
                                      .x_dtype = element_name(x),
                                      .out_dtype = element_name(x)});
-    if (i < split)
+    if (apart)
       launch_shared(l,
                     &(shared_product){.x = shared_hidden,
                                       .weights = shared_down,
@@ -266,17 +275,21 @@ static void lower_experts(lowering *l) {
                                      .out_dtype = "f32"});
   }
   const intptr_t residual = ir_experts_residual(l->op);
-  combined_rows c = {.y = y,
-                     .weights = operand_buffer(l, 2),
-                     .shared_y = shared_y,
-                     .residual = residual < 0 ? none : operand_buffer(l, residual),
-                     .out = result_buffer(l, 0),
-                     .width = width,
-                     .k = k};
-  if (split) launch_combine(l, &c, 0, ranges[split - 1].to);
-  c.shared_y = none;
-  c.slot = shared;
-  if (split < count) launch_combine(l, &c, split ? ranges[split].from : 0, UINT32_MAX);
+  MlirValue weights = operand_buffer(l, 2), out = result_buffer(l, 0);
+  MlirValue added = residual < 0 ? none : operand_buffer(l, residual);
+  for (size_t i = 0, next; i < count; i = next) { /* ranges that combine the same way do it in one launch */
+    const bool apart = shared && ranges[i].apart;
+    for (next = i + 1; next < count && (shared && ranges[next].apart) == apart;) next++;
+    const combined_rows c = {.y = y,
+                             .weights = weights,
+                             .shared_y = apart ? shared_y : none,
+                             .residual = added,
+                             .out = out,
+                             .width = width,
+                             .k = k,
+                             .slot = shared && !apart};
+    launch_combine(l, &c, ranges[i].from, ranges[next - 1].to);
+  }
 }
 
 bool lower_experts_op(lowering *l) {

@@ -323,7 +323,8 @@ size_t gemm_ranges(lowering *l, const gemm_range *of_target, gemm_range ranges[M
 
 void stream_rounds(const lowering *l, gemm_range *range, int64_t n, bool pairs, bool shares) {
   const uint32_t panel = l->tiles.matrix_panel, panels = (uint32_t)((n + panel - 1) / panel);
-  const uint32_t most = l->tiles.stream_tiles / (pairs ? 2 : 1);
+  const uint32_t most = range->slice / panel / (pairs ? 2 : 1);
+  if (shares && range->to > range->tile_m) range->workgroups = (panels + most - 1) / most;
   if (shares && range->workgroups > panels) range->workgroups = panels;
   const uint32_t share = shares ? (panels + range->workgroups - 1) / range->workgroups : panels;
   const uint32_t rounds = (share + most - 1) / most;

@@ -315,10 +315,8 @@ static bool with_planner(pass_state *state, MlirOperation function, bool (*body)
   target_tiles tiles;
   state->status = target_default_tiles(state->target, &tiles);
   if (state->status) return false;
-  planner p = {.state = state,
-               .split_selection = tiles.split_selection,
-               .split_router = tiles.split_router,
-               .split_shared = tiles.split_shared > 0};
+  planner p = {.state = state, .split_selection = tiles.split_selection, .split_router = tiles.split_router};
+  for (size_t i = 0; i < MOST_GEMM_RANGES; i++) p.split_shared |= tiles.expert_ranges[i].apart;
   p.partials = (int64_t)tiles.attention_parts * tiles.matrix_group * (tiles.matrix_head_dim + 2) * 4;
   MlirOperation first = mlirBlockGetFirstOperation(ir_body(function));
   for (MlirOperation op = first; !mlirOperationIsNull(op); op = mlirOperationGetNextInBlock(op)) p.op_count++;

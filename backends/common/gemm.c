@@ -196,8 +196,8 @@ typedef struct stream_kernel {
   V weights;
   V first, end; /* gemm: the workgroup's panels */
   /* expert_gemm */
-  V counts, tiles, shared_weights; /* shared_weights: NULL without a shared expert */
-  int64_t batch_bytes, experts;
+  V counts, tiles;
+  int64_t batch_bytes;
 } stream_kernel;
 
 static V stream_x_row(emitter *e, V row, void *user) {
@@ -277,6 +277,25 @@ static void prefetch_residual(emitter *e, const stream_kernel *s) {
   loop_end(e, &each);
 }
 
+/* Tiles of rows beside each other share their weights: workgroups, which start in the order of their numbers, go
+ * through the shares of so many tiles, then of the next ones. What these read of x stays in a GPU's cache. Changes e->x
+ * and e->y. */
+static void order_tiles(emitter *e, int64_t workgroups, int64_t tile_m) {
+  enum { ROWS = 1024 };
+  V tiles = extent_of(e, &e->grid[1]), x = local_set(e, e->i64, e->x), y = local_set(e, e->i64, e->y);
+  branch several = if_begin(e, icmp(e, LLVMIntSGT, tiles, int64(e, 1)));
+  V number = add(e, mul(e, e->y, int64(e, workgroups)), e->x);
+  const int64_t most = (ROWS + tile_m - 1) / tile_m;
+  V first = mul(e, udiv(e, number, int64(e, workgroups * most)), int64(e, most));
+  V group = imin(e, sub(e, tiles, first), int64(e, most));
+  V within = to_i32(e, urem(e, number, int64(e, workgroups * most))), count = to_i32(e, group);
+  set(e, x, to_i64(e, udiv(e, within, count)));
+  set(e, y, add(e, first, to_i64(e, urem(e, within, count))));
+  if_end(e, &several);
+  e->x = get(e, e->i64, x);
+  e->y = get(e, e->i64, y);
+}
+
 static void gemm_streamed(emitter *e, const kernel_spec *spec, const gemm *read, sluice_size size) {
   stream_kernel s = {.g = *read};
   gemm *g = &s.g;
@@ -290,6 +309,7 @@ static void gemm_streamed(emitter *e, const kernel_spec *spec, const gemm *read,
   g->x = e->argument[0];
   g->residual = e->argument[2];
   g->out = e->argument[3];
+  order_tiles(e, g->workgroups, g->tile_m);
   g->first_row = mul(e, e->y, int64(e, g->tile_m));
   g->rows = imin(e, sub(e, size_of(e, size), g->first_row), int64(e, g->tile_m));
   s.weights = e->argument[1];
@@ -301,6 +321,7 @@ static void gemm_streamed(emitter *e, const kernel_spec *spec, const gemm *read,
   product.first = int64(e, 0);
   product.end = ceil_div(e, sub(e, s.end, s.first), s.round_panels);
   product.stride = 1;
+  product.single = (s.panels + g->workgroups - 1) / g->workgroups <= s.round_panels;
   e->atoms->gemm_stream->multiply(e, &product);
   kernel_end(e);
 }
@@ -321,15 +342,12 @@ static void locate_tile(emitter *e, V number, gemm_round *round, void *user) {
   g->first_row = add(e, first, mul(e, to_i64(e, urem(e, within, all)), int64(e, g->tile_m)));
   g->rows = imin(e, sub(e, end, g->first_row), int64(e, g->tile_m));
   V weights = byte_offset(e, s->weights, mul(e, expert, int64(e, s->batch_bytes)));
-  if (s->shared_weights)
-    weights = select_(e, icmp(e, LLVMIntEQ, expert, int64(e, s->experts)), s->shared_weights, weights);
   set_panels(e, s, weights, panel, int64(e, s->panels), round);
   round->rows = g->rows;
 }
 
-static void expert_gemm_streamed(emitter *e, const kernel_spec *spec, const gemm *read, int64_t batch_bytes,
-                                 int64_t experts, bool shared) {
-  stream_kernel s = {.g = *read, .batch_bytes = batch_bytes, .experts = experts};
+static void expert_gemm_streamed(emitter *e, const kernel_spec *spec, const gemm *read, int64_t batch_bytes) {
+  stream_kernel s = {.g = *read, .batch_bytes = batch_bytes};
   gemm_stream product;
   if (!open_stream(e, &s, &product)) return;
   const int64_t workgroups = s.g.workgroups;
@@ -338,7 +356,6 @@ static void expert_gemm_streamed(emitter *e, const kernel_spec *spec, const gemm
                               .lanes = e->atoms->gemm_stream->lanes(&product)});
   s.g.x = e->argument[0];
   s.weights = e->argument[1];
-  if (shared) s.shared_weights = e->argument[2];
   s.counts = e->argument[3];
   s.g.order = e->argument[4];
   s.tiles = e->argument[5];
@@ -413,7 +430,10 @@ void family_expert_gemm(emitter *e, const kernel_spec *spec) {
   g.slots_per_row = attribute_is(e, "gather", "token") ? slots : 1;
   if (e->status) return;
   if (g.workgroups > 0) {
-    expert_gemm_streamed(e, spec, &g, batch_bytes, experts, shared);
+    if (shared)
+      e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: a shared expert among experts that stream", spec->symbol);
+    else
+      expert_gemm_streamed(e, spec, &g, batch_bytes);
     return;
   }
   kernel_shape shape = shape_of(e, &g, tile_rows(e, &g, slots));

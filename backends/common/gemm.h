@@ -43,7 +43,8 @@ typedef struct gemm_stream {
   int64_t workgroups;   /* of the grid in x */
   V first, end;         /* i64: the workgroup's rounds are first, first + stride, ... before end, at least one */
   int64_t stride;
-  bool early; /* the kernel did not wait yet: `multiply` does, before it reads x (atoms.wait) */
+  bool single; /* no workgroup has a second round */
+  bool early;  /* the kernel did not wait yet: `multiply` does, before it reads x (atoms.wait) */
   /* What round `number` (i64) is. `x_row` and the two below are about the round that was located last. */
   void (*locate)(emitter *e, V number, gemm_round *out_round, void *user);
   V (*x_row)(emitter *e, V row, void *user); /* first element of row `row` (i64) of x */

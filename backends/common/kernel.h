@@ -82,11 +82,14 @@ SLUICE_MUST_USE sluice_status *backend_compile(const char *target, const kernel_
 typedef struct gemm_range {
   uint32_t tile_m, slice; /* rows of x and columns of out of one workgroup */
   uint32_t from, to;
-  /* At most so many workgroups share a product's columns, each with as many at a time as it can hold sums of (`slice`
-   * is 0); 0: each slice has a workgroup. */
+  /* At most so many workgroups share a product's columns, each with at most `slice` at a time, those of both matrices
+   * of a pair counted; 0: each slice has a workgroup. */
   uint32_t workgroups;
+  /* For experts: the shared expert's products are launches of their own, tiled as these or, where they share columns,
+   * as other products with so many rows; otherwise it is one more expert. */
+  bool apart;
 } gemm_range;
-enum { MOST_GEMM_RANGES = 4 };
+enum { MOST_GEMM_RANGES = 6 };
 
 /* What choose-tiles and lowering need to know of a target. */
 typedef struct target_tiles {
@@ -98,15 +101,11 @@ typedef struct target_tiles {
    * ends with UINT32_MAX; for experts they are of the step's tokens. */
   uint32_t matrix_panel;
   gemm_range ranges[MOST_GEMM_RANGES], expert_ranges[MOST_GEMM_RANGES];
-  uint32_t stream_tiles; /* panels that a workgroup of gemm_range.workgroups holds sums of */
-  uint32_t query_tile;   /* tokens of a query tile */
-  bool split_selection;  /* block scores go through memory: scoring, choosing and attention are launches of their own */
-  bool split_router;     /* the router's logits and its choice are launches of their own */
+  uint32_t query_tile;  /* tokens of a query tile */
+  bool split_selection; /* block scores go through memory: scoring, choosing and attention are launches of their own */
+  bool split_router;    /* the router's logits and its choice are launches of their own */
   /* Steps of at most so many tokens have another kernel for the logits than larger ones; 0: all have the same. */
   uint32_t router_few;
-  /* Steps of at most this many tokens, where a range of the experts' kernels ends, make the shared expert's products
-   * in launches of their own, which wait for no choice. */
-  uint32_t split_shared;
   uint32_t route_tokens; /* steps of at most this many tokens choose and sort in one launch; 0: none do */
   uint32_t join_tokens;  /* steps of at most this many tokens join launches; 0: none do */
   /* Attention in bf16 has kernels with matrix instructions, where heads have matrix_head_dim dimensions, groups at most

@@ -2,6 +2,8 @@
 #include "backends/common/families.h"
 #include "backends/common/router.h"
 
+enum { MOST_LANES = 1024 };
+
 /* The slot of choice `number`. */
 static V slot_of(emitter *e, const expert_sort *o, V number) {
   return o->shared ? add(e, number, udiv(e, number, int64(e, o->k))) : number;
@@ -61,33 +63,85 @@ static void place_in_one_pass(emitter *e, const expert_sort *o) {
   loop_end(e, &place);
 }
 
-/* Several lanes: each goes over all choices for its experts, and counts them, or, with `order`, places them. In i32,
- * without branches but for the store: every lane does this for all choices of the step. */
-static void scan_by_expert(emitter *e, const expert_sort *o, V order) {
-  enum { AT_ONCE = 8 }; /* independent reads */
-  T word = e->i32;
-  V last = sub(e, o->chosen, int64(e, 1)), last_word = to_i32(e, last);
-  loop experts = lane_loop(e, int64(e, 0), int64(e, o->experts));
-  V wanted = to_i32(e, experts.index);
-  V first = order ? load(e, word, element(e, word, o->next, experts.index)) : int32(e, 0);
-  V place = local_set(e, word, first);
-  loop choices = loop_begin(e, int64(e, 0), o->chosen, int64(e, AT_ONCE));
-  V expert[AT_ONCE];
-  for (unsigned i = 0; i < AT_ONCE; i++)
-    expert[i] = load(e, word, element(e, word, o->expert_of, imin(e, add(e, choices.index, int64(e, i)), last)));
-  for (unsigned i = 0; i < AT_ONCE; i++) {
-    V number = add(e, to_i32(e, choices.index), int32(e, (int32_t)i));
-    V found = and_(e, icmp(e, LLVMIntEQ, expert[i], wanted), icmp(e, LLVMIntSLE, number, last_word));
-    if (order) {
-      branch mine = if_begin(e, found);
-      store_i32(e, slot_of(e, o, to_i64(e, number)), order, to_i64(e, get(e, word, place)));
-      if_end(e, &mine);
+/* Several lanes: each counts its choices. Has a barrier. */
+static void count_by_choice(emitter *e, const expert_sort *o) {
+  loop clear = lane_loop(e, int64(e, 0), int64(e, o->experts));
+  store_i32(e, int64(e, 0), o->next, clear.index);
+  loop_end(e, &clear);
+  e->atoms->barrier(e);
+  loop each = lane_loop(e, int64(e, 0), o->chosen);
+  V counter = element(e, e->i32, o->next, load_i32(e, o->expert_of, each.index));
+  LLVMBuildAtomicRMW(e->builder, LLVMAtomicRMWBinOpAdd, counter, int32(e, 1), LLVMAtomicOrderingMonotonic, 0);
+  loop_end(e, &each);
+}
+
+enum {
+  RUN = 32, /* choices that are compared with each other: a word has a bit for each */
+  MOST_RUNS = MOST_LANES / RUN,
+  MOST_PLACES = 8192, /* of all runs and experts */
+};
+
+/* Which choices of the lane's run of the round have its own expert: a bit for each. */
+static V compare_run(emitter *e, V round, V own) {
+  enum { WIDTH = 4 };
+  V first = and_(e, e->atoms->lane(e), int64(e, -RUN)), same = int32(e, 0);
+  for (int32_t i = 0; i < RUN; i += WIDTH) {
+    V four = load(e, LLVMVectorType(e->i32, WIDTH), element(e, e->i32, round, add(e, first, int64(e, i))));
+    for (int32_t j = 0; j < WIDTH; j++) {
+      V equal = icmp(e, LLVMIntEQ, LLVMBuildExtractElement(e->builder, four, int32(e, j), ""), own);
+      same = or_(e, same, select_(e, equal, int32(e, (int32_t)(1u << (i + j))), int32(e, 0)));
     }
-    set(e, place, add(e, get(e, word, place), LLVMBuildZExt(e->builder, found, word, "")));
   }
-  loop_end(e, &choices);
-  if (!order) store(e, get(e, word, place), element(e, word, o->next, experts.index));
+  return same;
+}
+
+static V population(emitter *e, V mask) {
+  T type = e->i32;
+  return intrinsic(e, "llvm.ctpop", &type, 1, &mask, 1);
+}
+
+/* Several lanes: rounds of one choice for each lane. A choice's place is behind those of the same expert in rounds
+ * before, in the round's runs before its own, and before it in its run. */
+static void place_in_rounds(emitter *e, const expert_sort *o) {
+  const int64_t room = MOST_PLACES / o->experts, most = room < MOST_RUNS ? room : MOST_RUNS;
+  const int64_t runs = most < 1 ? 1 : most < e->lanes / RUN ? most : e->lanes / RUN, choices = runs * RUN;
+  V round = workgroup_take(e, (uint64_t)e->lanes * sizeof(int32_t));
+  V places = workgroup_take(e, (uint64_t)(runs * o->experts) * sizeof(int32_t)); /* [run][expert] */
+  V lane = e->atoms->lane(e), run = udiv(e, lane, int64(e, RUN)), within = to_i32(e, and_(e, lane, int64(e, RUN - 1)));
+  loop rounds = loop_begin(e, int64(e, 0), o->chosen, int64(e, choices));
+  V number = add(e, rounds.index, lane), inside = icmp(e, LLVMIntSLT, number, o->chosen);
+  inside = and_(e, inside, icmp(e, LLVMIntSLT, lane, int64(e, choices)));
+  V loaded = load_i32(e, o->expert_of, imin(e, number, sub(e, o->chosen, int64(e, 1))));
+  V own = to_i32(e, select_(e, inside, loaded, int64(e, -1)));
+  store(e, own, element(e, e->i32, round, lane));
+  loop clear = lane_loop(e, int64(e, 0), int64(e, runs * o->experts));
+  store_i32(e, int64(e, 0), places, clear.index);
+  loop_end(e, &clear);
+  e->atoms->barrier(e);
+  V same = compare_run(e, round, own), before = sub(e, shl(e, int32(e, 1), within), int32(e, 1));
+  V rank = population(e, and_(e, same, before)), place = add(e, mul(e, run, int64(e, o->experts)), loaded);
+  branch first = if_begin(e, and_(e, inside, icmp(e, LLVMIntEQ, rank, int32(e, 0))));
+  store(e, population(e, same), element(e, e->i32, places, place));
+  if_end(e, &first);
+  e->atoms->barrier(e);
+  loop experts = lane_loop(e, int64(e, 0), int64(e, o->experts)); /* counts become places */
+  V next = load_i32(e, o->next, experts.index), at[MOST_RUNS], count[MOST_RUNS];
+  for (int64_t r = 0; r < runs; r++) {
+    at[r] = add(e, experts.index, int64(e, r * o->experts));
+    count[r] = load_i32(e, places, at[r]);
+  }
+  for (int64_t r = 0; r < runs; r++) {
+    store_i32(e, next, places, at[r]);
+    next = add(e, next, count[r]);
+  }
+  store_i32(e, next, o->next, experts.index);
   loop_end(e, &experts);
+  e->atoms->barrier(e);
+  branch real = if_begin(e, inside);
+  store_i32(e, slot_of(e, o, number), o->order, add(e, load_i32(e, places, place), to_i64(e, rank)));
+  if_end(e, &real);
+  e->atoms->barrier(e);
+  loop_end(e, &rounds);
 }
 
 /* Several lanes: list_tiles for each expert at once, from the sums over the experts before it. */
@@ -148,7 +202,7 @@ void sort_slots(emitter *e, expert_sort *o) {
   if (e->lanes == 1)
     count_in_one_pass(e, o);
   else
-    scan_by_expert(e, o, NULL);
+    count_by_choice(e, o);
   e->atoms->barrier(e);
   if (e->lanes == 1)
     list_tiles(e, o);
@@ -158,7 +212,7 @@ void sort_slots(emitter *e, expert_sort *o) {
   if (e->lanes == 1)
     place_in_one_pass(e, o);
   else
-    scan_by_expert(e, o, o->order);
+    place_in_rounds(e, o);
   if (o->shared) add_shared_slots(e, o);
 }
 
@@ -175,7 +229,9 @@ expert_sort read_expert_sort(emitter *e, const kernel_spec *spec) {
 void family_sort_experts(emitter *e, const kernel_spec *spec) {
   expert_sort o = read_expert_sort(e, spec);
   if (e->status) return;
-  kernel_begin(e, spec, each(SLUICE_SIZE_ONE));
+  kernel_shape shape = each(SLUICE_SIZE_ONE);
+  shape.lanes = MOST_LANES; /* one workgroup has all there is to do */
+  kernel_begin(e, spec, shape);
   o.expert_of = e->argument[0];
   o.counts = e->argument[1];
   o.order = e->argument[2];

@@ -29,7 +29,8 @@ enum {
   LARGEST_CHUNK = 256,
   MEMORY = 162 * 1024, /* what 164 KB of shared memory, one of its possible sizes, leave a workgroup */
   SUM_MEMORY = 24 * 1024,
-  MOST_ELEMENTS = 32, /* of the result, that a lane finishes at a time */
+  MOST_ELEMENTS = 32, /* of the result, that a lane finishes at a time: of one panel so many if need be, */
+  FEW_ELEMENTS = 8,   /* of several so few: registers are for sums */
 };
 
 typedef struct streamer {
@@ -64,15 +65,18 @@ static void divide(streamer *s) {
   int64_t largest = 2 * STEP;
   while (largest < LARGEST_CHUNK && p->k % (largest * 2) == 0) largest *= 2;
   s->warps = largest / STEP < MOST_WARPS ? (unsigned)(largest / STEP) : MOST_WARPS;
-  s->row_parts = p->tile_m / GROUP > 2 && s->warps == MOST_WARPS ? 2 : 1;
+  const int64_t row_tiles = p->tile_m / GROUP;
+  s->row_parts = row_tiles <= 2 || s->warps < MOST_WARPS ? 1 : row_tiles <= 8 ? 2 : 4;
   s->depth_parts = s->warps / s->row_parts;
   s->row_tiles = (unsigned)(p->tile_m / GROUP) / s->row_parts;
   int64_t sum_bytes = (int64_t)p->matrices * s->depth_parts * PANEL * p->tile_m * (int64_t)sizeof(float);
   s->at_once = (unsigned)p->panels;
+  const int64_t sum_memory = p->single ? MEMORY / 2 : SUM_MEMORY;
   while (s->at_once > 1 &&
-         (s->at_once * sum_bytes > SUM_MEMORY || s->at_once * PANEL * p->tile_m > MOST_ELEMENTS * 32 * s->warps))
+         (s->at_once * sum_bytes > sum_memory || s->at_once * PANEL * p->tile_m > FEW_ELEMENTS * 32 * s->warps))
     s->at_once--;
-  int64_t ring = MEMORY - s->at_once * sum_bytes;
+  /* Behind the last round nothing is in the ring. */
+  int64_t ring = p->single ? MEMORY : MEMORY - s->at_once * sum_bytes;
   s->chunk = largest;
   while (s->chunk > s->depth_parts * STEP && slot_bytes(p, s->chunk) * few > ring) s->chunk /= 2;
   s->slots = ring / slot_bytes(p, s->chunk);
@@ -186,14 +190,17 @@ static void multiply(emitter *e, const streamer *s, V slot, unsigned row_tiles, 
   V group = mul(e, s->depth_part, int64(e, STEP / GROUP));
   V w_row = add(e, mul(e, add(e, group, high), int64(e, PANEL)), add(e, mul(e, low, int64(e, 8)), row));
   V w = shared_address(e, byte_offset(e, at_slot(e, s->ring, slot, s->weight_bytes), mul(e, w_row, int64(e, VECTOR))));
-  V x_group = add(e, group, low), swapped = LLVMBuildXor(e->builder, row, and_(e, x_group, int64(e, GROUP - 1)), "");
+  V x_group = add(e, group, low);
   V x_tile = add(e, mul(e, s->row_part, int64(e, s->row_tiles)), s->row_tiles > 1 ? high : int64(e, 0));
-  V x_row = add(e, mul(e, x_group, int64(e, p->tile_m)), add(e, mul(e, x_tile, int64(e, 8)), swapped));
-  V x = shared_address(e, byte_offset(e, at_slot(e, s->x_ring, slot, s->x_bytes), mul(e, x_row, int64(e, VECTOR))));
+  V x_row = add(e, mul(e, x_group, int64(e, p->tile_m)), mul(e, x_tile, int64(e, 8)));
+  V x_rows =
+      shared_address(e, byte_offset(e, at_slot(e, s->x_ring, slot, s->x_bytes), mul(e, x_row, int64(e, VECTOR))));
   const int64_t stride = s->depth_parts * STEP; /* columns from one step of the warp to the next */
   for (int64_t column = 0; column < s->chunk; column += stride) {
     V b[MOST_ROW_TILES][2];
     const int64_t groups = column / GROUP;
+    V swap = and_(e, add(e, x_group, int64(e, groups)), int64(e, GROUP - 1));
+    V x = add(e, x_rows, to_i32(e, mul(e, LLVMBuildXor(e->builder, row, swap, ""), int64(e, VECTOR))));
     for (unsigned n = 0; n < row_tiles; n += 2) {
       const unsigned count = row_tiles > 1 ? 4 : 2;
       V at = add(e, x, int32(e, (int32_t)((groups * p->tile_m + n * 8) * VECTOR))), loaded[4];
@@ -289,10 +296,12 @@ static void stream(emitter *e, const gemm_stream *p) {
   s.depth_part = urem(e, s.lane.warp, int64(e, s.depth_parts));
   s.row_part = udiv(e, s.lane.warp, int64(e, s.depth_parts));
   s.turn = udiv(e, mul(e, e->x, int64(e, s.chunks)), int64(e, p->workgroups));
-  s.ring = workgroup_take(e, (uint64_t)(s.slots * s.weight_bytes));
-  s.x_ring = workgroup_take(e, (uint64_t)(s.slots * s.x_bytes));
+  const uint64_t ring_bytes = (uint64_t)(s.slots * (s.weight_bytes + s.x_bytes));
+  const uint64_t sum_bytes = (uint64_t)s.at_once * p->matrices * s.depth_parts * PANEL * (uint64_t)p->tile_m * 4;
+  s.ring = workgroup_take(e, p->single && sum_bytes > ring_bytes ? sum_bytes : ring_bytes);
+  s.x_ring = byte_offset(e, s.ring, int64(e, s.slots * s.weight_bytes));
   s.barriers = workgroup_take(e, (uint64_t)s.slots * BULK_BARRIER_BYTES);
-  s.sums = workgroup_take(e, (uint64_t)s.at_once * p->matrices * s.depth_parts * PANEL * (uint64_t)p->tile_m * 4);
+  s.sums = p->single ? s.ring : workgroup_take(e, sum_bytes);
 
   branch first_lane = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
   for (int64_t i = 0; i < s.slots; i++) bulk_barrier_init(e, at_slot(e, s.barriers, int64(e, i), BULK_BARRIER_BYTES));
@@ -343,7 +352,7 @@ static void stream(emitter *e, const gemm_stream *p) {
   p->locate(e, number.index, &round, p->user); /* again: filling slots located others */
   for (unsigned from = 0; from < (unsigned)p->panels; from += s.at_once) {
     unsigned left = (unsigned)p->panels - from;
-    if (from) e->atoms->barrier(e); /* the panels before are finished */
+    if (from || p->single) e->atoms->barrier(e); /* the panels before are finished, the ring is read */
     add_up(e, &s, &round, from, left < s.at_once ? left : s.at_once, sums);
   }
   loop_end(e, &number);

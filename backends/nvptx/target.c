@@ -18,27 +18,32 @@ enum { PROCESSORS = 132 };
 
 static target_tiles tiles(const char *target) {
   (void)target;
-  return (target_tiles){
-      .gemm_tile_m = 16,
-      .gemm_panel = 64,
-      .expert_tile_m = 16,
-      .query_tile = 16,
-      .matrix_panel = 16,
-      .ranges = {{8, 0, 0, 8, PROCESSORS}, {16, 0, 9, 16, PROCESSORS}, {64, 0, 17, UINT32_MAX, PROCESSORS}},
-      .stream_tiles = 6,
-      .expert_ranges = {{8, 16, 0, 8, 0}, {8, 16, 9, 16, 0}, {16, 32, 17, 64, 0}, {64, 0, 65, UINT32_MAX, PROCESSORS}},
-      .split_selection = true,
-      .split_router = true,
-      .router_few = 8,
-      .split_shared = 8,
-      .route_tokens = 64,
-      .join_tokens = 64,
-      .matrix_head_dim = 128,
-      .matrix_group = 16,
-      .attention_parts = 132,
-      .cluster_count = 6,
-      .clusters = {{16, 6, 1}, {8, 8, 1}, {8, 16, 2}, {4, 32, 2}, {2, 64, 2}, {1, UINT32_MAX, 2}},
-      .transposed_values = true};
+  return (target_tiles){.gemm_tile_m = 16,
+                        .gemm_panel = 64,
+                        .expert_tile_m = 16,
+                        .query_tile = 16,
+                        .matrix_panel = 16,
+                        .ranges = {{8, 96, 0, 8, PROCESSORS, false},
+                                   {16, 96, 9, 16, PROCESSORS, false},
+                                   {64, 96, 17, 64, PROCESSORS, false},
+                                   {128, 96, 65, UINT32_MAX, PROCESSORS, false}},
+                        .expert_ranges = {{8, 16, 0, 8, 0, true},
+                                          {8, 16, 9, 16, 0, false},
+                                          {16, 32, 17, 64, 0, false},
+                                          {16, 64, 65, 256, PROCESSORS, true},
+                                          {32, 96, 257, 768, PROCESSORS, true},
+                                          {64, 96, 769, UINT32_MAX, PROCESSORS, true}},
+                        .split_selection = true,
+                        .split_router = true,
+                        .router_few = 8,
+                        .route_tokens = 64,
+                        .join_tokens = 64,
+                        .matrix_head_dim = 128,
+                        .matrix_group = 16,
+                        .attention_parts = 132,
+                        .cluster_count = 6,
+                        .clusters = {{16, 6, 1}, {8, 8, 1}, {8, 16, 2}, {4, 32, 2}, {2, 64, 2}, {1, UINT32_MAX, 2}},
+                        .transposed_values = true};
 }
 
 static LLVMTargetMachineRef machine(const char *target, char **out_error) {

@@ -14,10 +14,13 @@
 #include "backends/common/attention.h"
 #include "backends/nvptx/skeletons.h"
 
+#include <math.h>
+#include <stdio.h>
+
 enum {
   WARP_LANES = 32,
   MOST_GROUPS = 32,
-  IN_TURN = 16, /* scores that a lane reads at a time where it cannot keep all */
+  MOST_KEPT = 32, /* scores that a lane reads at a time: a word has a bit for each */
   MOST_LISTED = 256,
   RANKED = 8, /* keys that a lane compares with one at a time */
 };
@@ -30,6 +33,13 @@ static V ordered_bits(emitter *e, V score) {
   return select_(e, fcmp(e, LLVMRealUNO, score, score), int32(e, 0), ordered);
 }
 
+/* The score of such bits; the lowest one of all for those of NaN. */
+static V score_of_bits(emitter *e, V bits) {
+  V sign = LLVMBuildAShr(e->builder, LLVMBuildNot(e->builder, bits, ""), int32(e, 31), "");
+  V score = bitcast(e, LLVMBuildXor(e->builder, bits, or_(e, sign, int32(e, INT32_MIN)), ""), e->f32);
+  return select_(e, icmp(e, LLVMIntEQ, bits, int32(e, 0)), float32(e, -INFINITY), score);
+}
+
 /* The key: a score's bits, then the complement of the id (i32). */
 static V key_of(emitter *e, V bits, V id) {
   V upper = shl(e, LLVMBuildZExt(e->builder, bits, e->i64, ""), int64(e, 32));
@@ -40,31 +50,27 @@ static V id_of(emitter *e, V key) {
   return sub(e, int64(e, UINT32_MAX), and_(e, key, int64(e, UINT32_MAX)));
 }
 
-static V larger_of(emitter *e, V a, V b) {
-  return select_(e, icmp(e, LLVMIntUGT, a, b), a, b);
-}
-
-/* `count` of the lane's competing scores: from block `first` on. */
+/* `count` of the lane's competing scores, of the blocks first, first + lanes, ...; NaN beyond the last. */
 typedef struct scan {
+  V first; /* i64 */
   unsigned count;
-  V id[IN_TURN], inside[IN_TURN], bits[IN_TURN];
+  V score[MOST_KEPT];
 } scan;
 
-/* Block numbers are words here: the arithmetic is a good part of what many scores cost. */
-static V id_at(emitter *e, V first, unsigned i) {
-  return add(e, to_i32(e, first), int32(e, (int32_t)(i * e->lanes)));
-}
-
+/* All reads are under way at once. Three instructions for a score: there are up to 8192, and arithmetic is what they
+ * cost. */
 static scan read_scores(emitter *e, const block_choice *c, V first, unsigned count) {
-  scan s = {.count = count};
-  V last = to_i32(e, sub(e, c->to, int64(e, 1)));
+  scan s = {.first = first, .count = count};
+  V left = to_i32(e, sub(e, sub(e, c->to, int64(e, 1)), first)), base = element(e, e->f32, c->scores, first);
   for (unsigned i = 0; i < count; i++) {
-    s.id[i] = id_at(e, first, i);
-    s.inside[i] = icmp(e, LLVMIntSLE, s.id[i], last);
-    V at = LLVMBuildZExt(e->builder, select_(e, s.inside[i], s.id[i], last), e->i64, "");
-    s.bits[i] = load_f32(e, SLUICE_F32, c->scores, at, 1); /* no branch: all are under way at once */
+    char text[160];
+    snprintf(text, sizeof text,
+             "{\n\t.reg .pred inside;\n\tsetp.ge.s32 inside, $1, %u;\n\tmov.b32 $0, 0f7fc00000;\n\t"
+             "@inside ld.global.f32 $0, [$2+%u];\n\t}",
+             i * e->lanes, i * e->lanes * (unsigned)sizeof(float));
+    V arguments[] = {left, base};
+    s.score[i] = assembly(e, e->f32, text, "=f,r,l,~{memory}", arguments, 2, ASSEMBLY_EFFECT);
   }
-  for (unsigned i = 0; i < count; i++) s.bits[i] = select_(e, s.inside[i], ordered_bits(e, s.bits[i]), int32(e, 0));
   return s;
 }
 
@@ -73,60 +79,53 @@ static V first_of_lane(emitter *e, const block_choice *c) {
 }
 
 static V largest_of(emitter *e, const scan *s, V best) {
-  for (unsigned i = 0; i < s->count; i++) best = larger_of(e, best, s->bits[i]);
+  for (unsigned i = 0; i < s->count; i++) best = fmax_(e, best, s->score[i]);
   return best;
 }
 
-/* Bits that at least `wanted` of the competing scores reach; `own` is the largest of the lane's. Has a barrier. */
+/* A score that at least `wanted` of the competing ones reach, NaN apart; `own` is the largest of the lane's. Has a
+ * barrier. */
 static V find_bound(emitter *e, const block_choice *c, V own) {
   unsigned groups = 1, warps = e->lanes / WARP_LANES;
   while (groups < MOST_GROUPS && (int64_t)groups < c->k) groups *= 2;
   for (unsigned distance = WARP_LANES / 2; distance >= groups; distance /= 2)
-    own = larger_of(e, own, exchange_i32(e, own, distance));
-  store(e, own, element(e, e->i32, c->maxima, e->atoms->lane(e)));
+    own = fmax_(e, own, exchange_f32(e, own, distance));
+  store_f32(e, SLUICE_F32, own, c->maxima, e->atoms->lane(e));
   e->atoms->barrier(e);
   V group = and_(e, e->atoms->lane(e), int64(e, WARP_LANES - 1));
-  V maximum = load(e, e->i32, element(e, e->i32, c->maxima, group));
-  for (unsigned w = 1; w < warps; w++) {
-    V other = load(e, e->i32, element(e, e->i32, c->maxima, add(e, group, int64(e, w * WARP_LANES))));
-    maximum = larger_of(e, maximum, other);
-  }
-  V arguments[] = {maximum, int32(e, -1)};
-  V bound = intrinsic(e, "llvm.nvvm.redux.sync.umin", NULL, 0, arguments, 2);
+  V maximum = load_f32(e, SLUICE_F32, c->maxima, group, 1);
+  for (unsigned w = 1; w < warps; w++)
+    maximum = fmax_(e, maximum, load_f32(e, SLUICE_F32, c->maxima, add(e, group, int64(e, w * WARP_LANES)), 1));
+  V arguments[] = {ordered_bits(e, maximum), int32(e, -1)};
+  V least = intrinsic(e, "llvm.nvvm.redux.sync.umin", NULL, 0, arguments, 2);
   /* One for each of the wanted, if there are as many groups. */
-  return select_(e, icmp(e, LLVMIntSLE, c->wanted, int64(e, groups)), bound, int32(e, 0));
+  V known = icmp(e, LLVMIntSLE, c->wanted, int64(e, groups));
+  return select_(e, known, score_of_bits(e, least), float32(e, -INFINITY));
 }
 
-static V population(emitter *e, V mask) {
-  T type = e->i32;
-  return intrinsic(e, "llvm.ctpop", &type, 1, &mask, 1);
-}
-
-/* Lists the keys that reach the bound, and pages of theirs that are known; keys beyond MOST_LISTED are only counted. A
- * warp takes places for all of its keys at once. All lanes of it come here together. */
-static void list_keys(emitter *e, const block_choice *c, const scan *s, V bound, const V *page) {
-  V reached[IN_TURN], place[IN_TURN], found = int32(e, 0);
-  V before = intrinsic(e, "llvm.nvvm.read.ptx.sreg.lanemask.lt", NULL, 0, NULL, 0);
+/* Lists the keys that reach the bound; those beyond MOST_LISTED are only counted. A lane has few if any: it reads their
+ * scores again. */
+static void list_keys(emitter *e, const block_choice *c, const scan *s, V bound) {
+  V reached = int32(e, 0);
   for (unsigned i = 0; i < s->count; i++) {
-    reached[i] = and_(e, s->inside[i], icmp(e, LLVMIntUGE, s->bits[i], bound));
-    V vote[] = {int32(e, -1), reached[i]};
-    V mask = intrinsic(e, "llvm.nvvm.vote.ballot.sync", NULL, 0, vote, 2);
-    place[i] = add(e, found, population(e, and_(e, mask, before)));
-    found = add(e, found, population(e, mask));
+    V bit = select_(e, fcmp(e, LLVMRealOGE, s->score[i], bound), int32(e, (int32_t)(1u << i)), int32(e, 0));
+    reached = or_(e, reached, bit);
   }
-  V taken = local_set(e, e->i32, int32(e, 0));
-  branch first = if_begin(e, and_(e, icmp(e, LLVMIntEQ, before, int32(e, 0)), icmp(e, LLVMIntUGT, found, int32(e, 0))));
-  set(e, taken, LLVMBuildAtomicRMW(e->builder, LLVMAtomicRMWBinOpAdd, c->count, found, LLVMAtomicOrderingMonotonic, 0));
-  if_end(e, &first);
-  V from_first[] = {int32(e, -1), get(e, e->i32, taken), int32(e, 0), int32(e, 31)};
-  V start = intrinsic(e, "llvm.nvvm.shfl.sync.idx.i32", NULL, 0, from_first, 4);
-  for (unsigned i = 0; i < s->count; i++) {
-    V at = add(e, start, place[i]);
-    branch room = if_begin(e, and_(e, reached[i], icmp(e, LLVMIntULT, at, int32(e, MOST_LISTED))));
-    store(e, key_of(e, s->bits[i], s->id[i]), element(e, e->i64, c->keys, to_i64(e, at)));
-    if (page) store(e, get(e, e->i32, page[i]), element(e, e->i32, c->listed_pages, to_i64(e, at)));
-    if_end(e, &room);
-  }
+  T word = e->i32;
+  V rest = local_set(e, word, reached);
+  branch some = if_begin(e, icmp(e, LLVMIntNE, reached, int32(e, 0)));
+  V count = intrinsic(e, "llvm.ctpop", &word, 1, &reached, 1);
+  V place = LLVMBuildAtomicRMW(e->builder, LLVMAtomicRMWBinOpAdd, c->count, count, LLVMAtomicOrderingMonotonic, 0);
+  V end = imin(e, add(e, place, count), int32(e, MOST_LISTED));
+  loop each = loop_begin(e, to_i64(e, place), to_i64(e, end), int64(e, 1));
+  V bits = get(e, word, rest), number[] = {bits, LLVMConstInt(e->i1, 1, 0)};
+  set(e, rest, and_(e, bits, sub(e, bits, int32(e, 1))));
+  V i = to_i64(e, intrinsic(e, "llvm.cttz", &word, 1, number, 2));
+  V id = add(e, s->first, mul(e, i, int64(e, e->lanes)));
+  V score = load_f32(e, SLUICE_F32, c->scores, id, 1);
+  store(e, key_of(e, ordered_bits(e, score), to_i32(e, id)), element(e, e->i64, c->keys, each.index));
+  loop_end(e, &each);
+  if_end(e, &some);
 }
 
 static void set_slot(emitter *e, const block_choice *c, V slot, V id) {
@@ -134,14 +133,16 @@ static void set_slot(emitter *e, const block_choice *c, V slot, V id) {
   if (c->page_table) store_i32(e, load_i32(e, c->page_table, id), c->pages, slot);
 }
 
-/* The page of the listed key `number`, whose block is `id`. */
-static V page_of_listed(emitter *e, const block_choice *c, V number, V id) {
-  V page = local_set(e, e->i64, load_i32(e, c->listed_pages, number));
-  branch unknown = if_begin(e, LLVMBuildNot(e->builder, c->once, ""));
+/* The page of block `id`, one of the competing. */
+static V page_of(emitter *e, const block_choice *c, V id) {
+  V page = local(e, e->i64);
+  branch known = if_begin(e, c->once);
+  set(e, page, load_i32(e, c->row, sub(e, id, c->from)));
+  if_else(e, &known);
   V at = element(e, e->i32, c->page_table, id);
   /* Assembly, or the two loads would be made one whose kind of memory is not known. */
   set(e, page, to_i64(e, assembly(e, e->i32, "ld.global.nc.u32 $0, [$1];", "=r,l", &at, 1, ASSEMBLY_EFFECT)));
-  if_end(e, &unknown);
+  if_end(e, &known);
   return get(e, e->i64, page);
 }
 
@@ -154,7 +155,7 @@ static void rank_keys(emitter *e, const block_choice *c, V listed) {
   V number = lshr(e, own.index, int64(e, 2)), part = and_(e, own.index, int64(e, SHARE - 1));
   V key = load(e, e->i64, element(e, e->i64, c->keys, number)); /* 0 beyond the listed */
   V real = icmp(e, LLVMIntSLT, number, listed), id = select_(e, real, id_of(e, key), int64(e, 0));
-  V page = c->page_table ? page_of_listed(e, c, number, id) : NULL; /* under way meanwhile */
+  V page = c->page_table ? page_of(e, c, select_(e, real, id, c->from)) : NULL; /* under way meanwhile */
   V rank = local_set(e, e->i32, int32(e, 0));
   loop others = loop_begin(e, mul(e, part, int64(e, 2)), listed, int64(e, RANKED * SHARE));
   V sum = get(e, e->i32, rank);
@@ -178,14 +179,23 @@ static void rank_keys(emitter *e, const block_choice *c, V listed) {
   loop_end(e, &own);
 }
 
-/* Pages of the lane's blocks, if it has so few of them. */
-static void read_pages(emitter *e, block_choice *c) {
-  for (unsigned i = 0; i < TOPK_AT_ONCE; i++) c->page[i] = local_set(e, e->i32, int32(e, 0));
+/* Whether no lane has more than `count` of the competing blocks. */
+static V are_at_most(emitter *e, const block_choice *c, unsigned count) {
+  return icmp(e, LLVMIntSLE, sub(e, c->to, c->from), int64(e, (int64_t)e->lanes * count));
+}
+
+/* The row of the page table to workgroup memory, where it has room for it. Ends without a barrier. */
+static void read_pages(emitter *e, const block_choice *c) {
   branch all = if_begin(e, and_(e, c->choice, c->once));
-  V last = to_i32(e, sub(e, c->to, int64(e, 1)));
+  V last = sub(e, sub(e, c->to, c->from), int64(e, 1)), at[TOPK_AT_ONCE], page[TOPK_AT_ONCE];
+  for (unsigned i = 0; i < TOPK_AT_ONCE; i++) { /* no branch: all are under way at once */
+    at[i] = add(e, e->atoms->lane(e), int64(e, i * e->lanes));
+    page[i] = load_i32(e, c->page_table, add(e, c->from, imin(e, at[i], last)));
+  }
   for (unsigned i = 0; i < TOPK_AT_ONCE; i++) {
-    V at = LLVMBuildZExt(e->builder, imin(e, id_at(e, first_of_lane(e, c), i), last), e->i64, "");
-    set(e, c->page[i], load(e, e->i32, element(e, e->i32, c->page_table, at)));
+    branch inside = if_begin(e, icmp(e, LLVMIntSLE, at[i], last));
+    store_i32(e, page[i], c->row, at[i]);
+    if_end(e, &inside);
   }
   if_end(e, &all);
 }
@@ -203,10 +213,10 @@ void topk_begin(emitter *e, block_choice *c) {
   if (c->page_table) c->pages = workgroup_take(e, (uint64_t)c->k * sizeof(int32_t));
   c->maxima = workgroup_take(e, e->lanes * sizeof(int32_t));
   c->keys = workgroup_take(e, MOST_LISTED * sizeof(int64_t));
-  if (c->page_table) c->listed_pages = workgroup_take(e, MOST_LISTED * sizeof(int32_t));
+  if (c->page_table) c->row = workgroup_take(e, e->lanes * TOPK_AT_ONCE * sizeof(int32_t));
   c->count = workgroup_take(e, sizeof(int32_t));
   c->choice = and_(e, icmp(e, LLVMIntSLT, wanted, sub(e, candidates, initial)), icmp(e, LLVMIntSGT, wanted, zero));
-  c->once = icmp(e, LLVMIntSLE, sub(e, candidates, initial), int64(e, (int64_t)e->lanes * TOPK_AT_ONCE));
+  c->once = are_at_most(e, c, TOPK_AT_ONCE);
   if (c->page_table) read_pages(e, c);
   /* What nobody lists is no key: zero. */
   loop clear = lane_loop(e, zero, int64(e, MOST_LISTED));
@@ -230,24 +240,24 @@ void topk_begin(emitter *e, block_choice *c) {
   e->atoms->barrier(e);
 }
 
-/* Each lane keeps its scores, and has had its pages before there were any. */
-static void list_at_once(emitter *e, const block_choice *c) {
-  scan s = read_scores(e, c, first_of_lane(e, c), TOPK_AT_ONCE);
-  V bound = find_bound(e, c, largest_of(e, &s, int32(e, 0)));
-  list_keys(e, c, &s, bound, c->page_table ? c->page : NULL);
+/* Each lane keeps its scores, `count` of them. */
+static void list_at_once(emitter *e, const block_choice *c, unsigned count) {
+  scan s = read_scores(e, c, first_of_lane(e, c), count);
+  V bound = find_bound(e, c, largest_of(e, &s, float32(e, -INFINITY)));
+  list_keys(e, c, &s, bound);
 }
 
 /* Scores are read twice, the second time from the L1 cache. */
 static void list_in_turns(emitter *e, const block_choice *c) {
-  V own = local_set(e, e->i32, int32(e, 0)), step = int64(e, e->lanes * IN_TURN);
+  V own = local_set(e, e->f32, float32(e, -INFINITY)), step = int64(e, e->lanes * MOST_KEPT);
   loop look = loop_begin(e, first_of_lane(e, c), c->to, step);
-  scan s = read_scores(e, c, look.index, IN_TURN);
-  set(e, own, largest_of(e, &s, get(e, e->i32, own)));
+  scan s = read_scores(e, c, look.index, MOST_KEPT);
+  set(e, own, largest_of(e, &s, get(e, e->f32, own)));
   loop_end(e, &look);
-  V bound = find_bound(e, c, get(e, e->i32, own));
-  loop again = loop_begin(e, c->from, c->to, step); /* the same turns for all lanes, who vote */
-  s = read_scores(e, c, add(e, again.index, e->atoms->lane(e)), IN_TURN);
-  list_keys(e, c, &s, bound, NULL);
+  V bound = find_bound(e, c, get(e, e->f32, own));
+  loop again = loop_begin(e, first_of_lane(e, c), c->to, step);
+  s = read_scores(e, c, again.index, MOST_KEPT);
+  list_keys(e, c, &s, bound);
   loop_end(e, &again);
 }
 
@@ -255,7 +265,8 @@ static void list_in_turns(emitter *e, const block_choice *c) {
 static void choose_listed(emitter *e, const block_choice *c) {
   e->atoms->barrier(e);
   V listed = load_i32(e, c->count, int64(e, 0));
-  branch fit = if_begin(e, icmp(e, LLVMIntSLE, listed, int64(e, MOST_LISTED)));
+  V enough = icmp(e, LLVMIntSGE, listed, c->wanted); /* but for NaN it is */
+  branch fit = if_begin(e, and_(e, enough, icmp(e, LLVMIntSLE, listed, int64(e, MOST_LISTED))));
   rank_keys(e, c, listed);
   if_else(e, &fit);
   choose_blocks(e, c->scores, c->visible, c->k, c->init, c->local_blocks, c->list);
@@ -272,9 +283,13 @@ static void choose_listed(emitter *e, const block_choice *c) {
 void topk_choose(emitter *e, const block_choice *c) {
   branch choose = if_begin(e, c->choice);
   branch once = if_begin(e, c->once);
-  list_at_once(e, c);
+  list_at_once(e, c, TOPK_AT_ONCE);
   if_else(e, &once);
+  branch kept = if_begin(e, are_at_most(e, c, MOST_KEPT));
+  list_at_once(e, c, MOST_KEPT);
+  if_else(e, &kept);
   list_in_turns(e, c);
+  if_end(e, &kept);
   if_end(e, &once);
   choose_listed(e, c);
   if_end(e, &choose);

@@ -4,7 +4,7 @@
 
 #include "backends/nvptx/mma.h"
 
-enum { TOPK_AT_ONCE = 8 }; /* scores that a lane reads before it looks at the first */
+enum { TOPK_AT_ONCE = 8 }; /* blocks of a lane whose pages workgroup memory has room for */
 
 typedef struct block_choice {
   V scores;  /* f32 of global memory, by block */
@@ -16,10 +16,10 @@ typedef struct block_choice {
   V list, pages;
   V used; /* i64: how many there are, at least one */
 
-  V from, to, wanted;   /* of the ids [from, to), so many are to be chosen */
-  V choice, once;       /* i1: whether there are more; whether lanes read all of them at once */
-  V page[TOPK_AT_ONCE]; /* locals: what page_table says of the lane's ids, in that case */
-  V maxima, keys, listed_pages, count;
+  V from, to, wanted; /* of the ids [from, to), so many are to be chosen */
+  V choice, once;     /* i1: whether there are more; whether no lane has more than TOPK_AT_ONCE of them */
+  V row;              /* i32: what page_table says of them, in that case */
+  V maxima, keys, count;
 } block_choice;
 
 /* What can be done before there are scores: takes workgroup memory, lists what is forced, reads what pages it can. */

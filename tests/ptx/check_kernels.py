@@ -219,7 +219,7 @@ def pack_panels(matrices):
 
 
 def check_product(model, random, epilogue, tile_m, rows, x):
-    """Column x of the workgroups of a streamed product; of the weights only their panels are there."""
+    """The workgroups of a streamed product that have share x; of the weights only their panels are there."""
     kernel, a = model.find("gemm", epilogue=epilogue, tile_m=tile_m, panel=16, out_dtype="bf16")
     n, k, matrices = a["n"], a["k"], 2 if epilogue == "swiglu" else 1
     panels, share = -(-n // 16), a["workgroups"]
@@ -231,8 +231,9 @@ def check_product(model, random, epilogue, tile_m, rows, x):
     arguments = [m.add(inputs, np.full_like(inputs, UNWRITTEN)), m.add(pack_panels(w)) - first * matrices * k * 32]
     arguments += [m.add(residual, np.full_like(residual, UNWRITTEN)), out, m.add(sizes_of(TOKENS=rows))]
     m.build()
-    tiles = range(-(-rows // tile_m))
-    ptx.run(kernel, [(x, y) for y in tiles], arguments, m.memory, m.before, BASE)
+    tiles = -(-rows // tile_m)  # so many workgroups follow each other with one share, up to 1024 rows
+    numbers = range(x * tiles, (x + 1) * tiles)
+    ptx.run(kernel, [(number % share, number // share) for number in numbers], arguments, m.memory, m.before, BASE)
     columns = slice(first * 16, min(end * 16, n))
     wanted, *up = [floats(inputs) @ floats(matrix).T for matrix in w]
     if epilogue == "swiglu":
@@ -254,39 +255,40 @@ def swiglu(gate, up, a):
 
 
 def check_experts(model, random, epilogue, tokens, x):
-    """Workgroup x of a streamed product of experts: all tokens have expert 0, and the shared one."""
+    """Workgroup x of a streamed product of experts: all tokens have the experts 0 and 1."""
     kernel, a = model.find("expert_gemm", epilogue=epilogue, workgroups=132)
-    n, k, experts, slots = a["n"], a["k"], a["experts"], a["top_k"] + a["shared"]
+    n, k, experts, slots = a["n"], a["k"], a["experts"], a["top_k"]
     matrices, tile_m, bf16 = 2 if epilogue == "swiglu" else 1, a["tile_m"], a["out_dtype"] == "bf16"
     few = random_bf16(random, 1 << 20)  # weights that repeat: there are many
     w = [[np.resize(few[i * 1009 + j * 511 :], (n, k)) for j in range(matrices)] for i in range(2)]
     inputs = random_bf16(random, tokens if a["gather"] == "token" else tokens * slots, k)
-    order = [t * slots + t % a["top_k"] for t in range(tokens)] + [t * slots + slots - 1 for t in range(tokens)]
+    order = [t * slots for t in range(tokens)] + [t * slots + slots - 1 for t in range(tokens)]
     tiles = []
-    for expert, first in ((0, 0), (experts, tokens)):
+    for expert, first in ((0, 0), (1, tokens)):
         for row in range(first, first + tokens, tile_m):
             tiles.append((expert, row, min(first + tokens - row, tile_m), 0))
-    counts = [len(tiles), 0] + [tokens] * experts + [2 * tokens]
+    counts = [len(tiles), 0, tokens] + [2 * tokens] * (experts - 1)
     m = Memory()
     out = m.add(np.full((tokens * slots, n), *((UNWRITTEN, np.uint16) if bf16 else (np.nan, np.float32))))
     made = [np.array(table, np.int32) for table in (counts, order, tiles)]
-    arguments = [m.add(inputs, np.full_like(inputs, UNWRITTEN)), m.add(pack_panels(w[0])), m.add(pack_panels(w[1]))]
+    arguments = [m.add(inputs, np.full_like(inputs, UNWRITTEN)), m.add(np.concatenate([pack_panels(v) for v in w])), 0]
     arguments += [m.add(table, np.full_like(table, -1)) for table in made] + [out, m.add(sizes_of(TOKENS=tokens))]
     m.build()
     ptx.run(kernel, [(x, 0)], arguments, m.memory, m.before, BASE)
     result = m.read(out, (tokens * slots, n), np.uint16 if bf16 else np.float32)
     result = floats(result) if bf16 else result
-    rounds, error, written = -(-n // a["slice"]), 0, np.zeros(result.shape, bool)
+    width = a["slice"]
+    rounds, error, written = -(-n // width), 0, np.zeros(result.shape, bool)
     of_expert = len(tiles) // 2
     for number in range(x, rounds * len(tiles), 132):
-        shared, within = divmod(number, rounds * of_expert)
-        column, tile = within // of_expert * a["slice"], shared * of_expert + within % of_expert
+        expert, within = divmod(number, rounds * of_expert)
+        column, tile = within // of_expert * width, expert * of_expert + within % of_expert
         rows = order[tiles[tile][1] : tiles[tile][1] + tiles[tile][2]]
         sources = [row // slots if a["gather"] == "token" else row for row in rows]
-        wanted, *up = [floats(inputs[sources]) @ floats(matrix[column : column + a["slice"]]).T for matrix in w[shared]]
+        wanted, *up = [floats(inputs[sources]) @ floats(matrix[column : column + width]).T for matrix in w[expert]]
         if epilogue == "swiglu":
             wanted = swiglu(wanted, up[0], a)
-        place = np.ix_(rows, range(column, min(column + a["slice"], n)))
+        place = np.ix_(rows, range(column, min(column + width, n)))
         scale = np.maximum(1, np.abs(wanted))
         error = worse(error, result[place] / scale, wanted / scale)
         written[place] = True
@@ -320,7 +322,7 @@ def main():
     for lengths, new in (([100], [1]), ([128 * 20 + 5, 128 * 17], [1, 1]), ([128 * 18 + 3], [40])):
         check_block_scores(model, random, lengths, new)
     check_block_scores(model, random, [128 * 30 + 5, 128 * 16, 128 * 26], [1, 20, 1], most=7)  # several for a workgroup
-    for tile_m, rows, x in ((8, 1, 0), (8, 8, 131), (16, 9, 65), (64, 70, 131)):
+    for tile_m, rows, x in ((8, 1, 0), (8, 8, 131), (16, 9, 65), (64, 60, 131), (128, 200, 66)):
         check_product(model, random, "none", tile_m, rows, x)
     for tile_m, rows, x in ((8, 3, 131), (16, 16, 0)):
         check_product(model, random, "add", tile_m, rows, x)
