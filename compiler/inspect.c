@@ -47,14 +47,14 @@ static void write_kernels(const sluice_plan *plan, bool json, sluice_text *out) 
       sluice_text_printf(
           out,
           "%s{\"name\":\"%s\",\"family\":\"%s\",\"attributes\":%s,\"launches\":%llu,\"workgroup_bytes\":%u,"
-          "\"lanes\":%u,\"registers\":%u,\"spill_bytes\":%u,\"code_bytes\":%llu}",
+          "\"lanes\":%u,\"registers\":%u,\"spill_bytes\":%u,\"code_bytes\":%u,\"cache_first\":%u}",
           i ? "," : "", sluice_plan_string(plan, k->name), sluice_plan_string(plan, k->family),
           sluice_plan_string(plan, k->attributes), (unsigned long long)launches, k->workgroup_bytes, k->lanes,
-          k->registers, k->spill_bytes, (unsigned long long)k->code_bytes);
+          k->registers, k->spill_bytes, k->code_bytes, k->cache_first);
     else
-      sluice_text_printf(out, "  %-22s %4llu launches, %6u bytes workgroup memory, %6llu bytes code\n      %s\n",
+      sluice_text_printf(out, "  %-22s %4llu launches, %6u bytes workgroup memory, %6u bytes code\n      %s\n",
                          sluice_plan_string(plan, k->name), (unsigned long long)launches, k->workgroup_bytes,
-                         (unsigned long long)k->code_bytes, sluice_plan_string(plan, k->attributes));
+                         k->code_bytes, sluice_plan_string(plan, k->attributes));
   }
   if (json) sluice_text_append(out, "],", 2);
 }

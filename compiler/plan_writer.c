@@ -640,7 +640,8 @@ void plan_set_kernels(plan_image *plan, const kernel_info *kernels) {
     entries[i].lanes = kernels[i].lanes;
     entries[i].registers = kernels[i].registers;
     entries[i].spill_bytes = kernels[i].spill_bytes;
-    entries[i].code_bytes = kernels[i].code_bytes;
+    entries[i].code_bytes = (uint32_t)kernels[i].code_bytes;
+    entries[i].cache_first = kernels[i].cache_first;
   }
   sluice_plan_launch *launches = (sluice_plan_launch *)(void *)((char *)plan->data + header->launches.offset);
   for (uint64_t i = 0; i < header->launches.count; i++)

@@ -156,22 +156,29 @@ static void lower_topk_blocks(lowering *l) {
 
 /* ---- selection in launches of its own ---- */
 
-/* Scores each block into scratch value 0 of the op, which is returned. */
+/* Scores each block into scratch value 0 of the op, which is returned. Short and long contexts may have kernels of
+ * their own. */
 static MlirValue launch_scores(lowering *l, MlirValue iq, int64_t heads, int64_t dim) {
   int64_t k = ir_get_integer(l->op, "k"), element = l->f32 ? 4 : 2;
   MlirValue scores = scratch_buffer(l, 0, "block_scores", "f32", heads);
   MlirValue score_buffers[] = {iq, input_buffer(l, "tiles"), input_buffer(l, "page_table"), cache_buffer(l), scores};
-  attribute_list score_list = {.count = 0};
-  attribute_integer(l, &score_list, "heads", heads);
-  attribute_integer(l, &score_list, "dim", dim);
-  attribute_integer(l, &score_list, "k", k);
-  attribute_integer(l, &score_list, "local", ir_get_integer(l->op, "local"));
-  page_attributes(l, &score_list);
-  attribute_integer(l, &score_list, "index_offset", cache_layout(l)->index_offset);
-  attribute_text(l, &score_list, "dtype", activation_name(l));
-  attribute_integer(l, &score_list, "query_tile", ir_get_integer(l->op, "tile.query"));
-  launch(l, "block_score", score_buffers, COUNT_OF(score_buffers), &score_list,
-         &(launch_cost){.row_bytes = heads * dim * element, .key_bytes = dim * element, .key_flops = 2 * heads * dim});
+  const uint32_t few = l->f32 ? 0 : l->tiles.resident_pages;
+  for (int many = 0; many < (few ? 2 : 1); many++) {
+    attribute_list score_list = {.count = 0};
+    attribute_integer(l, &score_list, "heads", heads);
+    attribute_integer(l, &score_list, "dim", dim);
+    attribute_integer(l, &score_list, "k", k);
+    attribute_integer(l, &score_list, "local", ir_get_integer(l->op, "local"));
+    page_attributes(l, &score_list);
+    attribute_integer(l, &score_list, "index_offset", cache_layout(l)->index_offset);
+    attribute_text(l, &score_list, "dtype", activation_name(l));
+    attribute_integer(l, &score_list, "query_tile", ir_get_integer(l->op, "tile.query"));
+    attribute_integer(l, &score_list, "cache_first", many);
+    launch_range(l, &score_list, SLUICE_SIZE_PAGES, many ? few + 1 : 0, many || !few ? UINT32_MAX : few);
+    launch(
+        l, "block_score", score_buffers, COUNT_OF(score_buffers), &score_list,
+        &(launch_cost){.row_bytes = heads * dim * element, .key_bytes = dim * element, .key_flops = 2 * heads * dim});
+  }
   return scores;
 }
 

@@ -164,6 +164,7 @@ static sluice_status *check_kernels(const sluice_plan *plan) {
       return bad("a kernel's strings lie outside their table", i);
     if (kernel->argument_count > MAX_ARGUMENTS || kernel->workgroup_bytes > MAX_WORKGROUP_BYTES)
       return bad("a kernel's argument count or workgroup memory is out of range", i);
+    if (kernel->cache_first > 1) return bad("a kernel's preference for its cache is neither 0 nor 1", i);
   }
   return NULL;
 }

@@ -163,8 +163,10 @@ static void child_run(int file, const job *work, size_t share) {
     else
       emit_kernel(&e, &work->specs[i]);
     if (e.status) child_fails(file, sluice_status_message(e.status));
-    infos[kernels++] =
-        (kernel_info){.workgroup_bytes = e.workgroup_bytes, .lanes = e.lanes, .grid = {e.grid[0], e.grid[1]}};
+    infos[kernels++] = (kernel_info){.workgroup_bytes = e.workgroup_bytes,
+                                     .lanes = e.lanes,
+                                     .cache_first = e.cache_first,
+                                     .grid = {e.grid[0], e.grid[1]}};
   }
   if (LLVMVerifyModule(e.module, LLVMReturnStatusAction, &error)) child_fails(file, error);
   LLVMPassBuilderOptionsRef options = LLVMCreatePassBuilderOptions();

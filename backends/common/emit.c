@@ -402,6 +402,7 @@ void kernel_begin(emitter *e, const kernel_spec *spec, kernel_shape shape) {
   /* A launch has the lanes of its largest part: with more, the others would lack registers. */
   if (e->joined && e->lanes > e->atoms->lanes) e->lanes = e->atoms->lanes;
   e->workgroup_bytes = 0;
+  e->cache_first = shape.cache_first;
   e->reduce_memory = NULL;
   e->resident = shape.resident;
   e->atoms->begin(e, spec);

@@ -76,6 +76,7 @@ typedef struct kernel_shape {
   bool early;
   /* Workgroups that a multiprocessor has to hold at once, at the expense of registers; 0: registers come first. */
   unsigned resident;
+  bool cache_first; /* see sluice_plan_kernel */
 } kernel_shape;
 
 /* A part of a joined kernel becomes a function, which is inlined. Its workgroups wait for those of other parts, and
@@ -110,6 +111,7 @@ struct emitter {
   V sizes;                           /* i32[SLUICE_SIZE_COUNT] */
   V workgroup;                       /* workgroup memory, see workgroup_take */
   uint32_t workgroup_bytes;          /* taken so far */
+  bool cache_first;                  /* of the shape */
   V reduce_memory;                   /* of atoms.reduce, NULL until used */
   sluice_plan_extent grid[2];
   unsigned resident;

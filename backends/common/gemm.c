@@ -277,6 +277,8 @@ static void prefetch_residual(emitter *e, const stream_kernel *s) {
   loop_end(e, &each);
 }
 
+enum { LARGE_TILE = 128 }; /* smaller ones are for steps of one tile */
+
 /* Tiles of rows beside each other share their weights: workgroups, which start in the order of their numbers, go
  * through the shares of so many tiles, then of the next ones. What these read of x stays in a GPU's cache. Changes e->x
  * and e->y. */
@@ -309,7 +311,7 @@ static void gemm_streamed(emitter *e, const kernel_spec *spec, const gemm *read,
   g->x = e->argument[0];
   g->residual = e->argument[2];
   g->out = e->argument[3];
-  order_tiles(e, g->workgroups, g->tile_m);
+  if (g->tile_m >= LARGE_TILE) order_tiles(e, g->workgroups, g->tile_m);
   g->first_row = mul(e, e->y, int64(e, g->tile_m));
   g->rows = imin(e, sub(e, size_of(e, size), g->first_row), int64(e, g->tile_m));
   s.weights = e->argument[1];

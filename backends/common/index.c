@@ -532,7 +532,9 @@ void family_block_score(emitter *e, const kernel_spec *spec) {
                        .transposed = attribute_is(e, "transposed", "keys"),
                        .dtype = kernel_dtype(spec, "dtype", &e->status)};
   if (!sizes_positive(e, spec, s.heads, s.dim, s.page) || !sizes_positive(e, spec, s.k, s.query_tile, 1)) return;
-  kernel_begin(e, spec, each_of(SLUICE_SIZE_TILES, s.heads));
+  kernel_shape shape = each_of(SLUICE_SIZE_TILES, s.heads);
+  shape.cache_first = attribute(e, "cache_first") != 0;
+  kernel_begin(e, spec, shape);
   query_tile tile = query_tile_load(e, e->argument[1], e->argument[2]);
   V end = add(e, tile.position, tile.count), pages = size_of(e, SLUICE_SIZE_PAGES);
   V seen = visible_blocks(e, sub(e, end, int64(e, 1)), s.page);

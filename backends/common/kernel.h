@@ -45,6 +45,7 @@ typedef struct kernel_info { /* per kernel, in the order of the specs */
   uint32_t registers;
   uint32_t spill_bytes;
   uint64_t code_bytes;
+  bool cache_first;           /* see sluice_plan_kernel */
   sluice_plan_extent grid[2]; /* of its launches */
 } kernel_info;
 
@@ -103,7 +104,10 @@ typedef struct target_tiles {
   gemm_range ranges[MOST_GEMM_RANGES], expert_ranges[MOST_GEMM_RANGES];
   uint32_t query_tile;  /* tokens of a query tile */
   bool split_selection; /* block scores go through memory: scoring, choosing and attention are launches of their own */
-  bool split_router;    /* the router's logits and its choice are launches of their own */
+  /* With split_selection: scores of steps whose contexts have more pages than this prefer the cache, at the price of
+   * sharing no processor with the attention before them; 0: there is no such choice. */
+  uint32_t resident_pages;
+  bool split_router; /* the router's logits and its choice are launches of their own */
   /* Steps of at most so many tokens have another kernel for the logits than larger ones; 0: all have the same. */
   uint32_t router_few;
   uint32_t route_tokens; /* steps of at most this many tokens choose and sort in one launch; 0: none do */

@@ -240,7 +240,11 @@ bool nvptx_block_score(emitter *e, const kernel_spec *spec) {
   if (s.dim % STEP || s.dim > STEP * MOST_STEPS || s.page % KEYS || s.page > 1024) return false;
   s.steps = (unsigned)(s.dim / STEP);
   s.warps = (unsigned)(s.page / KEYS);
-  kernel_shape shape = {.x = {SLUICE_SIZE_TOKENS_PAGES, 1, 1, WORKGROUPS}, .lanes = s.warps * 32, .early = true};
+  const bool cache_first = attribute(e, "cache_first") != 0;
+  kernel_shape shape = {.x = {SLUICE_SIZE_TOKENS_PAGES, 1, 1, cache_first ? WORKGROUPS : WORKGROUPS / 2},
+                        .lanes = s.warps * 32,
+                        .early = true,
+                        .cache_first = cache_first};
   kernel_begin(e, spec, shape);
   /* So that two workgroups fit beside one of topk_attention's clusters. */
   nvptx_string_attribute(e, "nvvm.maxnreg", "120");

@@ -206,11 +206,8 @@ static sluice_status *load_module(cuda_device *d, const sluice_code_sections *se
 
 /* How much of a processor's memory is shared memory, in percent of the most; the rest is L1 cache. That is changed only
  * while nothing runs there, so a kernel that asks for another part than the one before it starts no workgroup early:
- * all ask for the same, but for one that needs the cache more (docs/kernels.md, "One division of memory"). */
-static int carveout_of(const char *family) {
-  enum { USUAL = 40, SMALLEST = 0 };
-  return strcmp(family, "block_score") == 0 ? SMALLEST : USUAL;
-}
+ * all ask for the same, but for those that need the cache more (docs/kernels.md, "One division of memory"). */
+enum { USUAL_CARVEOUT = 40, SMALLEST_CARVEOUT = 0 };
 
 static sluice_status *find_functions(cuda_device *d, sluice_loaded_code *code) {
   const sluice_plan *plan = code->plan;
@@ -224,7 +221,7 @@ static sluice_status *find_functions(cuda_device *d, sluice_loaded_code *code) {
       return sluice_error(SLUICE_INVALID, "the bundle's code lacks the kernel \"%s\" of its plan", name);
     /* Clusters of more than 8 workgroups must be asked for; kernels without clusters do not mind. */
     (void)d->driver.function_attribute(code->functions[i], CUDA_FUNCTION_NON_PORTABLE_CLUSTER, 1);
-    const int carveout = carveout_of(sluice_plan_string(plan, kernel->family));
+    const int carveout = kernel->cache_first ? SMALLEST_CARVEOUT : USUAL_CARVEOUT;
     SLUICE_TRY(sluice_annotate(
         cuda_check(&d->driver, d->driver.function_attribute(code->functions[i], CUDA_FUNCTION_CARVEOUT, carveout),
                    "asking for a division of memory"),

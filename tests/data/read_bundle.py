@@ -47,14 +47,15 @@ def read_plan(body):
         start = table["strings"][0] + offset
         return body[start : body.index(b"\0", start)].decode()
 
-    require(struct.unpack_from("<I", body)[0] == 4, "version of the plan")
+    require(struct.unpack_from("<I", body)[0] == 5, "version of the plan")
     launches = rows("launches", "<4I4I4I4I10Q")
     joins = rows("joins", "<6I")
     kernels = []
-    for i, k in enumerate(rows("kernels", "<8IQ")):
+    for i, k in enumerate(rows("kernels", "<10I")):
         kernels.append({"name": text(k[0]), "family": text(k[1]), "attributes": json.loads(text(k[2])),
                         "launches": sum(launch[0] == i for launch in launches + joins), "workgroup_bytes": k[3], "lanes": k[5],
-                        "registers": k[6], "spill_bytes": k[7], "code_bytes": k[8]})
+                        "registers": k[6], "spill_bytes": k[7], "code_bytes": k[8],
+                        "cache_first": k[9]})
     for launch in launches:
         size, first, last, zero = launch[12:16]
         require(size < 16 and first <= last and zero == 0, "range of a launch")

@@ -15,7 +15,7 @@
 
 #include <stdbool.h>
 
-#define SLUICE_PLAN_VERSION 4u
+#define SLUICE_PLAN_VERSION 5u
 
 /* Extents of a step. Kernels get them as `const int32_t sizes[SLUICE_SIZE_COUNT]`. */
 typedef enum sluice_size {
@@ -146,7 +146,8 @@ typedef struct sluice_plan_kernel {
   uint32_t lanes;     /* lanes of a workgroup, 1 on the host */
   uint32_t registers; /* per lane, 0 when unknown or on the host */
   uint32_t spill_bytes;
-  uint64_t code_bytes;
+  uint32_t code_bytes;
+  uint32_t cache_first; /* 1: where one memory serves as both, first-level cache is worth more than workgroup memory */
 } sluice_plan_kernel;
 
 /* One grid dimension is ceil(sizes[size] / divisor) * factor, and not more than `most`. */
