@@ -174,7 +174,7 @@ static MlirValue launch_scores(lowering *l, MlirValue iq, int64_t heads, int64_t
     attribute_text(l, &score_list, "dtype", activation_name(l));
     attribute_integer(l, &score_list, "query_tile", ir_get_integer(l->op, "tile.query"));
     attribute_integer(l, &score_list, "cache_first", many);
-    launch_range(l, &score_list, SLUICE_SIZE_PAGES, many ? few + 1 : 0, many || !few ? UINT32_MAX : few);
+    launch_range(l, &score_list, SLUICE_SIZE_PAGE_STRIDE, many ? few + 1 : 0, many || !few ? UINT32_MAX : few);
     launch(
         l, "block_score", score_buffers, COUNT_OF(score_buffers), &score_list,
         &(launch_cost){.row_bytes = heads * dim * element, .key_bytes = dim * element, .key_flops = 2 * heads * dim});

@@ -187,6 +187,11 @@ static void compute_tile(emitter *e, gemm *g, V weights) {
 
 /* ---- streamed products ---- */
 
+enum {
+  FULL_TILE = 64,   /* smaller ones are for steps in which most experts have one */
+  LARGE_TILE = 128, /* smaller ones are for steps of one tile */
+};
+
 /* What a streamed kernel does, besides `gemm`. */
 typedef struct stream_kernel {
   gemm g;
@@ -277,8 +282,6 @@ static void prefetch_residual(emitter *e, const stream_kernel *s) {
   loop_end(e, &each);
 }
 
-enum { LARGE_TILE = 128 }; /* smaller ones are for steps of one tile */
-
 /* Tiles of rows beside each other share their weights: workgroups, which start in the order of their numbers, go
  * through the shares of so many tiles, then of the next ones. What these read of x stays in a GPU's cache. Changes e->x
  * and e->y. */
@@ -323,6 +326,7 @@ static void gemm_streamed(emitter *e, const kernel_spec *spec, const gemm *read,
   product.first = int64(e, 0);
   product.end = ceil_div(e, sub(e, s.end, s.first), s.round_panels);
   product.stride = 1;
+  product.alone = g->tile_m < LARGE_TILE;
   product.single = (s.panels + g->workgroups - 1) / g->workgroups <= s.round_panels;
   e->atoms->gemm_stream->multiply(e, &product);
   kernel_end(e);
@@ -363,6 +367,7 @@ static void expert_gemm_streamed(emitter *e, const kernel_spec *spec, const gemm
   s.tiles = e->argument[5];
   s.g.out = e->argument[6];
   product.locate = locate_tile;
+  product.alone = s.g.tile_m < FULL_TILE;
   product.first = e->x;
   product.end = mul(e, load_i32(e, s.counts, int64(e, 0)), int64(e, s.rounds));
   product.stride = workgroups; /* all are near each other at any time: fewer pages of memory are in use at once */

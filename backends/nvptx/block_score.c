@@ -6,6 +6,9 @@
  * queries of all heads and tokens of the tile are the n side, 8 at a time. Scores never leave registers: what is kept
  * is their maximum over the keys that a token sees.
  *
+ * Long contexts ask for as much cache as there is, which their reads in flight need, and their keys are the first to
+ * leave the L2 cache. Short ones divide a processor's memory as attention does, so that both run on one at a time.
+ *
  * Keys that were there before this step are read before the kernel waits for the launch before it, the first of them in
  * turns: a burst would stand in the queues before what that launch still reads.
  */
@@ -39,6 +42,7 @@ enum {
 typedef struct scorer {
   int64_t heads, dim, k, local, page, page_bytes, index_offset, query_tile;
   unsigned steps, warps;
+  bool cache_first;
 } scorer;
 
 /* The queries (columns) 8n + g of the tile, as B of each step. */
@@ -46,7 +50,7 @@ static void load_queries(emitter *e, const scorer *s, V first_query, V count, V 
   V column = imin(e, add(e, mul(e, n, int64(e, 8)), lane->g), sub(e, count, int64(e, 1)));
   V row = byte_offset(e, first_query, add(e, mul(e, column, int64(e, s->dim * 2)), mul(e, lane->t, int64(e, 16))));
   for (unsigned step = 0; step < s->steps; step++)
-    out[step] = load_words(e, byte_offset(e, row, int64(e, step * STEP * 2)), false);
+    out[step] = load_words(e, byte_offset(e, row, int64(e, step * STEP * 2)), READ);
 }
 
 /* What a lane has of its warp's keys: rows g, g + 8, g + 16, g + 24, words of each step; locals. */
@@ -58,7 +62,7 @@ static void load_keys(emitter *e, const scorer *s, V first, const page_keys *key
   for (unsigned step = 0; step < s->steps; step++)
     for (unsigned m = 0; m < 4; m++) {
       V at = byte_offset(e, first, int64(e, m * 8 * s->dim * 2 + step * STEP * 2));
-      load_words_into(e, at, true, keys->word[m][step]);
+      load_words_into(e, at, s->cache_first ? READ_ONCE : READ_PAST_L1, keys->word[m][step]);
     }
 }
 
@@ -235,16 +239,16 @@ bool nvptx_block_score(emitter *e, const kernel_spec *spec) {
               .page = attribute(e, "page"),
               .page_bytes = attribute(e, "page_bytes"),
               .index_offset = attribute(e, "index_offset"),
-              .query_tile = attribute(e, "query_tile")};
+              .query_tile = attribute(e, "query_tile"),
+              .cache_first = attribute(e, "cache_first") != 0};
   if (e->status || attribute_dtype(e, "dtype") != SLUICE_BF16 || !attribute_is(e, "transposed", "values")) return false;
   if (s.dim % STEP || s.dim > STEP * MOST_STEPS || s.page % KEYS || s.page > 1024) return false;
   s.steps = (unsigned)(s.dim / STEP);
   s.warps = (unsigned)(s.page / KEYS);
-  const bool cache_first = attribute(e, "cache_first") != 0;
-  kernel_shape shape = {.x = {SLUICE_SIZE_TOKENS_PAGES, 1, 1, cache_first ? WORKGROUPS : WORKGROUPS / 2},
+  kernel_shape shape = {.x = {SLUICE_SIZE_TOKENS_PAGES, 1, 1, s.cache_first ? WORKGROUPS : WORKGROUPS / 2},
                         .lanes = s.warps * 32,
                         .early = true,
-                        .cache_first = cache_first};
+                        .cache_first = s.cache_first};
   kernel_begin(e, spec, shape);
   /* So that two workgroups fit beside one of topk_attention's clusters. */
   nvptx_string_attribute(e, "nvvm.maxnreg", "120");

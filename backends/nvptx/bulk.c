@@ -16,15 +16,20 @@ void bulk_expect(emitter *e, V barrier, V bytes) {
            ASSEMBLY_EFFECT);
 }
 
-void bulk_piece(emitter *e, V to, V from, int64_t bytes, V barrier) {
-  V arguments[] = {shared_address(e, to), from, int32(e, (int32_t)bytes), shared_address(e, barrier)};
-  assembly(e, e->nothing, "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [$0], [$1], $2, [$3];",
-           "r,l,r,r,~{memory}", arguments, 4, ASSEMBLY_EFFECT);
+void bulk_piece(emitter *e, V to, V from, int64_t bytes, V barrier, reading how) {
+  const bool once = how == READ_ONCE;
+  V arguments[] = {shared_address(e, to), from, int32(e, (int32_t)bytes), shared_address(e, barrier),
+                   once ? read_once_policy(e) : NULL};
+  assembly(e, e->nothing,
+           once ? "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [$0], [$1], $2, "
+                  "[$3], $4;"
+                : "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [$0], [$1], $2, [$3];",
+           once ? "r,l,r,r,l,~{memory}" : "r,l,r,r,~{memory}", arguments, once ? 5 : 4, ASSEMBLY_EFFECT);
 }
 
 void bulk_copy(emitter *e, V to, V from, int64_t bytes, V barrier) {
   bulk_expect(e, barrier, int64(e, bytes));
-  bulk_piece(e, to, from, bytes, barrier);
+  bulk_piece(e, to, from, bytes, barrier, READ_PAST_L1);
 }
 
 void bulk_wait(emitter *e, V barrier, V parity) {

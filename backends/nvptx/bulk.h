@@ -4,7 +4,7 @@
 #ifndef BACKENDS_NVPTX_BULK_H
 #define BACKENDS_NVPTX_BULK_H
 
-#include "backends/common/emit.h"
+#include "backends/nvptx/mma.h"
 
 enum { BULK_BARRIER_BYTES = 8 };
 
@@ -16,7 +16,7 @@ void bulk_copy(emitter *e, V to, V from, int64_t bytes, V barrier);
 /* The same in two steps, for several pieces that arrive at one barrier: by one lane `bytes` (i64) of all of them, and
  * by any lanes, before or after, each piece. */
 void bulk_expect(emitter *e, V barrier, V bytes);
-void bulk_piece(emitter *e, V to, V from, int64_t bytes, V barrier);
+void bulk_piece(emitter *e, V to, V from, int64_t bytes, V barrier, reading how);
 /* By any lane: until the copy number 2i + `parity` (i64) of this barrier has arrived, counted from 0. Nobody may be
  * more than one copy behind. */
 void bulk_wait(emitter *e, V barrier, V parity);

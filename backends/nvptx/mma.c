@@ -30,23 +30,30 @@ V shared_address(emitter *e, V pointer) {
   return LLVMBuildPtrToInt(e->builder, shared, e->i32, "");
 }
 
-words load_words(emitter *e, V pointer, bool stream) {
+V read_once_policy(emitter *e) {
+  return assembly(e, e->i64, "createpolicy.fractional.L2::evict_first.b64 $0, 1.0;", "=l", NULL, 0, ASSEMBLY_PURE);
+}
+
+words load_words(emitter *e, V pointer, reading how) {
   words result;
-  if (stream) {
-    T four[] = {e->i32, e->i32, e->i32, e->i32};
-    V value = assembly(e, LLVMStructTypeInContext(e->context, four, 4, 0),
-                       "ld.global.L1::no_allocate.L2::128B.v4.b32 {$0, $1, $2, $3}, [$4];", "=r,=r,=r,=r,l", &pointer,
-                       1, ASSEMBLY_EFFECT); /* stays where it is written: before a wait, say */
-    for (unsigned i = 0; i < 4; i++) result.word[i] = LLVMBuildExtractValue(e->builder, value, i, "");
+  if (how == READ) {
+    V value = load(e, LLVMVectorType(e->i32, 4), pointer);
+    for (int32_t i = 0; i < 4; i++) result.word[i] = LLVMBuildExtractElement(e->builder, value, int32(e, i), "");
     return result;
   }
-  V value = load(e, LLVMVectorType(e->i32, 4), pointer);
-  for (int32_t i = 0; i < 4; i++) result.word[i] = LLVMBuildExtractElement(e->builder, value, int32(e, i), "");
+  const bool once = how == READ_ONCE;
+  T four[] = {e->i32, e->i32, e->i32, e->i32};
+  V arguments[] = {pointer, once ? read_once_policy(e) : NULL};
+  V value = assembly(e, LLVMStructTypeInContext(e->context, four, 4, 0),
+                     once ? "ld.global.L1::no_allocate.L2::cache_hint.L2::128B.v4.b32 {$0, $1, $2, $3}, [$4], $5;"
+                          : "ld.global.L1::no_allocate.L2::128B.v4.b32 {$0, $1, $2, $3}, [$4];",
+                     once ? "=r,=r,=r,=r,l,l" : "=r,=r,=r,=r,l", arguments, once ? 2 : 1, ASSEMBLY_EFFECT);
+  for (unsigned i = 0; i < 4; i++) result.word[i] = LLVMBuildExtractValue(e->builder, value, i, "");
   return result;
 }
 
-void load_words_into(emitter *e, V pointer, bool stream, const V slots[4]) {
-  words loaded = load_words(e, pointer, stream);
+void load_words_into(emitter *e, V pointer, reading how, const V slots[4]) {
+  words loaded = load_words(e, pointer, how);
   for (unsigned i = 0; i < 4; i++) set(e, slots[i], loaded.word[i]);
 }
 

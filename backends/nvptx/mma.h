@@ -21,17 +21,22 @@ typedef enum assembly_kind {
 } assembly_kind;
 V assembly(emitter *e, T result, const char *text, const char *constraints, V *arguments, unsigned count,
            assembly_kind kind);
+/* The policy of READ_ONCE, as instructions with L2::cache_hint take it: i64. */
+V read_once_policy(emitter *e);
 /* Workgroup memory as its own instructions name it: i32. */
 V shared_address(emitter *e, V pointer);
 
-/* 16 bytes at `pointer` (aligned) of global memory as four i32. `stream`: read once, kept out of the L1 cache; the
- * memory must not be written while the kernel runs. */
+/* How memory is read: through all caches; past the L1 cache; or past it and so that it is the first to leave the L2
+ * cache, which then keeps what others come back for. The last two stay where they are written, before a wait, say. */
+typedef enum reading { READ, READ_PAST_L1, READ_ONCE } reading;
+
+/* 16 bytes at `pointer` (aligned) as four i32; of global memory unless all caches are asked. */
 typedef struct words {
   V word[4];
 } words;
-words load_words(emitter *e, V pointer, bool stream);
+words load_words(emitter *e, V pointer, reading how);
 /* The same into four locals. */
-void load_words_into(emitter *e, V pointer, bool stream, const V slots[4]);
+void load_words_into(emitter *e, V pointer, reading how, const V slots[4]);
 /* 8 bytes likewise, in words 0 and 1. */
 words load_two_words(emitter *e, V pointer);
 

@@ -43,8 +43,8 @@ static void logits_of_tile(emitter *e, const router_logits *r, V first_expert, V
   words w[2][MOST_UNROLL], row[MOST_UNROLL];
   for (unsigned u = 0; u < unroll; u++) {
     V at = mul(e, add(e, each.index, int64(e, u)), int64(e, STEP));
-    w[0][u] = load_words(e, element(e, e->f32, low, at), false);
-    w[1][u] = load_words(e, element(e, e->f32, high, at), false);
+    w[0][u] = load_words(e, element(e, e->f32, low, at), READ);
+    w[1][u] = load_words(e, element(e, e->f32, high, at), READ);
     row[u] = load_two_words(e, element_of(e, SLUICE_BF16, x, at));
   }
   for (unsigned u = 0; u < unroll; u++) {

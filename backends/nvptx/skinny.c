@@ -68,8 +68,8 @@ static void load_weights(emitter *e, const batch *b, V step, operands *o) {
     for (unsigned m = 0; m < b->tiles->m; m++) {
       V at = byte_offset(e, b->w[m], place);
       int64_t offset = u * step_bytes;
-      load_words_into(e, byte_offset(e, at, int64(e, offset)), true, o->low[m][u]);
-      load_words_into(e, byte_offset(e, at, int64(e, offset + 8 * 16)), true, o->high[m][u]);
+      load_words_into(e, byte_offset(e, at, int64(e, offset)), READ_PAST_L1, o->low[m][u]);
+      load_words_into(e, byte_offset(e, at, int64(e, offset + 8 * 16)), READ_PAST_L1, o->high[m][u]);
     }
 }
 
@@ -77,7 +77,7 @@ static void load_rows(emitter *e, const batch *b, V step, operands *o) {
   V place = mul(e, step, int64(e, STEP * 2));
   for (unsigned u = 0; u < b->split->unroll; u++)
     for (unsigned n = 0; n < b->tiles->n; n++)
-      load_words_into(e, byte_offset(e, byte_offset(e, b->x[n], place), int64(e, u * STEP * 2)), false, o->x[n][u]);
+      load_words_into(e, byte_offset(e, byte_offset(e, b->x[n], place), int64(e, u * STEP * 2)), READ, o->x[n][u]);
 }
 
 /* The products of one vector of w's rows g and g + 8 and one of x. */

@@ -158,7 +158,8 @@ static void fill_weights(emitter *e, const streamer *s, const cursor *c, V slot)
   V at = mul(e, get(e, e->i64, c->chunk), int64(e, s->piece_bytes));
   at = add(e, at, mul(e, s->lane.lane, int64(e, s->product->k * 2 * PANEL)));
   V to = byte_offset(e, at_slot(e, s->ring, slot, s->weight_bytes), mul(e, s->lane.lane, int64(e, s->piece_bytes)));
-  bulk_piece(e, to, byte_offset(e, get(e, e->pointer, c->weights), at), s->piece_bytes, barrier);
+  bulk_piece(e, to, byte_offset(e, get(e, e->pointer, c->weights), at), s->piece_bytes, barrier,
+             s->product->alone ? READ_ONCE : READ_PAST_L1);
   if_end(e, &copies);
   if_end(e, &fills);
 }

@@ -146,7 +146,8 @@ static void load_keys(emitter *e, const decoder *d, const block_planes *from, co
   V keys = byte_offset(e, from->keys, add(e, key_row, mul(e, lane->t, int64(e, 16))));
   for (unsigned c = 0; c < CHUNKS; c++)
     for (unsigned j = 0; j < 2; j++)
-      load_words_into(e, byte_offset(e, keys, int64(e, j * 2 * DIM * 2 + c * 64)), !from->parity, to->key[j][c]);
+      load_words_into(e, byte_offset(e, keys, int64(e, j * 2 * DIM * 2 + c * 64)), from->parity ? READ : READ_PAST_L1,
+                      to->key[j][c]);
 }
 
 /* As many words of two steps as of one at a time: 16 bytes, or 8. */
@@ -160,7 +161,7 @@ static void load_values(emitter *e, const decoder *d, const block_planes *from, 
   for (unsigned n = 0; n < d->tiles; n++)
     for (unsigned step = 0; step < d->warps; step += together) {
       V at = byte_offset(e, first, int64(e, (n * 8 * d->page + key_of_step(d, step)) * 2));
-      words loaded = together == 2 ? load_words(e, at, !from->parity) : load_two_words(e, at);
+      words loaded = together == 2 ? load_words(e, at, from->parity ? READ : READ_PAST_L1) : load_two_words(e, at);
       for (unsigned i = 0; i < 2 * together; i++) set(e, to->value[n * d->warps + step + i / 2][i % 2], loaded.word[i]);
     }
 }
@@ -209,7 +210,7 @@ static void multiply_keys(emitter *e, const decoder *d, const block_words *w, V 
     words query[2]; /* 8 neighbouring dimensions of each 32 for a lane */
     for (unsigned r = 0; r < 2; r++) {
       V at = add(e, mul(e, own_row(e, d, r), int64(e, QUERY_BYTES)), mul(e, d->lane.t, int64(e, 16)));
-      query[r] = load_words(e, byte_offset(e, d->shared.queries, add(e, at, int64(e, c * 64))), false);
+      query[r] = load_words(e, byte_offset(e, d->shared.queries, add(e, at, int64(e, c * 64))), READ);
     }
     for (unsigned half = 0; half < 2; half++) {
       const V *low = &query[0].word[2 * half], *high = &query[1].word[2 * half],
@@ -302,7 +303,7 @@ static void multiply_values(emitter *e, const decoder *d, const block_words *w, 
     for (unsigned r = 0; r < 2; r++) {
       V at = byte_offset(e, d->shared.weights, mul(e, own_row(e, d, r), int64(e, d->shared.row_bytes)));
       at = byte_offset(e, at, add(e, mul(e, own_key(e, d), int64(e, 2)), int64(e, key_of_step(d, step) * 2)));
-      weight[r] = together == 2 ? load_words(e, at, false) : load_two_words(e, at);
+      weight[r] = together == 2 ? load_words(e, at, READ) : load_two_words(e, at);
     }
     for (unsigned i = 0; i < together; i++) {
       V p[] = {weight[0].word[2 * i], weight[1].word[2 * i], weight[0].word[2 * i + 1], weight[1].word[2 * i + 1]};
