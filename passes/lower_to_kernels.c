@@ -324,7 +324,10 @@ size_t gemm_ranges(lowering *l, const gemm_range *of_target, gemm_range ranges[M
 void stream_rounds(const lowering *l, gemm_range *range, int64_t n, bool pairs, bool shares) {
   const uint32_t panel = l->tiles.matrix_panel, panels = (uint32_t)((n + panel - 1) / panel);
   const uint32_t most = range->slice / panel / (pairs ? 2 : 1);
-  if (shares && range->to > range->tile_m) range->workgroups = (panels + most - 1) / most;
+  if (shares && range->to > range->tile_m) { /* half a round for each processor, or whole ones */
+    const uint32_t whole = (panels + most - 1) / most, few = range->workgroups / 2;
+    range->workgroups = whole > few ? whole : few;
+  }
   if (shares && range->workgroups > panels) range->workgroups = panels;
   const uint32_t share = shares ? (panels + range->workgroups - 1) / range->workgroups : panels;
   const uint32_t rounds = (share + most - 1) / most;

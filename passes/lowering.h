@@ -84,8 +84,8 @@ int64_t weight_group(const lowering *l);
 size_t gemm_ranges(lowering *l, const gemm_range *of_target, gemm_range ranges[MOST_GEMM_RANGES]);
 /* Sets the slice of a range with workgroups for a product of n columns (of each of two matrices with `pairs`): rounds
  * of as many panels as the range allows, about equally long. `shares`: the panels are shared evenly among the
- * workgroups, of which there are more where they come to several tiles of rows, so that each has one round; otherwise
- * each has rounds of several tiles. */
+ * workgroups, and where there may be several tiles of rows, each of which has workgroups of its own, among so many that
+ * each has one round; otherwise a workgroup has rounds of several tiles. */
 void stream_rounds(const lowering *l, gemm_range *range, int64_t n, bool pairs, bool shares);
 /* The attributes tile_m, panel, slice, group and workgroups of one of them, and its range of `size`. */
 void gemm_attributes(lowering *l, attribute_list *list, const gemm_range *range, sluice_size size);

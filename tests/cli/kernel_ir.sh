@@ -33,7 +33,7 @@ refused "has groups of 2 columns, expected 8, the attribute 'group'" '/kernel\.w
 
 # The shared expert's weight, and the steps that a route has room for.
 refused "shared_w is given, but 'shared' is 0" '/kernel\.expert_gemm/s/shared = 1 : i64/shared = 0 : i64/'
-refused "'shared' is 2" '/kernel\.sort_experts/s/shared = 1 : i64/shared = 2 : i64/'
+refused "'shared' is 2" '/kernel\.sort_experts/s/shared = 0 : i64/shared = 2 : i64/'
 refused "w has 8 matrices, expected 7, the attribute 'experts'" '/kernel\.expert_gemm/s/experts = 8 : i64/experts = 7 : i64/'
 refused "shared_w has [0-9]+ matrices, expected one" '/shared_experts/s/batch = 1 : i64/batch = 2 : i64/'
 refused "takes 4 tokens, but its launch.range does not end there" '/kernel\.route/s/tokens = [0-9]+ : i64/tokens = 4 : i64/'

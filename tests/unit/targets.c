@@ -66,7 +66,7 @@ static void expect_cover(const gemm_range ranges[MOST_GEMM_RANGES], uint32_t pan
     assert_true(i < MOST_GEMM_RANGES);
     assert_int_equal(ranges[i].from, i ? ranges[i - 1].to + 1 : 0);
     assert_true(ranges[i].from <= ranges[i].to && ranges[i].tile_m > 0);
-    assert_true(ranges[i].workgroups > 0 ? ranges[i].slice == 0 : ranges[i].slice > 0 && ranges[i].slice % panel == 0);
+    assert_true(ranges[i].slice > 0 && ranges[i].slice % panel == 0);
   }
 }
 
