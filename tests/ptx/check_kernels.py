@@ -312,6 +312,27 @@ def check_router_logits(model, random, tokens):
     expect(f"router logits of {tokens} tokens", worst, 1e-3)
 
 
+def check_sort(model, random, tile_m, tokens):
+    """The slots of a step sorted by expert; some experts have none, some several tiles."""
+    kernel, a = model.find("sort_experts", tile_m=tile_m)
+    experts, k = a["experts"], a["k"]
+    assert not a["shared"], a
+    chosen = np.stack([np.sort(random.choice(experts // 3, k, replace=False)) for _ in range(tokens)]).astype(np.int32)
+    m = Memory()
+    counts, order, tiles = (m.add(np.full(n, -1, np.int32)) for n in (experts + 2, tokens * k, 4 * tokens * k))
+    arguments = [m.add(chosen, np.full_like(chosen, -1)), counts, order, tiles, m.add(sizes_of(TOKENS=tokens))]
+    m.build()
+    ptx.launch(kernel, (1, 1), arguments, m.memory, m.before, BASE)
+    wanted, first = [], np.searchsorted(np.sort(chosen.ravel()), np.arange(experts + 1))
+    for expert in range(experts):
+        for row in range(first[expert], first[expert + 1], tile_m):
+            wanted.append((expert, row, min(first[expert + 1] - row, tile_m), 0))
+    right = (m.read(order, tokens * k, np.int32) == np.argsort(chosen.ravel(), kind="stable")).all()
+    right &= (m.read(counts, experts + 2, np.int32) == [len(wanted), *first]).all()
+    right &= (m.read(tiles, (len(wanted), 4), np.int32) == wanted).all()
+    expect(f"sort of {tokens} tokens' experts, tiles of {tile_m}", 0 if right else 1, 0.5)
+
+
 def main():
     model = Model(pathlib.Path(sys.argv[1]).read_text(), json.loads(pathlib.Path(sys.argv[2]).read_text()))
     random = np.random.default_rng(20261123)
@@ -332,6 +353,8 @@ def main():
         check_experts(model, random, epilogue, tokens, x)
     for tokens in (1, 8, 9, 17):
         check_router_logits(model, random, tokens)
+    for tile_m, tokens in ((16, 65), (16, 256), (32, 700)):
+        check_sort(model, random, tile_m, tokens)
 
 
 main()

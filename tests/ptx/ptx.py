@@ -247,6 +247,9 @@ class Workgroup:
     def do_prefetch(self, name, operands, lanes):
         pass
 
+    def do_createpolicy(self, name, operands, lanes):  # of caches, which there are none of
+        self.put(operands[0], lanes, U64(0))
+
     def do_nanosleep(self, name, operands, lanes):
         pass
 
