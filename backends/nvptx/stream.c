@@ -29,8 +29,7 @@ enum {
   LARGEST_CHUNK = 256,
   MEMORY = 162 * 1024, /* what 164 KB of shared memory, one of its possible sizes, leave a workgroup */
   SUM_MEMORY = 24 * 1024,
-  MOST_ELEMENTS = 32, /* of the result, that a lane finishes at a time: of one panel so many if need be, */
-  FEW_ELEMENTS = 8,   /* of several so few: registers are for sums */
+  MOST_ELEMENTS = 8, /* of the result, that a lane finishes at a time */
 };
 
 typedef struct streamer {
@@ -64,16 +63,16 @@ static void divide(streamer *s) {
   s->tiles = (unsigned)p->panels * p->matrices;
   int64_t largest = 2 * STEP;
   while (largest < LARGEST_CHUNK && p->k % (largest * 2) == 0) largest *= 2;
-  s->warps = largest / STEP < MOST_WARPS ? (unsigned)(largest / STEP) : MOST_WARPS;
-  const int64_t row_tiles = p->tile_m / GROUP;
-  s->row_parts = row_tiles <= 2 || s->warps < MOST_WARPS ? 1 : row_tiles <= 8 ? 2 : 4;
-  s->depth_parts = s->warps / s->row_parts;
-  s->row_tiles = (unsigned)(p->tile_m / GROUP) / s->row_parts;
+  const unsigned row_tiles = (unsigned)(p->tile_m / GROUP), steps = (unsigned)(largest / STEP);
+  s->row_parts = row_tiles <= 2 ? 1 : row_tiles <= 8 ? 2 : 4;
+  s->depth_parts = steps < MOST_WARPS / s->row_parts ? steps : MOST_WARPS / s->row_parts;
+  s->warps = s->row_parts * s->depth_parts;
+  s->row_tiles = row_tiles / s->row_parts;
   int64_t sum_bytes = (int64_t)p->matrices * s->depth_parts * PANEL * p->tile_m * (int64_t)sizeof(float);
   s->at_once = (unsigned)p->panels;
   const int64_t sum_memory = p->single ? MEMORY / 2 : SUM_MEMORY;
   while (s->at_once > 1 &&
-         (s->at_once * sum_bytes > sum_memory || s->at_once * PANEL * p->tile_m > FEW_ELEMENTS * 32 * s->warps))
+         (s->at_once * sum_bytes > sum_memory || s->at_once * PANEL * p->tile_m > MOST_ELEMENTS * 32 * s->warps))
     s->at_once--;
   /* Behind the last round nothing is in the ring. */
   int64_t ring = p->single ? MEMORY : MEMORY - s->at_once * sum_bytes;
@@ -289,7 +288,8 @@ static void add_up(emitter *e, const streamer *s, const gemm_round *round, unsig
 static void stream(emitter *e, const gemm_stream *p) {
   streamer s = {.product = p, .lane = lane_place_of(e)};
   divide(&s);
-  if (s.tiles > MOST_TILES || s.row_tiles > MOST_ROW_TILES || s.slots < 2) {
+  const bool finished = PANEL * p->tile_m <= MOST_ELEMENTS * 32 * s.warps;
+  if (s.tiles > MOST_TILES || s.row_tiles > MOST_ROW_TILES || s.slots < 2 || !finished) {
     e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: %u panels of %lld columns and %lld rows do not fit",
                              e->spec->symbol, s.tiles, (long long)p->k, (long long)p->tile_m);
     return;

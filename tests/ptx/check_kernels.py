@@ -1,6 +1,7 @@
 """Kernels of a compiled model against plain arithmetic, run by ptx.py.
 
-    check_kernels.py PTX INSPECT     PTX: kernels.s of `sluice compile --save-temps`; INSPECT: `sluice inspect --json`
+    check_kernels.py PTX INSPECT [products]   PTX: kernels.s of `sluice compile --save-temps`; INSPECT: `sluice inspect --json`;
+                                              products: those alone
 
 Before griddepcontrol.wait the launches before a kernel may still be writing: what they write is NaN then.
 """
@@ -336,6 +337,11 @@ def check_sort(model, random, tile_m, tokens):
 def main():
     model = Model(pathlib.Path(sys.argv[1]).read_text(), json.loads(pathlib.Path(sys.argv[2]).read_text()))
     random = np.random.default_rng(20261123)
+    if sys.argv[3:] == ["products"]:
+        for tile_m, rows in ((8, 5), (16, 9), (64, 60), (128, 140)):
+            for epilogue in ("none", "add", "swiglu"):
+                check_product(model, random, epilogue, tile_m, rows, 2)
+        return
     for lengths in ([1], [300, 150], [129, 1000, 17], [100 + i for i in range(40)]):
         check_dense_attention(model, random, lengths)
     for lengths in ([5], [128 * 16, 128 * 17 + 1], [128 * 40, 700]):

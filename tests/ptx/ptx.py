@@ -418,6 +418,9 @@ class Workgroup:
     def do_xor(self, name, operands, lanes):
         self.logic(name, operands, lanes, np.bitwise_xor)
 
+    def do_neg(self, name, operands, lanes):
+        self.put(operands[0], lanes, self.cut(U64(0) - self.value(operands[1], lanes), self.width(name)))
+
     def do_not(self, name, operands, lanes):
         self.logic(name, operands, lanes, np.invert)
 
