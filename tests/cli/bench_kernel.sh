@@ -216,3 +216,20 @@ for verb in generate verify bench memory; do
   ) > "$work/completion"
   diff "$work/help" "$work/completion" || { echo "completion and 'sluice-run $verb --help' differ"; exit 1; }
 done
+
+# The router chooses all experts alike: of 128, with 4 for each of 64 tokens, about 111 are read, and 8 tokens read about 29.
+python3 - "$SLUICE_SOURCE/tests/golden/nano/config.json" "$work/many.json" << 'PYTHON'
+import json, sys
+config = json.load(open(sys.argv[1]))
+config["text_config"].update(num_local_experts=128, num_experts_per_tok=4)
+json.dump(config, open(sys.argv[2], "w"))
+PYTHON
+"$SLUICE" compile "$work/many.json" --target host --dtype bfloat16 -o "$work/many.sluice" --disable-pass fold-shared-expert 2> "$work/err"
+: > "$work/out"
+for sequences in 8 64; do bench many --kernel decode.routed --shape seqs=$sequences,context=40; done
+python3 - "$work/out" << 'PYTHON'
+import json, sys
+for line, least, most in zip(open(sys.argv[1]), (24, 98), (32, 124)):
+    read = json.loads(line)["bytes"] / (3 * 256 * 128 * 2)  # in experts; activations and the router are a few
+    assert least <= read <= most, (line, read)
+PYTHON
