@@ -106,6 +106,11 @@ V intrinsic(emitter *e, const char *name, T *overloads, unsigned overload_count,
   return LLVMBuildCall2(e->builder, LLVMGlobalGetValueType(function), function, arguments, count, "");
 }
 
+V population(emitter *e, V word) {
+  T type = e->i32;
+  return intrinsic(e, "llvm.ctpop", &type, 1, &word, 1);
+}
+
 static V binary_intrinsic(emitter *e, const char *name, V a, V b) {
   match(e, &a, &b);
   T type = LLVMTypeOf(a);

@@ -201,6 +201,7 @@ V swiglu(emitter *e, V gate, V up, double alpha, double limit);
 /* Over the elements of one vector: REDUCE_ADD adds in a fixed tree order. */
 V vector_reduce(emitter *e, V vector, reduction operation);
 V intrinsic(emitter *e, const char *name, T *overloads, unsigned overload_count, V *arguments, unsigned count);
+V population(emitter *e, V word); /* how many bits of an i32 are 1 */
 
 /* ---- memory ---- */
 V element(emitter *e, T type, V pointer, V index); /* &((type *)pointer)[index] */

@@ -44,7 +44,7 @@ typedef struct gemm_stream {
   V first, end;         /* i64: the workgroup's rounds are first, first + stride, ... before end, at least one */
   int64_t stride;
   bool single; /* no workgroup has a second round */
-  bool alone;  /* nor do other workgroups need its weights */
+  bool alone;  /* hardly any weights are another workgroup's, too: they need not stay in a cache */
   bool early;  /* the kernel did not wait yet: `multiply` does, before it reads x (atoms.wait) */
   /* What round `number` (i64) is. `x_row` and the two below are about the round that was located last. */
   void (*locate)(emitter *e, V number, gemm_round *out_round, void *user);

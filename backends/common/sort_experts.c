@@ -95,11 +95,6 @@ static V compare_run(emitter *e, V round, V own) {
   return same;
 }
 
-static V population(emitter *e, V mask) {
-  T type = e->i32;
-  return intrinsic(e, "llvm.ctpop", &type, 1, &mask, 1);
-}
-
 /* Several lanes: rounds of one choice for each lane. A choice's place is behind those of the same expert in rounds
  * before, in the round's runs before its own, and before it in its run. */
 static void place_in_rounds(emitter *e, const expert_sort *o) {

@@ -24,7 +24,8 @@ enum {
   STEP = 32,
   MOST_STEPS = 4,
   WORKGROUPS = 8448, /* sixteen times as many as run at once: a share of the items is done soon enough that ends are
-                        even, and is long enough that starting is nothing */
+                        even, and is long enough that starting is nothing; half as many for short
+                        contexts */
 };
 
 /* When workgroups read early, in cycles from their start. Those numbered up to PACED, which start at once (two on each

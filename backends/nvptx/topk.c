@@ -8,7 +8,7 @@
  *
  * So there are three barriers, whatever the number of scores; they are read once where each lane can keep its own, else
  * twice, the second time from the L1 cache. Should more keys reach the bound than the list has room for (thousands of
- * equal scores, say), they are chosen one after the other as on the host.
+ * equal scores, say), or too few (NaN reaches none), they are chosen one after the other as on the host.
  */
 #include "backends/nvptx/topk.h"
 #include "backends/common/attention.h"
@@ -114,7 +114,7 @@ static void list_keys(emitter *e, const block_choice *c, const scan *s, V bound)
   T word = e->i32;
   V rest = local_set(e, word, reached);
   branch some = if_begin(e, icmp(e, LLVMIntNE, reached, int32(e, 0)));
-  V count = intrinsic(e, "llvm.ctpop", &word, 1, &reached, 1);
+  V count = population(e, reached);
   V place = LLVMBuildAtomicRMW(e->builder, LLVMAtomicRMWBinOpAdd, c->count, count, LLVMAtomicOrderingMonotonic, 0);
   V end = imin(e, add(e, place, count), int32(e, MOST_LISTED));
   loop each = loop_begin(e, to_i64(e, place), to_i64(e, end), int64(e, 1));

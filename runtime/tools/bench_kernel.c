@@ -342,7 +342,6 @@ static sluice_status *time_calls(const bench_calls *calls, uint64_t repeat, benc
   if (!status) result->us = 1e6 * bench_median(seconds + 1, (size_t)repeat) / (double)calls_of_replay;
   result->copies = calls->copies;
   result->launches = count_launches(calls);
-  result->launches = count_launches(calls);
   result->calls = repeat * calls_of_replay;
   sluice_release(seconds);
   return status;

@@ -86,6 +86,7 @@ static void wrong_fields_are_refused(void **state) {
   WRONG(AT(sluice_plan_layer, cache, 0)->page_bytes = 63, "cache page");
   WRONG(AT(sluice_plan_kernel, kernels, 0)->argument_count = 65, "argument count");
   WRONG(AT(sluice_plan_kernel, kernels, 0)->name = 0, "strings");
+  WRONG(AT(sluice_plan_kernel, kernels, 0)->cache_first = 2, "cache");
   WRONG(AT(sluice_plan_argument, arguments, 0)->index = 7, "does not exist");
   WRONG(AT(sluice_plan_argument, arguments, 4)->index = 2, "does not exist");
   WRONG(AT(sluice_plan_argument, arguments, 4)->memory = 6, "does not exist");
