@@ -389,6 +389,8 @@ static char *describe_parts(plan_writer *w, const kernel_part *parts, size_t cou
     sluice_text_printf(&text, "%s\"%s_%u\"", i ? "," : "", w->kernels[parts[i].kernel].family, parts[i].kernel);
   sluice_text_printf(&text, "],\"waits\":[");
   for (size_t i = 0; i < count; i++) sluice_text_printf(&text, "%s%u", i ? "," : "", parts[i].waits);
+  sluice_text_printf(&text, "],\"late\":[");
+  for (size_t i = 0; i < count; i++) sluice_text_printf(&text, "%s%u", i ? "," : "", parts[i].late);
   sluice_text_printf(&text, "]}");
   if (!text.failed) return text.data;
   sluice_text_free(&text);
@@ -430,7 +432,8 @@ static void write_joins(plan_writer *w) {
       (void)sluice_plan_join_agrees(&open->join, launch, &runs); /* they do: ir/verify_kernel.c */
       if (!runs) continue;
       int64_t waits = mlirIntegerAttrGetValueInt(array_item(open->op, "waits", (intptr_t)count));
-      parts[count++] = (kernel_part){.kernel = launch->kernel, .waits = (uint32_t)waits};
+      int64_t late = mlirIntegerAttrGetValueInt(array_item(open->op, "late", (intptr_t)count));
+      parts[count++] = (kernel_part){.kernel = launch->kernel, .waits = (uint32_t)waits, .late = (uint32_t)late};
     }
     open->join.kernel = joined_kernel_of(w, parts, count);
     push(w, &w->joins, &open->join);

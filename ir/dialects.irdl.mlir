@@ -432,7 +432,8 @@ irdl.dialect @kernel {
   irdl.operation @join {
     %0 = irdl.base "#builtin.integer"
     %1 = irdl.base "#builtin.array"
-    irdl.attributes {"launches" = %0, "waits" = %1}
+    %2 = irdl.base "#builtin.array"
+    irdl.attributes {"launches" = %0, "waits" = %1, "late" = %2}
   }
   irdl.operation @observe {
     %0 = irdl.base @kernel::@buffer

@@ -111,7 +111,7 @@ static const kernel_op memories[] = {
     {"cache", "", "layer:count page_bytes:positive_multiple has_index:flag"},
     {"none", "", ""},
     {"observe", "x=any", "name:text dimension:positive dtype:element"},
-    {"join", "", "launches:positive waits:integers"},
+    {"join", "", "launches:positive waits:integers late:integers"},
 };
 
 static bool text_equals(MlirStringRef text, const char *expected) {
@@ -429,19 +429,27 @@ static uint32_t all_waits(const int64_t *waits, int64_t last) {
   return all;
 }
 
+static bool read_part_bits(verify_state *state, const char *name, intptr_t parts, int64_t bits[SLUICE_JOIN_PARTS]) {
+  MlirAttribute list = mlirOperationGetAttributeByName(state->op, mlirStringRefCreateFromCString(name));
+  if (mlirArrayAttrGetNumElements(list) != parts)
+    return verify_fail(state, "'%s' has %ld elements, expected %ld, one for each part", name,
+                       (long)mlirArrayAttrGetNumElements(list), (long)parts);
+  for (intptr_t i = 0; i < parts; i++) bits[i] = mlirIntegerAttrGetValueInt(mlirArrayAttrGetElement(list, i));
+  return true;
+}
+
 static bool verify_waits(verify_state *state, intptr_t parts) {
-  MlirAttribute list = mlirOperationGetAttributeByName(state->op, mlirStringRefCreateFromCString("waits"));
-  int64_t waits[SLUICE_JOIN_PARTS] = {0};
+  int64_t waits[SLUICE_JOIN_PARTS] = {0}, late[SLUICE_JOIN_PARTS] = {0};
   if (parts < 2 || parts > SLUICE_JOIN_PARTS)
     return verify_fail(state, "it has %ld parts, expected 2 to %d", (long)parts, SLUICE_JOIN_PARTS);
-  if (mlirArrayAttrGetNumElements(list) != parts)
-    return verify_fail(state, "'waits' has %ld elements, expected %ld, one for each part",
-                       (long)mlirArrayAttrGetNumElements(list), (long)parts);
+  if (!read_part_bits(state, "waits", parts, waits) || !read_part_bits(state, "late", parts, late)) return false;
   for (intptr_t i = 0; i < parts; i++) {
-    waits[i] = mlirIntegerAttrGetValueInt(mlirArrayAttrGetElement(list, i));
     if (waits[i] < 0 || waits[i] >= (int64_t)1 << i)
       return verify_fail(state, "part %ld waits for %lld, expected bits of parts before it", (long)i,
                          (long long)waits[i]);
+    if (late[i] & ~waits[i])
+      return verify_fail(state, "part %ld waits late for %lld, expected some of the parts that it waits for, %lld",
+                         (long)i, (long long)late[i], (long long)waits[i]);
   }
   if (all_waits(waits, parts - 1) == (1u << (parts - 1)) - 1) return true;
   return verify_fail(state, "its last part does not wait for all others");

@@ -134,9 +134,9 @@ static bool writes(MlirOperation op, intptr_t operand) {
   return operand >= mlirOperationGetNumOperands(op) - results;
 }
 
-/* Whether one of the two writes memory that the other one uses. */
-static bool depends(MlirOperation later, MlirOperation earlier) {
-  for (intptr_t a = 0; a < mlirOperationGetNumOperands(later); a++)
+/* Whether one of the two writes memory that the other one uses; of `later`, its operands from `first` on. */
+static bool depends(MlirOperation later, intptr_t first, MlirOperation earlier) {
+  for (intptr_t a = first; a < mlirOperationGetNumOperands(later); a++)
     for (intptr_t b = 0; b < mlirOperationGetNumOperands(earlier); b++)
       if ((writes(later, a) || writes(earlier, b)) &&
           launch_memory_overlaps(ir_definition(rewrite_operand(later, a)), ir_definition(rewrite_operand(earlier, b))))
@@ -144,30 +144,40 @@ static bool depends(MlirOperation later, MlirOperation earlier) {
   return false;
 }
 
+typedef struct part_waits {
+  int64_t waits[SLUICE_JOIN_PARTS], late[SLUICE_JOIN_PARTS];
+} part_waits;
+
 /* For each part the parts that it has to wait for itself: those behind which others wait that it waits for are left
- * out. The last part waits for all, so that the launch is done when it is. */
-static void find_waits(const joiner *j, const run *r, int64_t waits[SLUICE_JOIN_PARTS]) {
+ * out. The last part waits for all, so that the launch is done when it is. Expert products know their weights from the
+ * sort, and read them while x is still being made. */
+static part_waits find_waits(const joiner *j, const run *r) {
+  part_waits w = {{0}, {0}};
   int64_t before[SLUICE_JOIN_PARTS] = {0}; /* parts that are done when the part starts */
   for (size_t i = 0; i < r->count; i++) {
-    waits[i] = 0;
-    for (size_t k = i; k-- > 0;) {
-      bool last = i + 1 == r->count;
-      if (before[i] >> k & 1) continue;
-      if (!last && !depends(j->launches[r->part[i]], j->launches[r->part[k]])) continue;
-      waits[i] |= (int64_t)1 << k;
-      before[i] |= (int64_t)1 << k | before[k];
-    }
+    MlirOperation op = j->launches[r->part[i]];
+    const bool last = i + 1 == r->count, takes_late = ir_is(op, "kernel.expert_gemm");
+    for (intptr_t late = 0; late <= takes_late; late++)
+      for (size_t k = i; k-- > 0;) {
+        const bool all = last && late == takes_late;
+        if (before[i] >> k & 1) continue;
+        if (!all && !depends(op, takes_late && !late, j->launches[r->part[k]])) continue;
+        w.waits[i] |= (int64_t)1 << k;
+        if (late) w.late[i] |= (int64_t)1 << k;
+        before[i] |= (int64_t)1 << k | before[k];
+      }
   }
+  return w;
 }
 
 static void make_join(const joiner *j, const joined_run *join) {
   ir_context *context = j->state->context;
   const run *r = &join->run;
-  int64_t waits[SLUICE_JOIN_PARTS];
-  find_waits(j, r, waits);
+  const part_waits w = find_waits(j, r);
   const ir_attribute attributes[] = {
       {"launches", ir_integer(context, (int64_t)(r->part[r->count - 1] - r->part[0] + 1))},
-      {"waits", ir_integers(context, waits, r->count)},
+      {"waits", ir_integers(context, w.waits, r->count)},
+      {"late", ir_integers(context, w.late, r->count)},
       launch_steps_attribute(j->state, join->range)};
   MlirOperation first = j->launches[r->part[0]];
   ir_builder builder = rewrite_builder(j->state, first);

@@ -128,6 +128,7 @@ static void emit_joined(emitter *e, const kernel_spec *specs, const kernel_spec 
     part.symbol = symbol;
     joined_part *p = &joined.parts[joined.at];
     p->waits = spec->parts[joined.at].waits;
+    p->late = spec->parts[joined.at].late;
     p->argument_count = part.argument_count;
     emit_kernel(e, &part);
     if (e->status) break;

@@ -43,6 +43,9 @@ typedef struct atoms {
   /* Waits until what the launches before this one wrote is in memory. kernel_begin does it first of all, but for a
    * kernel_shape that says `early`. */
   void (*wait)(emitter *e);
+  /* The same for all but the kernel's first operand: as part of a joined kernel it may have less to wait for. A kernel
+   * that calls it calls wait, too, before it reads that operand. */
+  void (*wait_early)(emitter *e);
   /* Brings the line of memory at `pointer` closer, for a kernel that has yet to wait; NULL: nothing would be won. */
   void (*prefetch)(emitter *e, V pointer);
   V (*reduce)(emitter *e, V value, reduction operation); /* an f32, f64 or i64 over all lanes; every lane gets it */
@@ -85,7 +88,7 @@ typedef struct joined_part {
   V function;
   sluice_plan_extent grid[2];
   unsigned lanes;
-  uint32_t waits, argument_count;
+  uint32_t waits, late, argument_count; /* waits, late: see kernel_part */
 } joined_part;
 
 typedef struct joined_kernel {

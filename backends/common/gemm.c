@@ -160,10 +160,10 @@ static V take_back(emitter *e, gemm *g, V parked) {
   return load_i32(e, parked, int64(e, 0));
 }
 
-/* The tile's product and epilogue for slice e->x of the matrix at `weights`. */
-static void compute_tile(emitter *e, gemm *g, V weights) {
+/* The tile's product and epilogue for slice e->x of the matrix at `weights`; early: x is not there yet. */
+static void compute_tile(emitter *e, gemm *g, V weights, bool early) {
   gemm_product product = engine_product(g);
-  product.early = !g->order; /* as family_gemm tells kernel_begin */
+  product.early = early;
   const int64_t panel_elements = (g->k + g->group - 1) / g->group * g->group * g->panel;
   const int64_t panels = (g->n + g->panel - 1) / g->panel, of_slice = g->slice / g->panel;
   V first = mul(e, e->x, int64(e, of_slice * product.matrices));
@@ -396,7 +396,7 @@ void family_gemm(emitter *e, const kernel_spec *spec) {
   g.out = e->argument[3];
   g.first_row = mul(e, e->y, int64(e, g.tile_m));
   g.rows = imin(e, sub(e, size_of(e, size), g.first_row), int64(e, g.tile_m));
-  compute_tile(e, &g, e->argument[1]);
+  compute_tile(e, &g, e->argument[1], shape.early);
   kernel_end(e);
 }
 
@@ -445,13 +445,15 @@ void family_expert_gemm(emitter *e, const kernel_spec *spec) {
   }
   kernel_shape shape = shape_of(e, &g, tile_rows(e, &g, slots));
   if (g.tile_m == 16) shape.resident = 2; /* tiles in turn: what the loop keeps is not worth half of the workgroups */
+  /* A workgroup has one tile, or, where the grid has fewer rows than there may be tiles, several in turn. */
+  const bool several = shape.y.divisor > 1;
+  shape.early = g.group == 8 && !several; /* the engine reads weights before x is there */
   kernel_begin(e, spec, shape);
+  if (shape.early) e->atoms->wait_early(e);
   g.x = e->argument[0];
   g.order = e->argument[4];
   g.out = e->argument[6];
   V tiles = load_i32(e, e->argument[3], int64(e, 0)), x = e->x;
-  /* A workgroup has one tile, or, where the grid has fewer rows than there may be tiles, several in turn. */
-  const bool several = e->grid[1].divisor > 1;
   loop turns = {0};
   branch used = {0};
   if (several) {
@@ -467,7 +469,7 @@ void family_expert_gemm(emitter *e, const kernel_spec *spec) {
   g.rows = load_i32(e, e->argument[5], add(e, tile, int64(e, 2)));
   V weights = byte_offset(e, e->argument[1], mul(e, expert, int64(e, batch_bytes)));
   if (shared) weights = select_(e, icmp(e, LLVMIntEQ, expert, int64(e, experts)), e->argument[2], weights);
-  compute_tile(e, &g, weights);
+  compute_tile(e, &g, weights, shape.early);
   if (several) {
     e->atoms->barrier(e); /* the next tile takes the same workgroup memory */
     e->x = x;

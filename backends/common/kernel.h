@@ -25,6 +25,7 @@ typedef struct kernel_attribute {
 typedef struct kernel_part {
   uint32_t kernel; /* index into the specs */
   uint32_t waits;  /* bit i: for part i, an earlier one, to be done */
+  uint32_t late;   /* of these, those that only the kernel's first operand comes from */
 } kernel_part;
 
 enum { KERNEL_MOST_ARGUMENTS = 24 }; /* of one that is not joined */

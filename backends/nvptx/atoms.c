@@ -127,7 +127,16 @@ static void barrier(emitter *e) {
 /* Until everything before this launch, and what the part waits for, is done and visible. */
 static void wait_for_previous(emitter *e) {
   effect(e, "griddepcontrol.wait;");
-  if (e->joined) nvptx_wait_for_parts(e);
+  if (e->joined) nvptx_wait_for_parts(e, e->joined->parts[e->joined->at].waits);
+}
+
+/* The wait that follows is for the others alone. */
+static void wait_early(emitter *e) {
+  effect(e, "griddepcontrol.wait;");
+  if (!e->joined) return;
+  joined_part *part = &e->joined->parts[e->joined->at];
+  nvptx_wait_for_parts(e, part->waits & ~part->late);
+  part->waits = part->late;
 }
 
 static void prefetch_line(emitter *e, V pointer) {
@@ -221,6 +230,7 @@ const atoms nvptx_atoms = {.name = "nvptx",
                            .lane = lane,
                            .barrier = barrier,
                            .wait = wait_for_previous,
+                           .wait_early = wait_early,
                            .prefetch = prefetch_line,
                            .join = nvptx_join,
                            .reduce = reduce,

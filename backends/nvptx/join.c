@@ -32,10 +32,9 @@ static V counter(emitter *e, unsigned part) {
   return byte_offset(e, e->joined->counters, int64(e, part * LINE));
 }
 
-/* One lane looks at the counters until those parts that this one waits for are done; what they wrote is visible then to
- * all lanes behind the barrier. */
-void nvptx_wait_for_parts(emitter *e) {
-  const uint32_t parts = e->joined->parts[e->joined->at].waits;
+/* One lane looks at the counters until those parts, a bit for each, are done; what they wrote is visible then to all
+ * lanes behind the barrier. */
+void nvptx_wait_for_parts(emitter *e, uint32_t parts) {
   if (!parts) return;
   branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
   for (unsigned i = 0; i < e->joined->at; i++) {

@@ -51,6 +51,8 @@ refused "only some of its steps run the kernel.gemm behind it" '/kernel\.join/s/
 refused "'waits' has 1 elements, expected 2" '/kernel\.join/s/waits = \[0, 1\]/waits = [0]/'
 refused "element 1 of attribute 'waits' has the wrong kind" '/kernel\.join/s/waits = \[0, 1\]/waits = [0, "1"]/'
 refused "part 1 waits for 2, expected bits of parts before it" '/kernel\.join/s/waits = \[0, 1\]/waits = [0, 2]/'
+refused "'late' has 1 elements, expected 2" '/kernel\.join/s/late = \[0, 0\]/late = [0]/'
+refused "part 1 waits late for 2, expected some of the parts that it waits for, 1" '/kernel\.join/s/late = \[0, 0\]/late = [0, 2]/'
 refused "its last part does not wait for all others" '/kernel\.join/s/waits = \[0, 1\]/waits = [0, 0]/'
 
 "$SLUICE" opt "$SLUICE_SOURCE/tests/ir/join_launches.mlir" --passes=join-launches --target=h100 > "$work/good.mlir"

@@ -204,7 +204,7 @@ static void check_attributes(const char *text, const kernel_spec *spec) {
   sluice_json_document *document;
   must(sluice_json_parse(text, strlen(text), "attributes", &document));
   const sluice_json_value *root = sluice_json_root(document);
-  assert_int_equal(root->length, spec->part_count ? 2 : spec->attribute_count); /* parts and waits */
+  assert_int_equal(root->length, spec->part_count ? 3 : spec->attribute_count); /* parts, waits, late */
   for (size_t i = 0; i < spec->attribute_count; i++) {
     const kernel_attribute *a = &spec->attributes[i];
     const sluice_json_value *value = sluice_json_get(root, a->name);
@@ -271,6 +271,7 @@ static void check_joins(const model_config *config, const plan_image *image, con
         assert_true(parts < spec->part_count);
         assert_int_equal(spec->parts[parts].kernel, plan->launches[l].kernel);
         assert_true(spec->parts[parts].waits < 1u << parts);
+        assert_int_equal(spec->parts[parts].late & ~spec->parts[parts].waits, 0);
         assert_int_equal(plan->launches[l].layer, plan->launches[join->first_launch].layer);
         done |= spec->parts[parts].waits;
         arguments += plan->kernels[plan->launches[l].kernel].argument_count;
