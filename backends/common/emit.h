@@ -41,7 +41,7 @@ typedef struct atoms {
   V (*lane)(emitter *e);       /* i64, 0 .. lanes-1 */
   void (*barrier)(emitter *e); /* all lanes of the workgroup */
   /* Waits until what the launches before this one wrote is in memory. kernel_begin does it first of all, but for a
-   * kernel_shape that says `early`. */
+   * kernel_shape that says `early`, which do it once. */
   void (*wait)(emitter *e);
   /* The same for all but the kernel's first operand: as part of a joined kernel it may have less to wait for. A kernel
    * that calls it calls wait, too, before it reads that operand. */
@@ -95,6 +95,7 @@ typedef struct joined_kernel {
   joined_part parts[SLUICE_JOIN_PARTS];
   unsigned count, at; /* at: the part at hand */
   V counters;         /* of the part at hand: i32[count], workgroups of each part that are done */
+  V counted_before;   /* local of the last part: its workgroups that had counted themselves before this one */
 } joined_kernel;
 
 struct emitter {

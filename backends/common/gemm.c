@@ -426,6 +426,15 @@ static sluice_plan_extent tile_rows(const emitter *e, const gemm *g, int64_t slo
   return (sluice_plan_extent){SLUICE_SIZE_TOKENS, (uint32_t)g->tile_m, ROWS, 0};
 }
 
+/* Entry e->y of expert_tiles, and one of its numbers as i64. */
+static V load_tile(emitter *e, V tiles) {
+  return load(e, vector_type(e->i32, 4), element(e, e->i32, tiles, mul(e, e->y, int64(e, 4))));
+}
+
+static V tile_item(emitter *e, V entry, int32_t item) {
+  return to_i64(e, LLVMBuildExtractElement(e->builder, entry, int32(e, item), ""));
+}
+
 /* Operands: x, w, shared_w or none, counts, order, expert_tiles, out. */
 void family_expert_gemm(emitter *e, const kernel_spec *spec) {
   e->spec = spec;
@@ -453,20 +462,24 @@ void family_expert_gemm(emitter *e, const kernel_spec *spec) {
   g.x = e->argument[0];
   g.order = e->argument[4];
   g.out = e->argument[6];
-  V tiles = load_i32(e, e->argument[3], int64(e, 0)), x = e->x;
+  V tiles = load_i32(e, e->argument[3], int64(e, 0)), x = e->x, entry = NULL;
   loop turns = {0};
   branch used = {0};
   if (several) {
     turns = loop_begin(e, e->y, tiles, extent_of(e, &e->grid[1]));
     e->y = turns.index;
   } else {
-    used = if_begin(e, icmp(e, LLVMIntSLT, e->y, tiles));
+    /* The entry comes together with the number of tiles, not behind it; those behind the last hold anything. That a
+     * tile has rows is asked for this alone. */
+    entry = load_tile(e, e->argument[5]);
+    V real = icmp(e, LLVMIntSGT, tile_item(e, entry, 2), int64(e, 0));
+    used = if_begin(e, and_(e, icmp(e, LLVMIntSLT, e->y, tiles), real));
   }
   if (shared) order_shared_tiles(e, &g, tiles);
-  V tile = mul(e, e->y, int64(e, 4));
-  V expert = load_i32(e, e->argument[5], tile);
-  g.first_row = load_i32(e, e->argument[5], add(e, tile, int64(e, 1)));
-  g.rows = load_i32(e, e->argument[5], add(e, tile, int64(e, 2)));
+  if (shared || several) entry = load_tile(e, e->argument[5]);
+  V expert = tile_item(e, entry, 0);
+  g.first_row = tile_item(e, entry, 1);
+  g.rows = tile_item(e, entry, 2);
   V weights = byte_offset(e, e->argument[1], mul(e, expert, int64(e, batch_bytes)));
   if (shared) weights = select_(e, icmp(e, LLVMIntEQ, expert, int64(e, experts)), e->argument[2], weights);
   compute_tile(e, &g, weights, shape.early);

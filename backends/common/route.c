@@ -120,6 +120,7 @@ void family_route(emitter *e, const kernel_spec *spec) {
   o.tiles = e->argument[4];
   o.tokens = size_of(e, SLUICE_SIZE_TOKENS);
   o.chosen = mul(e, o.tokens, int64(e, o.k));
+  o.most = tokens * o.k;
 
   V first = udiv(e, e->atoms->lane(e), int64(e, wave)), waves = int64(e, e->lanes / e->atoms->wave);
   loop token = loop_begin(e, first, o.tokens, waves);

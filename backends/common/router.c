@@ -171,7 +171,7 @@ typedef struct logits_row {
   sluice_dtype dtype;
   V gate;            /* the expert's weights */
   V x[LOGIT_TOKENS]; /* the tokens' rows */
-  V vector_sum[LOGIT_TOKENS], scalar_sum[LOGIT_TOKENS];
+  V vector_sum[LOGIT_TOKENS], scalar_sum[LOGIT_TOKENS]; /* locals */
 } logits_row;
 
 static void logits_body(emitter *e, V offset, unsigned vector, void *user) {
@@ -190,6 +190,31 @@ bool read_router_logits(emitter *e, const kernel_spec *spec, router_logits *out)
   return expert_counts_are_valid(e, spec, out->experts, 1);
 }
 
+/* The weights are in the lanes' registers before the wait, and all of a lane's elements of x come at once. The same
+ * sums, in the same order, as with row_loop. Returns false for rows that do not fit. */
+static bool logits_in_registers(emitter *e, const logits_row *row, int64_t width) {
+  enum { MOST_PLACES = 4 };
+  const int64_t vector = e->vector, at_a_time = vector * e->lanes, places = (width + at_a_time - 1) / at_a_time;
+  if (e->lanes == 1 || vector == 1 || width % vector || places > MOST_PLACES) return false;
+  V offset[MOST_PLACES], weight[MOST_PLACES], x[LOGIT_TOKENS][MOST_PLACES];
+  V zero = LLVMConstNull(vector_type(e->f32, e->vector));
+  for (int64_t i = 0; i < places; i++) {
+    V at = add(e, mul(e, e->atoms->lane(e), int64(e, vector)), int64(e, i * at_a_time));
+    offset[i] = imin(e, at, int64(e, width - vector));
+    weight[i] = load_f32(e, SLUICE_F32, row->gate, offset[i], e->vector);
+    if ((i + 1) * at_a_time > width) weight[i] = select_(e, icmp(e, LLVMIntSLT, at, int64(e, width)), weight[i], zero);
+  }
+  e->atoms->wait(e);
+  for (unsigned t = 0; t < LOGIT_TOKENS; t++)
+    for (int64_t i = 0; i < places; i++) x[t][i] = load_f32(e, row->dtype, row->x[t], offset[i], e->vector);
+  for (unsigned t = 0; t < LOGIT_TOKENS; t++) {
+    V sum = zero;
+    for (int64_t i = 0; i < places; i++) sum = fma_(e, x[t][i], weight[i], sum);
+    set(e, row->vector_sum[t], sum);
+  }
+  return true;
+}
+
 /* A workgroup for each expert and LOGIT_TOKENS tokens; the last tokens are computed several times where there are
  * fewer.
  */
@@ -202,10 +227,6 @@ void family_router_logits(emitter *e, const kernel_spec *spec) {
                               .early = true});
   logits_row row = {.dtype = r.dtype};
   row.gate = element(e, e->f32, e->argument[1], mul(e, e->x, int64(e, r.width)));
-  branch first_row = if_begin(e, icmp(e, LLVMIntEQ, e->y, int64(e, 0)));
-  prefetch(e, row.gate, r.width * (int64_t)sizeof(float));
-  if_end(e, &first_row);
-  e->atoms->wait(e);
   T vector = vector_type(e->f32, e->vector);
   V last = sub(e, size_of(e, SLUICE_SIZE_TOKENS), int64(e, 1)), first = mul(e, e->y, int64(e, LOGIT_TOKENS));
   for (unsigned i = 0; i < LOGIT_TOKENS; i++) {
@@ -214,7 +235,13 @@ void family_router_logits(emitter *e, const kernel_spec *spec) {
     row.vector_sum[i] = local_set(e, vector, LLVMConstNull(vector));
     row.scalar_sum[i] = local_set(e, e->f32, float32(e, 0));
   }
-  row_loop(e, r.width, logits_body, &row);
+  if (!logits_in_registers(e, &row, r.width)) {
+    branch first_row = if_begin(e, icmp(e, LLVMIntEQ, e->y, int64(e, 0)));
+    prefetch(e, row.gate, r.width * (int64_t)sizeof(float));
+    if_end(e, &first_row);
+    e->atoms->wait(e);
+    row_loop(e, r.width, logits_body, &row);
+  }
   /* The waves' sums, added in their order. */
   const unsigned wave = e->atoms->wave, waves = e->lanes / wave;
   V partial = workgroup_take(e, (uint64_t)waves * LOGIT_TOKENS * sizeof(float)), lane = e->atoms->lane(e);

@@ -27,6 +27,7 @@ typedef struct expert_sort {
   bool shared;
   V expert_of;            /* i32[tokens * k]: the choices */
   V counts, order, tiles; /* what it writes, see docs/ir.md */
+  int64_t most;           /* choices at most; 0: not known */
   V next;                 /* its workgroup memory, i32[experts]: choices of an expert, then its next place */
   V tokens, chosen;       /* choices of all tokens */
 } expert_sort;

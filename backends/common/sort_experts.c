@@ -192,7 +192,71 @@ static void list_tiles(emitter *e, const expert_sort *o) {
   finish_counts(e, o, get(e, e->i64, tile_count));
 }
 
+/* Which of the RUN words at `run` equal the i32 `value`, and which are less: a bit for each. */
+static void compare_words(emitter *e, V run, V value, V *out_equal, V *out_less) {
+  enum { WIDTH = 4 };
+  V equal = int32(e, 0), less = int32(e, 0), none = int32(e, 0);
+  for (int32_t i = 0; i < RUN; i += WIDTH) {
+    V four = load(e, LLVMVectorType(e->i32, WIDTH), element(e, e->i32, run, int64(e, i)));
+    for (int32_t j = 0; j < WIDTH; j++) {
+      V word = LLVMBuildExtractElement(e->builder, four, int32(e, j), ""), bit = int32(e, (int32_t)(1u << (i + j)));
+      if (out_equal) equal = or_(e, equal, select_(e, icmp(e, LLVMIntEQ, word, value), bit, none));
+      less = or_(e, less, select_(e, icmp(e, LLVMIntSLT, word, value), bit, none));
+    }
+  }
+  if (out_equal) *out_equal = equal;
+  *out_less = less;
+}
+
+/* At most RUN choices: a lane for each compares it with all others, and knows its place and its tile's number. */
+static void sort_few(emitter *e, const expert_sort *o) {
+  V run = workgroup_take(e, RUN * sizeof(int32_t)), starts = workgroup_take(e, RUN * sizeof(int32_t));
+  V lane = e->atoms->lane(e), inside = icmp(e, LLVMIntSLT, lane, o->chosen), one = int32(e, 1);
+  V loaded = load_i32(e, o->expert_of, imin(e, lane, sub(e, o->chosen, int64(e, 1))));
+  V expert = select_(e, inside, to_i32(e, loaded), int32(e, INT32_MAX)); /* what is no choice is behind all */
+  branch mine = if_begin(e, icmp(e, LLVMIntSLT, lane, int64(e, RUN)));
+  store(e, expert, element(e, e->i32, run, lane));
+  if_end(e, &mine);
+  e->atoms->barrier(e);
+  V equal, less, number = and_(e, to_i32(e, lane), int32(e, RUN - 1));
+  compare_words(e, run, expert, &equal, &less);
+  V rank = population(e, and_(e, equal, sub(e, shl(e, one, number), one))), first = population(e, less);
+  V starts_tile = icmp(e, LLVMIntEQ, urem(e, rank, int32(e, (int32_t)o->tile_m)), int32(e, 0));
+  V tile = local(e, e->i32);
+  branch own = if_begin(e, icmp(e, LLVMIntSLT, lane, int64(e, RUN)));
+  store(e, select_(e, and_(e, inside, starts_tile), shl(e, one, number), int32(e, 0)),
+        element(e, e->i32, starts, lane));
+  if_end(e, &own);
+  e->atoms->barrier(e);
+  set(e, tile, int32(e, 0));
+  loop words = loop_begin(e, int64(e, 0), int64(e, RUN), int64(e, 1));
+  set(e, tile, or_(e, get(e, e->i32, tile), load(e, e->i32, element(e, e->i32, starts, words.index))));
+  loop_end(e, &words);
+  V all = get(e, e->i32, tile), place = add(e, first, rank);
+  branch chosen = if_begin(e, inside);
+  store_i32(e, slot_of(e, o, lane), o->order, to_i64(e, place));
+  branch begins = if_begin(e, starts_tile);
+  V before = add(e, population(e, and_(e, all, less)), udiv(e, rank, int32(e, (int32_t)o->tile_m)));
+  write_tile(e, o, to_i64(e, before), loaded, to_i64(e, place), to_i64(e, add(e, first, population(e, equal))));
+  if_end(e, &begins);
+  if_end(e, &chosen);
+  branch leader = if_begin(e, icmp(e, LLVMIntEQ, lane, int64(e, 0)));
+  finish_counts(e, o, to_i64(e, population(e, all)));
+  if_end(e, &leader);
+  loop experts = lane_loop(e, int64(e, 0), int64(e, o->experts));
+  V below;
+  compare_words(e, run, to_i32(e, experts.index), NULL, &below);
+  store(e, population(e, below), element(e, e->i32, o->counts, add(e, experts.index, int64(e, 1))));
+  loop_end(e, &experts);
+  if (o->shared) e->atoms->barrier(e); /* the number of tiles is read again */
+}
+
 void sort_slots(emitter *e, expert_sort *o) {
+  if (e->lanes >= RUN && o->most > 0 && o->most <= RUN) {
+    sort_few(e, o);
+    if (o->shared) add_shared_slots(e, o);
+    return;
+  }
   o->next = workgroup_take(e, (uint64_t)o->experts * sizeof(int32_t));
   if (e->lanes == 1)
     count_in_one_pass(e, o);

@@ -127,7 +127,7 @@ static void barrier(emitter *e) {
 /* Until everything before this launch, and what the part waits for, is done and visible. */
 static void wait_for_previous(emitter *e) {
   effect(e, "griddepcontrol.wait;");
-  if (e->joined) nvptx_wait_for_parts(e, e->joined->parts[e->joined->at].waits);
+  if (e->joined) nvptx_wait_for_parts(e, e->joined->parts[e->joined->at].waits, true);
 }
 
 /* The wait that follows is for the others alone. */
@@ -135,7 +135,7 @@ static void wait_early(emitter *e) {
   effect(e, "griddepcontrol.wait;");
   if (!e->joined) return;
   joined_part *part = &e->joined->parts[e->joined->at];
-  nvptx_wait_for_parts(e, part->waits & ~part->late);
+  nvptx_wait_for_parts(e, part->waits & ~part->late, false);
   part->waits = part->late;
 }
 

@@ -19,6 +19,7 @@ void nvptx_open_part(emitter *e, const char *symbol, uint32_t count) {
   e->joined->counters = LLVMGetParam(e->function, count + 1);
   e->x = LLVMGetParam(e->function, count + 2);
   e->y = LLVMGetParam(e->function, count + 3);
+  e->joined->counted_before = local_set(e, e->i32, int32(e, -1)); /* in all lanes but the first */
 }
 
 static V workgroups_of(emitter *e, const sluice_plan_extent grid[2]) {
@@ -32,10 +33,15 @@ static V counter(emitter *e, unsigned part) {
   return byte_offset(e, e->joined->counters, int64(e, part * LINE));
 }
 
+static bool is_last_part(const emitter *e) {
+  return e->joined->at + 1 == e->joined->count;
+}
+
 /* One lane looks at the counters until those parts, a bit for each, are done; what they wrote is visible then to all
- * lanes behind the barrier. */
-void nvptx_wait_for_parts(emitter *e, uint32_t parts) {
-  if (!parts) return;
+ * lanes behind the barrier. Of the last part's workgroups each counts itself when it will not look again (`last`). */
+void nvptx_wait_for_parts(emitter *e, uint32_t parts, bool last) {
+  last = last && is_last_part(e);
+  if (!parts && !last) return;
   branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
   for (unsigned i = 0; i < e->joined->at; i++) {
     if (!(parts >> i & 1)) continue;
@@ -52,31 +58,34 @@ void nvptx_wait_for_parts(emitter *e, uint32_t parts) {
     LLVMBuildBr(e->builder, look);
     LLVMPositionBuilderAtEnd(e->builder, done);
   }
+  if (last) {
+    static const char count[] = "atom.relaxed.gpu.global.add.u32 $0, [$1], 1;";
+    V own = counter(e, e->joined->at);
+    set(e, e->joined->counted_before, assembly(e, e->i32, count, "=r,l,~{memory}", &own, 1, ASSEMBLY_EFFECT));
+  }
   if_end(e, &first);
   e->atoms->barrier(e);
 }
 
-/* The last workgroup of the last part, which waits for all others, leaves the counters as it found them: zero. */
+/* A workgroup of the last part, which waits for all others, leaves the counters as it found them, zero, when all of the
+ * part have looked for the last time. Its own number it asked for long ago: nobody waits for it in the end. */
 static void reset_counters(emitter *e) {
-  unsigned last = e->joined->at;
-  V own = counter(e, last);
-  V before =
-      assembly(e, e->i32, "atom.relaxed.gpu.global.add.u32 $0, [$1], 1;", "=r,l,~{memory}", &own, 1, ASSEMBLY_EFFECT);
-  V all = workgroups_of(e, e->grid);
+  const unsigned last = e->joined->at;
+  V before = get(e, e->i32, e->joined->counted_before), all = workgroups_of(e, e->grid);
   branch final = if_begin(e, icmp(e, LLVMIntEQ, before, sub(e, all, int32(e, 1))));
   for (unsigned i = 0; i <= last; i++) store(e, int32(e, 0), counter(e, i));
   if_end(e, &final);
 }
 
 void nvptx_count_workgroup(emitter *e) {
+  if (is_last_part(e)) {
+    reset_counters(e);
+    return;
+  }
   e->atoms->barrier(e);
   branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
-  if (e->joined->at + 1 < e->joined->count) {
-    V own = counter(e, e->joined->at);
-    assembly(e, e->nothing, "red.release.gpu.global.add.u32 [$0], 1;", "l,~{memory}", &own, 1, ASSEMBLY_EFFECT);
-  } else {
-    reset_counters(e);
-  }
+  V own = counter(e, e->joined->at);
+  assembly(e, e->nothing, "red.release.gpu.global.add.u32 [$0], 1;", "l,~{memory}", &own, 1, ASSEMBLY_EFFECT);
   if_end(e, &first);
 }
 

@@ -334,6 +334,76 @@ def check_sort(model, random, tile_m, tokens):
     expect(f"sort of {tokens} tokens' experts, tiles of {tile_m}", 0 if right else 1, 0.5)
 
 
+def check_route(model, random, tokens):
+    """The choice of a step of few tokens and its sort, from logits with ties; a shared expert's slots come last."""
+    kernel, a = model.find("route", tokens=8 if tokens <= 8 else 16 if tokens <= 16 else 64)
+    experts, k, tile_m, shared = a["experts"], a["k"], a["tile_m"], a["shared"]
+    logits = random.standard_normal((tokens, experts)).astype(np.float32).round(1)
+    bias = (random.standard_normal(experts) / 8).astype(np.float32)
+    bias[: experts // 2] = 0
+    m = Memory()
+    slots = tokens * (k + shared)
+    arguments = [m.add(logits, np.full_like(logits, np.nan)), m.add(bias)]
+    counts, order, tiles = (m.add(np.full(n, -1, np.int32)) for n in (experts + shared + 2, slots, 4 * slots))
+    chosen, weights = m.add(np.full((tokens, k), -1, np.int32)), m.add(np.full((tokens, k), np.nan, np.float32))
+    arguments += [counts, order, tiles, chosen, weights, m.add(sizes_of(TOKENS=tokens))]
+    m.build()
+    ptx.launch(kernel, (1, 1), arguments, m.memory, m.before, BASE)
+    score = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    by_preference = np.lexsort((np.broadcast_to(np.arange(experts), score.shape), -(score + bias).round(6)))
+    wanted = np.sort(by_preference[:, :k])
+    right = (m.read(chosen, (tokens, k), np.int32) == wanted).all()
+    share = np.take_along_axis(score, wanted, 1)
+    error = np.abs(m.read(weights, (tokens, k), np.float32) - share / share.sum(1, keepdims=True)).max()
+    number = np.argsort(wanted.ravel(), kind="stable")
+    places = [*(number + number // k * shared), *(t * (k + 1) + k for t in range(tokens * shared))]
+    first = np.searchsorted(np.sort(wanted.ravel()), np.arange(experts + 1))
+    ends = [*first] + [slots] * shared
+    listed = []
+    for expert in range(experts + shared):
+        for row in range(ends[expert], ends[expert + 1], tile_m):
+            listed.append((expert, row, min(ends[expert + 1] - row, tile_m), 0))
+    right &= (m.read(order, slots, np.int32) == places).all()
+    right &= (m.read(counts, experts + shared + 2, np.int32) == [len(listed), *ends]).all()
+    right &= (m.read(tiles, (len(listed), 4), np.int32) == listed).all()
+    expect(f"route of {tokens} tokens", max(error, 0 if right else 1), 1e-6)
+
+
+def check_few_experts(model, random, epilogue, tokens, x, y):
+    """Workgroup (x, y) of experts of few tokens: expert 3 has every token, expert 5 every other one."""
+    kernel, a = model.find("expert_gemm", epilogue=epilogue, tile_m=8, shared=0)
+    n, k, experts, slots = a["n"], a["k"], a["experts"], a["top_k"]
+    matrices, bf16, width = 2 if epilogue == "swiglu" else 1, a["out_dtype"] == "bf16", a["slice"]
+    w = [[random_bf16(random, n, k) for j in range(matrices)] for i in range(2)]
+    inputs = random_bf16(random, tokens if a["gather"] == "token" else tokens * slots, k)
+    rows = [[t * slots for t in range(tokens)], [t * slots + 1 for t in range(0, tokens, 2)]]
+    tiles = [(0, 0, tokens, 0), (1, tokens, len(rows[1]), 0)]
+    counts = [2, 0, tokens] + [tokens + len(rows[1])] * (experts - 1)
+    m = Memory()
+    out = m.add(np.full((tokens * slots, n), *((UNWRITTEN, np.uint16) if bf16 else (np.nan, np.float32))))
+    table = np.full((tokens * slots, 4), 7, np.int32)  # what lies behind the last tile is anything
+    table[: len(tiles)] = tiles
+    made = [np.array(counts, np.int32), np.array(rows[0] + rows[1], np.int32), table]
+    arguments = [m.add(inputs, np.full_like(inputs, UNWRITTEN)), m.add(np.concatenate([pack_panels(v) for v in w])), 0]
+    arguments += [m.add(made_by, np.full_like(made_by, -1)) for made_by in made] + [out, m.add(sizes_of(TOKENS=tokens))]
+    m.build()
+    ptx.run(kernel, [(x, y)], arguments, m.memory, m.before, BASE)
+    result = m.read(out, (tokens * slots, n), np.uint16 if bf16 else np.float32)
+    result, written, error = floats(result) if bf16 else result, np.zeros((tokens * slots, n), bool), 0
+    if y < len(tiles):
+        sources = [row // slots if a["gather"] == "token" else row for row in rows[y]]
+        columns = range(x * width, min((x + 1) * width, n))
+        wanted, *up = [floats(inputs[sources]) @ floats(matrix[columns]).T for matrix in w[y]]
+        if epilogue == "swiglu":
+            wanted = swiglu(wanted, up[0], a)
+        place, scale = np.ix_(rows[y], columns), np.maximum(1, np.abs(wanted))
+        error = worse(error, result[place] / scale, wanted / scale)
+        written[place] = True
+    if not np.isnan(result[~written]).all():
+        raise SystemExit(f"few experts, {epilogue}: results of other workgroups are written")
+    expect(f"experts, {epilogue}, {tokens} tokens, workgroup ({x}, {y})", error, 0.005 if bf16 else 1e-4)
+
+
 def main():
     model = Model(pathlib.Path(sys.argv[1]).read_text(), json.loads(pathlib.Path(sys.argv[2]).read_text()))
     random = np.random.default_rng(20261123)
@@ -361,6 +431,11 @@ def main():
         check_router_logits(model, random, tokens)
     for tile_m, tokens in ((16, 65), (16, 256), (32, 700)):
         check_sort(model, random, tile_m, tokens)
+    for tokens in (1, 3, 8, 13, 40):
+        check_route(model, random, tokens)
+    for tokens, x, y in ((1, 0, 0), (8, 17, 1), (5, 191, 0), (5, 3, 2)):
+        for epilogue in ("swiglu", "none"):
+            check_few_experts(model, random, epilogue, tokens, x, y)
 
 
 main()

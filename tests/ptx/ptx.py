@@ -433,6 +433,15 @@ class Workgroup:
     def do_bfe(self, name, operands, lanes):
         self.combine(name, operands, lanes, None, lambda x, at, size: x >> at & (U64(1) << size) - U64(1))
 
+    def do_prmt(self, name, operands, lanes):
+        a, b = (self.value(operand, lanes) for operand in operands[1:3])
+        both, order, result = a | b << U64(32), int(operands[3].rstrip("U"), 16), U64(0)
+        if order & 0x8888:
+            raise NotImplementedError("prmt with signs")
+        for i in range(4):
+            result = result | (both >> U64(8 * (order >> 4 * i & 7)) & U64(0xFF)) << U64(8 * i)
+        self.put(operands[0], lanes, result)
+
     def do_selp(self, name, operands, lanes):
         chosen = self.register(operands[3])[lanes]
         self.put(operands[0], lanes, np.where(chosen, self.value(operands[1], lanes), self.value(operands[2], lanes)))
