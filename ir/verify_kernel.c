@@ -89,7 +89,7 @@ static const kernel_op launches[] = {
      "x=value/x_dtype w=panels/weight_dtype shared_w=maybe_panels/weight_dtype counts=value/i32 order=value/i32 "
      "expert_tiles=value/i32 out=value/out_dtype",
      LAUNCH "n:positive k:positive experts:positive top_k:positive shared:flag "
-            "gather:token|slot epilogue:none|swiglu alpha:number limit:number " GEMM " batch_bytes:positive_multiple"},
+            "gather:token|slot follows:flag epilogue:none|swiglu alpha:number limit:number " GEMM " batch_bytes:positive_multiple"},
     {"combine", "y=value/f32 weights=value/f32 shared_y=maybe/f32 residual=maybe/dtype out=value/dtype",
      LAUNCH "width:positive k:positive shared:flag shared_rows:flag scale:number dtype:dtype"},
     {"swiglu", "gate=value/dtype up=value/dtype out=value/dtype",
@@ -303,6 +303,47 @@ static bool verify_launch(verify_state *state) {
   return true;
 }
 
+/* A launch with nothing but the range of `op`. What is no range is every step: the launch's own check says what is
+ * wrong with it. */
+static sluice_plan_launch range_of(MlirOperation op) {
+  sluice_plan_launch every = {.range_to = UINT32_MAX};
+  MlirAttribute range = mlirOperationGetAttributeByName(op, mlirStringRefCreateFromCString("launch.range"));
+  if (mlirAttributeIsNull(range) || !mlirAttributeIsAArray(range) || mlirArrayAttrGetNumElements(range) != 3)
+    return every;
+  uint32_t values[3];
+  for (intptr_t i = 0; i < 3; i++) {
+    MlirAttribute value = mlirArrayAttrGetElement(range, i);
+    if (!mlirAttributeIsAInteger(value)) return every;
+    int64_t wide = mlirIntegerAttrGetValueInt(value);
+    if (wide < 0 || wide > UINT32_MAX) return every;
+    values[i] = (uint32_t)wide;
+  }
+  return (sluice_plan_launch){.range_size = values[0], .range_from = values[1], .range_to = values[2]};
+}
+
+static bool share_steps(MlirOperation a, MlirOperation b) {
+  const sluice_plan_launch x = range_of(a), y = range_of(b);
+  const bool every = !ir_has(a, "launch.range") || !ir_has(b, "launch.range");
+  return every || x.range_size != y.range_size || (x.range_from <= y.range_to && y.range_from <= x.range_to);
+}
+
+/* Of the launches that run in the same steps and know its `order`, the last one before an expert_gemm that follows
+ * another is an expert_gemm, too: no sort is between the two. */
+static bool verify_follows(verify_state *state) {
+  enum { ORDER = 4 };
+  if (integer(state, "follows") == 0) return true;
+  bool behind_product = false;
+  MlirValue order = mlirOperationGetOperand(state->op, ORDER);
+  MlirOperation op = mlirBlockGetFirstOperation(mlirOperationGetBlock(state->op));
+  for (; !mlirOperationEqual(op, state->op); op = mlirOperationGetNextInBlock(op)) {
+    bool knows = false;
+    for (intptr_t i = 0; i < mlirOperationGetNumOperands(op); i++)
+      knows = knows || mlirValueEqual(mlirOperationGetOperand(op, i), order);
+    if (knows && share_steps(op, state->op)) behind_product = ir_is(op, "kernel.expert_gemm");
+  }
+  return behind_product || verify_fail(state, "'follows' is 1, but no other product of the same sort is before it");
+}
+
 /* The shared expert's weight of expert_gemm is like one expert's, `w`. */
 static bool verify_shared_weight(verify_state *state, MlirOperation w) {
   if ((integer(state, "shared") == 0) != is_none(state, 2))
@@ -331,7 +372,7 @@ static bool verify_gemm(verify_state *state) {
                        (long long)ir_get_integer(w, "columns"), (long long)integer(state, "k"));
   if (pairs ? rows % 2 || rows / 2 != n : rows != n)
     return verify_fail(state, "w has %lld rows, expected %s%lld", (long long)rows, pairs ? "twice " : "", (long long)n);
-  if (ir_is(state->op, "kernel.expert_gemm")) return verify_shared_weight(state, w);
+  if (ir_is(state->op, "kernel.expert_gemm")) return verify_shared_weight(state, w) && verify_follows(state);
   bool add = text_equals(ir_get_string(state->op, "epilogue"), "add");
   if (add != !is_none(state, 2))
     return verify_fail(state, "residual is %s, but the epilogue %s it", add ? "absent" : "given",
@@ -402,24 +443,6 @@ static const kernel_op *find(const kernel_op *table, size_t count, MlirStringRef
 }
 
 /* ---- joins ---- */
-
-/* A launch with nothing but the range of `op`. What is no range is every step: the launch's own check says what is
- * wrong with it. */
-static sluice_plan_launch range_of(MlirOperation op) {
-  sluice_plan_launch every = {.range_to = UINT32_MAX};
-  MlirAttribute range = mlirOperationGetAttributeByName(op, mlirStringRefCreateFromCString("launch.range"));
-  if (mlirAttributeIsNull(range) || !mlirAttributeIsAArray(range) || mlirArrayAttrGetNumElements(range) != 3)
-    return every;
-  uint32_t values[3];
-  for (intptr_t i = 0; i < 3; i++) {
-    MlirAttribute value = mlirArrayAttrGetElement(range, i);
-    if (!mlirAttributeIsAInteger(value)) return every;
-    int64_t wide = mlirIntegerAttrGetValueInt(value);
-    if (wide < 0 || wide > UINT32_MAX) return every;
-    values[i] = (uint32_t)wide;
-  }
-  return (sluice_plan_launch){.range_size = values[0], .range_from = values[1], .range_to = values[2]};
-}
 
 /* The parts that part `last` waits for, and what these wait for. */
 static uint32_t all_waits(const int64_t *waits, int64_t last) {

@@ -90,6 +90,7 @@ typedef struct expert_product {
   MlirValue shared_weights; /* kernel.none without a shared expert */
   MlirValue matrix, second; /* weight values; second null unless swiglu */
   bool by_slot;
+  bool follows; /* behind another product of the same sort */
   const char *x_dtype, *out_dtype;
 } expert_product;
 
@@ -105,6 +106,7 @@ static void launch_product(lowering *l, const sorted_slots *s, const expert_prod
   attribute_integer(l, &list, "top_k", s->k);
   attribute_integer(l, &list, "shared", s->shared);
   attribute_text(l, &list, "gather", p->by_slot ? "slot" : "token");
+  attribute_integer(l, &list, "follows", p->follows);
   attribute_text(l, &list, "epilogue", swiglu ? "swiglu" : "none");
   attribute_number(l, &list, "alpha", swiglu ? ir_get_float(l->op, "alpha") : 0);
   attribute_number(l, &list, "limit", swiglu ? ir_get_float(l->op, "limit") : 0);
@@ -271,6 +273,7 @@ static void lower_experts(lowering *l) {
                                      .weights = down,
                                      .shared_weights = slot ? shared_down : none,
                                      .by_slot = true,
+                                     .follows = true,
                                      .x_dtype = element_name(x),
                                      .out_dtype = "f32"});
   }

@@ -410,6 +410,7 @@ void kernel_begin(emitter *e, const kernel_spec *spec, kernel_shape shape) {
   e->cache_first = shape.cache_first;
   e->reduce_memory = NULL;
   e->resident = shape.resident;
+  e->holds_next = shape.holds_next;
   e->atoms->begin(e, spec);
   if (!shape.early) e->atoms->wait(e);
 }

@@ -46,6 +46,7 @@ typedef struct atoms {
   /* The same for all but the kernel's first operand: as part of a joined kernel it may have less to wait for. A kernel
    * that calls it calls wait, too, before it reads that operand. */
   void (*wait_early)(emitter *e);
+  void (*let_go)(emitter *e); /* see kernel_shape.holds_next */
   /* Brings the line of memory at `pointer` closer, for a kernel that has yet to wait; NULL: nothing would be won. */
   void (*prefetch)(emitter *e, V pointer);
   V (*reduce)(emitter *e, V value, reduction operation); /* an f32, f64 or i64 over all lanes; every lane gets it */
@@ -80,6 +81,10 @@ typedef struct kernel_shape {
   /* Workgroups that a multiprocessor has to hold at once, at the expense of registers; 0: registers come first. */
   unsigned resident;
   bool cache_first; /* see sluice_plan_kernel */
+  /* The launch behind this one may start when every workgroup has called atoms.let_go, not at once. A kernel that calls
+   * it behind its wait lets no launch start, neither the next one nor those behind it, before all launches before its
+   * own are done. */
+  bool holds_next;
 } kernel_shape;
 
 /* A part of a joined kernel becomes a function, which is inlined. Its workgroups wait for those of other parts, and
@@ -115,7 +120,7 @@ struct emitter {
   V sizes;                           /* i32[SLUICE_SIZE_COUNT] */
   V workgroup;                       /* workgroup memory, see workgroup_take */
   uint32_t workgroup_bytes;          /* taken so far */
-  bool cache_first;                  /* of the shape */
+  bool cache_first, holds_next;      /* of the shape */
   V reduce_memory;                   /* of atoms.reduce, NULL until used */
   sluice_plan_extent grid[2];
   unsigned resident;

@@ -24,6 +24,7 @@ typedef struct gemm {
   V first_row; /* of x and out (gemm); place in `order` (expert_gemm) */
   /* expert_gemm */
   V order;               /* pointer; NULL for gemm */
+  bool follows;          /* the sort was done before the kernel started, though it did not wait */
   int64_t slots_per_row; /* slot / this is the row of x */
 } gemm;
 
@@ -60,10 +61,18 @@ static void read_attributes(emitter *e, gemm *g) {
                              e->spec->symbol, (long long)g->group);
 }
 
+/* What the sort of the step wrote. A kernel that has not waited for it reads it past its caches, which may hold what was
+ * there before. */
+static V load_sorted(emitter *e, const gemm *g, T type, V pointer, V index) {
+  V value = load(e, type, element(e, e->i32, pointer, index));
+  if (g->follows && !e->joined) LLVMSetVolatile(value, true);
+  return value;
+}
+
 /* The row of out that row `row` of the workgroup goes to: itself, or its slot. */
 static V out_row(emitter *e, const gemm *g, V row) {
   V place = add(e, g->first_row, row);
-  return g->order ? load_i32(e, g->order, place) : place;
+  return g->order ? to_i64(e, load_sorted(e, g, e->i32, g->order, place)) : place;
 }
 
 static V x_row(emitter *e, V row, void *user) {
@@ -427,8 +436,8 @@ static sluice_plan_extent tile_rows(const emitter *e, const gemm *g, int64_t slo
 }
 
 /* Entry e->y of expert_tiles, and one of its numbers as i64. */
-static V load_tile(emitter *e, V tiles) {
-  return load(e, vector_type(e->i32, 4), element(e, e->i32, tiles, mul(e, e->y, int64(e, 4))));
+static V load_tile(emitter *e, const gemm *g, V tiles) {
+  return load_sorted(e, g, vector_type(e->i32, 4), tiles, mul(e, e->y, int64(e, 4)));
 }
 
 static V tile_item(emitter *e, V entry, int32_t item) {
@@ -457,12 +466,15 @@ void family_expert_gemm(emitter *e, const kernel_spec *spec) {
   /* A workgroup has one tile, or, where the grid has fewer rows than there may be tiles, several in turn. */
   const bool several = shape.y.divisor > 1;
   shape.early = g.group == 8 && !several; /* the engine reads weights before x is there */
+  g.follows = shape.early && attribute(e, "follows") != 0;
+  shape.holds_next = shape.early && !g.follows;
   kernel_begin(e, spec, shape);
-  if (shape.early) e->atoms->wait_early(e);
+  if (shape.early && (e->joined || !g.follows)) e->atoms->wait_early(e);
+  if (shape.holds_next) e->atoms->let_go(e);
   g.x = e->argument[0];
   g.order = e->argument[4];
   g.out = e->argument[6];
-  V tiles = load_i32(e, e->argument[3], int64(e, 0)), x = e->x, entry = NULL;
+  V tiles = to_i64(e, load_sorted(e, &g, e->i32, e->argument[3], int64(e, 0))), x = e->x, entry = NULL;
   loop turns = {0};
   branch used = {0};
   if (several) {
@@ -471,12 +483,12 @@ void family_expert_gemm(emitter *e, const kernel_spec *spec) {
   } else {
     /* The entry comes together with the number of tiles, not behind it; those behind the last hold anything. That a
      * tile has rows is asked for this alone. */
-    entry = load_tile(e, e->argument[5]);
+    entry = load_tile(e, &g, e->argument[5]);
     V real = icmp(e, LLVMIntSGT, tile_item(e, entry, 2), int64(e, 0));
     used = if_begin(e, and_(e, icmp(e, LLVMIntSLT, e->y, tiles), real));
   }
   if (shared) order_shared_tiles(e, &g, tiles);
-  if (shared || several) entry = load_tile(e, e->argument[5]);
+  if (shared || several) entry = load_tile(e, &g, e->argument[5]);
   V expert = tile_item(e, entry, 0);
   g.first_row = tile_item(e, entry, 1);
   g.rows = tile_item(e, entry, 2);

@@ -128,6 +128,7 @@ static V dot_bf16(emitter *e, V accumulator, V a, V b) {
    .barrier = barrier,                                                                                                 \
    .wait = wait_for_previous,                                                                                          \
    .wait_early = wait_for_previous,                                                                                    \
+   .let_go = wait_for_previous,                                                                                        \
    .reduce = reduce,                                                                                                   \
    .reduce_wave = reduce,                                                                                              \
    .exp2 = exp2_,                                                                                                      \

@@ -83,7 +83,11 @@ void nvptx_open_kernel(emitter *e, const char *symbol, uint32_t count) {
   nvptx_string_attribute(e, "nvvm.minctasm", resident); /* said even when it is 1: ptxas would rather spill otherwise */
   e->sizes = LLVMGetParam(e->function, count);
   /* The kernel may have been started while the one before it still runs, and lets the one behind it start likewise. */
-  effect(e, "griddepcontrol.launch_dependents;");
+  if (e->joined || !e->holds_next) effect(e, "griddepcontrol.launch_dependents;");
+}
+
+static void let_go(emitter *e) {
+  if (!e->joined) effect(e, "griddepcontrol.launch_dependents;"); /* a joined kernel does so in the beginning */
 }
 
 static void begin(emitter *e, const kernel_spec *spec) {
@@ -231,6 +235,7 @@ const atoms nvptx_atoms = {.name = "nvptx",
                            .barrier = barrier,
                            .wait = wait_for_previous,
                            .wait_early = wait_early,
+                           .let_go = let_go,
                            .prefetch = prefetch_line,
                            .join = nvptx_join,
                            .reduce = reduce,

@@ -21,7 +21,9 @@ typedef enum launch_role {
   ROLE_EXPERTS = 128,
 } launch_role;
 
-/* A shared expert without launches of its own is among the experts. */
+/* A shared expert without launches of its own is among the experts. Names stand for launches as they are without the
+ * others of a join that they are part of: "moe" runs as the join that the routed and the shared expert are, "routed" as
+ * launches by themselves. */
 static const struct {
   const char *name;
   unsigned roles;
@@ -62,6 +64,11 @@ static uint32_t layer_of(const active_launches *active, uint32_t i) {
   return active->plan->launches[active->launches[i]].layer;
 }
 
+static bool is_of_family(const active_launches *active, uint32_t i, const char *family) {
+  const sluice_plan *plan = active->plan;
+  return strcmp(sluice_plan_string(plan, plan->kernels[plan->launches[active->launches[i]].kernel].family), family) == 0;
+}
+
 static const char *const select_labels[] = {"select_attention", "index_select",    "index_score", "block_max",
                                             "topk_blocks",      "block_attention", NULL};
 static const char *const router_labels[] = {"router", "topk_experts", NULL};
@@ -73,7 +80,7 @@ static launch_role feed_forward_role(const active_launches *active, uint32_t i, 
   const char *label = label_of(active, i);
   if (strcmp(label, "route") == 0) return ROLE_ROUTER | ROLE_EXPERTS; /* the choice and the sort */
   if (is_one_of(label, router_labels)) return ROLE_ROUTER;
-  if (is_one_of(label, expert_labels)) return ROLE_EXPERTS;
+  if (is_one_of(label, expert_labels)) return is_of_family(active, i, "gemm") ? ROLE_SHARED_EXPERT : ROLE_EXPERTS;
   bool between_experts = strcmp(label, "swiglu_oai") == 0 || strcmp(label, "add") == 0;
   if ((before & ROLE_EXPERTS) && between_experts) return ROLE_EXPERTS;
   bool last = i + 1 == active->count;
