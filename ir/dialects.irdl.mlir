@@ -988,11 +988,11 @@ irdl.dialect @kernel {
     %25 = irdl.base "#builtin.integer"
     %26 = irdl.base "#builtin.integer"
     %27 = irdl.base "#builtin.integer"
-    %28 = irdl.base "#builtin.integer"
+    %28 = irdl.base "#builtin.string"
     irdl.attributes {"label" = %7, "layer" = %8, "target" = %9, "cost" = %10, "n" = %11, "k" = %12, "experts" = %13,
                      "top_k" = %14, "shared" = %15, "gather" = %16, "epilogue" = %17, "alpha" = %18, "limit" = %19,
                      "x_dtype" = %20, "weight_dtype" = %21, "out_dtype" = %22, "tile_m" = %23, "panel" = %24,
-                     "slice" = %25, "group" = %26, "batch_bytes" = %27, "follows" = %28}
+                     "slice" = %25, "group" = %26, "batch_bytes" = %27, "overlap" = %28}
   }
   irdl.operation @combine {
     %0 = irdl.base @kernel::@buffer

@@ -89,7 +89,7 @@ static const kernel_op launches[] = {
      "x=value/x_dtype w=panels/weight_dtype shared_w=maybe_panels/weight_dtype counts=value/i32 order=value/i32 "
      "expert_tiles=value/i32 out=value/out_dtype",
      LAUNCH "n:positive k:positive experts:positive top_k:positive shared:flag "
-            "gather:token|slot follows:flag epilogue:none|swiglu alpha:number limit:number " GEMM " batch_bytes:positive_multiple"},
+            "gather:token|slot overlap:none|first|second epilogue:none|swiglu alpha:number limit:number " GEMM " batch_bytes:positive_multiple"},
     {"combine", "y=value/f32 weights=value/f32 shared_y=maybe/f32 residual=maybe/dtype out=value/dtype",
      LAUNCH "width:positive k:positive shared:flag shared_rows:flag scale:number dtype:dtype"},
     {"swiglu", "gate=value/dtype up=value/dtype out=value/dtype",
@@ -327,21 +327,22 @@ static bool share_steps(MlirOperation a, MlirOperation b) {
   return every || x.range_size != y.range_size || (x.range_from <= y.range_to && y.range_from <= x.range_to);
 }
 
-/* Of the launches that run in the same steps and know its `order`, the last one before an expert_gemm that follows
- * another is an expert_gemm, too: no sort is between the two. */
-static bool verify_follows(verify_state *state) {
+/* Of the launches that run in the same steps and know its `order`, the last one before an expert_gemm that is the second
+ * is the first: no sort is between the two. */
+static bool verify_overlap(verify_state *state) {
   enum { ORDER = 4 };
-  if (integer(state, "follows") == 0) return true;
-  bool behind_product = false;
+  if (!text_equals(ir_get_string(state->op, "overlap"), "second")) return true;
+  bool behind_first = false;
   MlirValue order = mlirOperationGetOperand(state->op, ORDER);
   MlirOperation op = mlirBlockGetFirstOperation(mlirOperationGetBlock(state->op));
   for (; !mlirOperationEqual(op, state->op); op = mlirOperationGetNextInBlock(op)) {
     bool knows = false;
     for (intptr_t i = 0; i < mlirOperationGetNumOperands(op); i++)
       knows = knows || mlirValueEqual(mlirOperationGetOperand(op, i), order);
-    if (knows && share_steps(op, state->op)) behind_product = ir_is(op, "kernel.expert_gemm");
+    if (knows && share_steps(op, state->op))
+      behind_first = ir_is(op, "kernel.expert_gemm") && text_equals(ir_get_string(op, "overlap"), "first");
   }
-  return behind_product || verify_fail(state, "'follows' is 1, but no other product of the same sort is before it");
+  return behind_first || verify_fail(state, "'overlap' is \"second\", but no first product of the same sort is before it");
 }
 
 /* The shared expert's weight of expert_gemm is like one expert's, `w`. */
@@ -372,7 +373,7 @@ static bool verify_gemm(verify_state *state) {
                        (long long)ir_get_integer(w, "columns"), (long long)integer(state, "k"));
   if (pairs ? rows % 2 || rows / 2 != n : rows != n)
     return verify_fail(state, "w has %lld rows, expected %s%lld", (long long)rows, pairs ? "twice " : "", (long long)n);
-  if (ir_is(state->op, "kernel.expert_gemm")) return verify_shared_weight(state, w) && verify_follows(state);
+  if (ir_is(state->op, "kernel.expert_gemm")) return verify_shared_weight(state, w) && verify_overlap(state);
   bool add = text_equals(ir_get_string(state->op, "epilogue"), "add");
   if (add != !is_none(state, 2))
     return verify_fail(state, "residual is %s, but the epilogue %s it", add ? "absent" : "given",

@@ -144,19 +144,26 @@ static bool depends(MlirOperation later, intptr_t first, MlirOperation earlier) 
   return false;
 }
 
+static bool is_second_product(MlirOperation op) {
+  static const char second[] = "second";
+  if (!ir_is(op, "kernel.expert_gemm")) return false;
+  MlirStringRef overlap = ir_get_string(op, "overlap");
+  return overlap.length == strlen(second) && memcmp(overlap.data, second, overlap.length) == 0;
+}
+
 typedef struct part_waits {
   int64_t waits[SLUICE_JOIN_PARTS], late[SLUICE_JOIN_PARTS];
 } part_waits;
 
 /* For each part the parts that it has to wait for itself: those behind which others wait that it waits for are left
- * out. The last part waits for all, so that the launch is done when it is. Expert products know their weights from the
- * sort, and read them while x is still being made. */
+ * out. The last part waits for all, so that the launch is done when it is. The second of two expert products knows its
+ * weights from the sort, and reads them while x is still being made. */
 static part_waits find_waits(const joiner *j, const run *r) {
   part_waits w = {{0}, {0}};
   int64_t before[SLUICE_JOIN_PARTS] = {0}; /* parts that are done when the part starts */
   for (size_t i = 0; i < r->count; i++) {
     MlirOperation op = j->launches[r->part[i]];
-    const bool last = i + 1 == r->count, takes_late = ir_is(op, "kernel.expert_gemm");
+    const bool last = i + 1 == r->count, takes_late = is_second_product(op);
     for (intptr_t late = 0; late <= takes_late; late++)
       for (size_t k = i; k-- > 0;) {
         const bool all = last && late == takes_late;

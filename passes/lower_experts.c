@@ -90,7 +90,7 @@ typedef struct expert_product {
   MlirValue shared_weights; /* kernel.none without a shared expert */
   MlirValue matrix, second; /* weight values; second null unless swiglu */
   bool by_slot;
-  bool follows; /* behind another product of the same sort */
+  bool paired; /* one of two products of one sort: gathered by token, then by slot */
   const char *x_dtype, *out_dtype;
 } expert_product;
 
@@ -106,7 +106,9 @@ static void launch_product(lowering *l, const sorted_slots *s, const expert_prod
   attribute_integer(l, &list, "top_k", s->k);
   attribute_integer(l, &list, "shared", s->shared);
   attribute_text(l, &list, "gather", p->by_slot ? "slot" : "token");
-  attribute_integer(l, &list, "follows", p->follows);
+  /* An expert has one tile in these steps, a workgroup one tile. */
+  const bool overlaps = p->paired && s->range->workgroups == 0 && s->range->to <= s->range->tile_m;
+  attribute_text(l, &list, "overlap", !overlaps ? "none" : p->by_slot ? "second" : "first");
   attribute_text(l, &list, "epilogue", swiglu ? "swiglu" : "none");
   attribute_number(l, &list, "alpha", swiglu ? ir_get_float(l->op, "alpha") : 0);
   attribute_number(l, &list, "limit", swiglu ? ir_get_float(l->op, "limit") : 0);
@@ -251,6 +253,7 @@ static void lower_experts(lowering *l) {
                     &ranges[i]);
     launch_product(l, &s,
                    &(expert_product){.x = x_buffer,
+                                     .paired = true,
                                      .out = hidden,
                                      .matrix = w_gate,
                                      .second = operand(l, 4),
@@ -268,12 +271,12 @@ static void lower_experts(lowering *l) {
                     &ranges[i]);
     launch_product(l, &s,
                    &(expert_product){.x = hidden,
+                                     .paired = true,
                                      .out = y,
                                      .matrix = w_down,
                                      .weights = down,
                                      .shared_weights = slot ? shared_down : none,
                                      .by_slot = true,
-                                     .follows = true,
                                      .x_dtype = element_name(x),
                                      .out_dtype = "f32"});
   }

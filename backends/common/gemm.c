@@ -24,7 +24,7 @@ typedef struct gemm {
   V first_row; /* of x and out (gemm); place in `order` (expert_gemm) */
   /* expert_gemm */
   V order;               /* pointer; NULL for gemm */
-  bool follows;          /* the sort was done before the kernel started, though it did not wait */
+  bool sorted;           /* it was done before the kernel started, though that did not wait */
   int64_t slots_per_row; /* slot / this is the row of x */
 } gemm;
 
@@ -65,7 +65,7 @@ static void read_attributes(emitter *e, gemm *g) {
  * there before. */
 static V load_sorted(emitter *e, const gemm *g, T type, V pointer, V index) {
   V value = load(e, type, element(e, e->i32, pointer, index));
-  if (g->follows && !e->joined) LLVMSetVolatile(value, true);
+  if (g->sorted && !e->joined) LLVMSetVolatile(value, true);
   return value;
 }
 
@@ -465,12 +465,16 @@ void family_expert_gemm(emitter *e, const kernel_spec *spec) {
   if (g.tile_m == 16) shape.resident = 2; /* tiles in turn: what the loop keeps is not worth half of the workgroups */
   /* A workgroup has one tile, or, where the grid has fewer rows than there may be tiles, several in turn. */
   const bool several = shape.y.divisor > 1;
-  shape.early = g.group == 8 && !several; /* the engine reads weights before x is there */
-  g.follows = shape.early && attribute(e, "follows") != 0;
-  shape.holds_next = shape.early && !g.follows;
+  /* Of two products of one sort the second reads its weights while x is still being made. Alone it starts when all of
+   * the first one have waited for the sort; as part of a joined kernel it waits itself. */
+  shape.holds_next = attribute_is(e, "overlap", "first");
+  shape.early = g.sorted = attribute_is(e, "overlap", "second");
+  if ((shape.holds_next || shape.early) && (g.group != 8 || several))
+    e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: no two products overlap here", spec->symbol);
+  if (e->status) return;
   kernel_begin(e, spec, shape);
-  if (shape.early && (e->joined || !g.follows)) e->atoms->wait_early(e);
   if (shape.holds_next) e->atoms->let_go(e);
+  if (shape.early && e->joined) e->atoms->wait_early(e);
   g.x = e->argument[0];
   g.order = e->argument[4];
   g.out = e->argument[6];

@@ -174,9 +174,21 @@ static V combine(emitter *e, V a, V b, reduction operation) {
   return integers ? imin(e, a, b) : fmin_(e, a, b);
 }
 
+/* The largest i64 of a whole warp: the largest upper half, and of those that have it the largest lower one. */
+static V largest_of_warp(emitter *e, V value) {
+  V upper = to_i32(e, lshr(e, value, int64(e, 32))), lower = to_i32(e, value), all = int32(e, -1);
+  V arguments[] = {upper, all};
+  V largest = intrinsic(e, "llvm.nvvm.redux.sync.max", NULL, 0, arguments, 2);
+  arguments[0] = select_(e, icmp(e, LLVMIntEQ, upper, largest), lower, int32(e, 0));
+  V rest = intrinsic(e, "llvm.nvvm.redux.sync.umax", NULL, 0, arguments, 2);
+  rest = LLVMBuildZExt(e->builder, rest, e->i64, "");
+  return or_(e, shl(e, LLVMBuildZExt(e->builder, largest, e->i64, ""), int64(e, 32)), rest);
+}
+
 /* A butterfly in each warp. Every lane adds in the same order. */
 static V reduce_wave(emitter *e, V value, reduction operation) {
   unsigned width = e->lanes < WARP ? e->lanes : WARP;
+  if (width == WARP && operation == REDUCE_MAX && LLVMTypeOf(value) == e->i64) return largest_of_warp(e, value);
   for (unsigned distance = width / 2; distance; distance /= 2)
     value = combine(e, value, exchange(e, value, distance), operation);
   return value;

@@ -42,7 +42,7 @@ refused "takes 8 tokens, but its launch.range does not end there" '/kernel\.rout
 refused "shared_y is given, but 'shared_rows' is 0" '/kernel\.combine/s/shared_rows = 1 : i64/shared_rows = 0 : i64/'
 refused "is a slot of y and has rows of its own" '/kernel\.combine.*shared_rows = 1/s/shared = 0 : i64/shared = 1 : i64/'
 
-refused "'follows' is 1, but no other product of the same sort is before it" '/kernel\.expert_gemm.*gather = "token"/s/follows = 0/follows = 1/'
+refused "'overlap' is .second., but no first product of the same sort is before it" '/kernel\.expert_gemm.*gather = "token"/s/overlap = "(none|first)"/overlap = "second"/'
 
 # Joins: their launches, ranges, and what the parts wait for.
 "$SLUICE" compile "$SLUICE_SOURCE/tests/golden/nano" --target=h100 --emit=kernel-ir -o "$work/good.mlir" 2> /dev/null

@@ -386,7 +386,7 @@ def check_few_experts(model, random, epilogue, tokens, x, y):
     made = [np.array(counts, np.int32), np.array(rows[0] + rows[1], np.int32), table]
     arguments = [m.add(inputs, np.full_like(inputs, UNWRITTEN)), m.add(np.concatenate([pack_panels(v) for v in w])), 0]
     # The second product starts when the sort is done; the first one waits for it.
-    arguments += [m.add(t, t if a["follows"] else np.full_like(t, -1)) for t in made] + [out, m.add(sizes_of(TOKENS=tokens))]
+    arguments += [m.add(t, t if a["overlap"] == "second" else np.full_like(t, -1)) for t in made] + [out, m.add(sizes_of(TOKENS=tokens))]
     m.build()
     ptx.run(kernel, [(x, y)], arguments, m.memory, m.before, BASE)
     result = m.read(out, (tokens * slots, n), np.uint16 if bf16 else np.float32)

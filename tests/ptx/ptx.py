@@ -480,10 +480,11 @@ class Workgroup:
         self.put(operands[0], lanes, sum(value >> U64(bit) & U64(1) for bit in range(self.width(name))))
 
     def do_redux(self, name, operands, lanes):
-        if name[1:] != ["sync", "min", "u32"]:
+        best = {"min": np.min, "max": np.max}.get(name[2])
+        if name[1] != "sync" or not best or name[3] not in ("u32", "s32"):
             raise NotImplementedError(".".join(name))
-        lowest = self.value(operands[1], lanes).reshape(-1, 32).min(1)
-        self.put(operands[0], lanes, np.repeat(lowest, 32))
+        value = best(self.typed(operands[1], lanes, name[3]).reshape(-1, 32), axis=1)
+        self.put(operands[0], lanes, np.repeat(value, 32).astype(np.int64).view(U64) & U64(MASK[32]))
 
     def do_mma(self, name, operands, lanes):
         """m16n8k16 of bf16: a lane's words of A, B and C as the PTX manual lays them out."""
