@@ -89,7 +89,8 @@ static const kernel_op launches[] = {
      "x=value/x_dtype w=panels/weight_dtype shared_w=maybe_panels/weight_dtype counts=value/i32 order=value/i32 "
      "expert_tiles=value/i32 out=value/out_dtype",
      LAUNCH "n:positive k:positive experts:positive top_k:positive shared:flag "
-            "gather:token|slot overlap:none|first|second epilogue:none|swiglu alpha:number limit:number " GEMM " batch_bytes:positive_multiple"},
+            "gather:token|slot overlap:none|first|second epilogue:none|swiglu alpha:number limit:number " GEMM
+            " batch_bytes:positive_multiple"},
     {"combine", "y=value/f32 weights=value/f32 shared_y=maybe/f32 residual=maybe/dtype out=value/dtype",
      LAUNCH "width:positive k:positive shared:flag shared_rows:flag scale:number dtype:dtype"},
     {"swiglu", "gate=value/dtype up=value/dtype out=value/dtype",
@@ -327,8 +328,8 @@ static bool share_steps(MlirOperation a, MlirOperation b) {
   return every || x.range_size != y.range_size || (x.range_from <= y.range_to && y.range_from <= x.range_to);
 }
 
-/* Of the launches that run in the same steps and know its `order`, the last one before an expert_gemm that is the second
- * is the first: no sort is between the two. */
+/* Of the launches that run in the same steps and know its `order`, the last one before an expert_gemm that is the
+ * second is the first: no sort is between the two. */
 static bool verify_overlap(verify_state *state) {
   enum { ORDER = 4 };
   if (!text_equals(ir_get_string(state->op, "overlap"), "second")) return true;
@@ -342,7 +343,8 @@ static bool verify_overlap(verify_state *state) {
     if (knows && share_steps(op, state->op))
       behind_first = ir_is(op, "kernel.expert_gemm") && text_equals(ir_get_string(op, "overlap"), "first");
   }
-  return behind_first || verify_fail(state, "'overlap' is \"second\", but no first product of the same sort is before it");
+  return behind_first ||
+         verify_fail(state, "'overlap' is \"second\", but no first product of the same sort is before it");
 }
 
 /* The shared expert's weight of expert_gemm is like one expert's, `w`. */

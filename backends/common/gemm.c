@@ -61,8 +61,8 @@ static void read_attributes(emitter *e, gemm *g) {
                              e->spec->symbol, (long long)g->group);
 }
 
-/* What the sort of the step wrote. A kernel that has not waited for it reads it past its caches, which may hold what was
- * there before. */
+/* What the sort of the step wrote. A kernel that has not waited for it reads it past its caches, which may hold what
+ * was there before. */
 static V load_sorted(emitter *e, const gemm *g, T type, V pointer, V index) {
   V value = load(e, type, element(e, e->i32, pointer, index));
   if (g->sorted && !e->joined) LLVMSetVolatile(value, true);

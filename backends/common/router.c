@@ -169,8 +169,8 @@ enum { LOGIT_TOKENS = 2 }; /* tokens for which a workgroup reads its expert's we
 
 typedef struct logits_row {
   sluice_dtype dtype;
-  V gate;            /* the expert's weights */
-  V x[LOGIT_TOKENS]; /* the tokens' rows */
+  V gate;                                               /* the expert's weights */
+  V x[LOGIT_TOKENS];                                    /* the tokens' rows */
   V vector_sum[LOGIT_TOKENS], scalar_sum[LOGIT_TOKENS]; /* locals */
 } logits_row;
 

@@ -66,7 +66,8 @@ static uint32_t layer_of(const active_launches *active, uint32_t i) {
 
 static bool is_of_family(const active_launches *active, uint32_t i, const char *family) {
   const sluice_plan *plan = active->plan;
-  return strcmp(sluice_plan_string(plan, plan->kernels[plan->launches[active->launches[i]].kernel].family), family) == 0;
+  return strcmp(sluice_plan_string(plan, plan->kernels[plan->launches[active->launches[i]].kernel].family), family) ==
+         0;
 }
 
 static const char *const select_labels[] = {"select_attention", "index_select",    "index_score", "block_max",
