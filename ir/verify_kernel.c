@@ -328,11 +328,20 @@ static bool share_steps(MlirOperation a, MlirOperation b) {
   return every || x.range_size != y.range_size || (x.range_from <= y.range_to && y.range_from <= x.range_to);
 }
 
-/* Of the launches that run in the same steps and know its `order`, the last one before an expert_gemm that is the
- * second is the first: no sort is between the two. */
+static bool same_steps(MlirOperation a, MlirOperation b) {
+  MlirStringRef name = mlirStringRefCreateFromCString("launch.range");
+  return mlirAttributeEqual(mlirOperationGetAttributeByName(a, name), mlirOperationGetAttributeByName(b, name));
+}
+
+static bool overlaps(MlirOperation op, const char *which) {
+  return ir_is(op, "kernel.expert_gemm") && ir_has(op, "overlap") && text_equals(ir_get_string(op, "overlap"), which);
+}
+
+/* Of the launches that run in steps of an expert_gemm that is the second, and know its `order`, the last one before it
+ * is the first, of the same steps: no sort is between the two. */
 static bool verify_overlap(verify_state *state) {
   enum { ORDER = 4 };
-  if (!text_equals(ir_get_string(state->op, "overlap"), "second")) return true;
+  if (!overlaps(state->op, "second")) return true;
   bool behind_first = false;
   MlirValue order = mlirOperationGetOperand(state->op, ORDER);
   MlirOperation op = mlirBlockGetFirstOperation(mlirOperationGetBlock(state->op));
@@ -340,8 +349,7 @@ static bool verify_overlap(verify_state *state) {
     bool knows = false;
     for (intptr_t i = 0; i < mlirOperationGetNumOperands(op); i++)
       knows = knows || mlirValueEqual(mlirOperationGetOperand(op, i), order);
-    if (knows && share_steps(op, state->op))
-      behind_first = ir_is(op, "kernel.expert_gemm") && text_equals(ir_get_string(op, "overlap"), "first");
+    if (knows && share_steps(op, state->op)) behind_first = overlaps(op, "first") && same_steps(op, state->op);
   }
   return behind_first ||
          verify_fail(state, "'overlap' is \"second\", but no first product of the same sort is before it");
@@ -487,7 +495,7 @@ static bool verify_join(verify_state *state) {
   if (!ir_has(state->op, "launch.range")) return verify_fail(state, "it has no 'launch.range'");
   const sluice_plan_launch own = range_of(state->op);
   const sluice_plan_join join = {.range_size = own.range_size, .range_from = own.range_from, .range_to = own.range_to};
-  intptr_t parts = 0, arguments = 1;
+  intptr_t parts = 0, arguments = 1, firsts = 0;
   int64_t left = ir_get_integer(state->op, "launches");
   for (MlirOperation op = mlirOperationGetNextInBlock(state->op); left > 0; op = mlirOperationGetNextInBlock(op)) {
     if (mlirOperationIsNull(op) || ir_is(op, "func.return"))
@@ -506,7 +514,11 @@ static bool verify_join(verify_state *state) {
                          ir_name(op).data);
     parts++;
     arguments += mlirOperationGetNumOperands(op);
+    if (overlaps(op, "first")) firsts++;
+    if (overlaps(op, "second") && firsts) firsts--;
   }
+  if (firsts) /* which holds back the launch behind it: as a part it cannot */
+    return verify_fail(state, "it has the first of two products that overlap, but not the second");
   if (arguments > SLUICE_JOIN_ARGUMENTS)
     return verify_fail(state, "its parts and the counters are %ld arguments, expected at most %d", (long)arguments,
                        SLUICE_JOIN_ARGUMENTS);
