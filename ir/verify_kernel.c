@@ -496,6 +496,7 @@ static bool verify_join(verify_state *state) {
   const sluice_plan_launch own = range_of(state->op);
   const sluice_plan_join join = {.range_size = own.range_size, .range_from = own.range_from, .range_to = own.range_to};
   intptr_t parts = 0, arguments = 1, firsts = 0;
+  bool second_last = false;
   int64_t left = ir_get_integer(state->op, "launches");
   for (MlirOperation op = mlirOperationGetNextInBlock(state->op); left > 0; op = mlirOperationGetNextInBlock(op)) {
     if (mlirOperationIsNull(op) || ir_is(op, "func.return"))
@@ -514,11 +515,14 @@ static bool verify_join(verify_state *state) {
                          ir_name(op).data);
     parts++;
     arguments += mlirOperationGetNumOperands(op);
+    second_last = overlaps(op, "second");
     if (overlaps(op, "first")) firsts++;
-    if (overlaps(op, "second") && firsts) firsts--;
+    if (second_last && firsts) firsts--;
   }
   if (firsts) /* which holds back the launch behind it: as a part it cannot */
     return verify_fail(state, "it has the first of two products that overlap, but not the second");
+  if (second_last) /* of which workgroups that have nothing to do end without waiting */
+    return verify_fail(state, "its last part is the second of two products that overlap");
   if (arguments > SLUICE_JOIN_ARGUMENTS)
     return verify_fail(state, "its parts and the counters are %ld arguments, expected at most %d", (long)arguments,
                        SLUICE_JOIN_ARGUMENTS);

@@ -70,9 +70,26 @@ static bool follows(const joiner *j, const run *r, size_t launch) {
   return false;
 }
 
+static bool overlaps(MlirOperation op, const char *which) {
+  if (!ir_is(op, "kernel.expert_gemm")) return false;
+  MlirStringRef overlap = ir_get_string(op, "overlap");
+  return overlap.length == strlen(which) && memcmp(overlap.data, which, overlap.length) == 0;
+}
+
+/* Two products that overlap are in the same join or in none, with something behind them: of the second some workgroups
+ * have nothing to do and do not wait, which the last part's all have to. */
+static bool takes_overlaps_apart(const joiner *j, const run *r) {
+  bool open = false, last = false;
+  for (size_t i = 0; i < r->count; i++) {
+    last = overlaps(j->launches[r->part[i]], "second");
+    open = overlaps(j->launches[r->part[i]], "first") || (open && !last);
+  }
+  return open || last;
+}
+
 /* Ends a run that steps of `range` have: it becomes a join, or one that other steps have already is theirs too. */
 static bool end_run(joiner *j, const run *r, step_range range) {
-  if (r->count < 2) return true;
+  if (r->count < 2 || takes_overlaps_apart(j, r)) return true;
   for (size_t i = 0; i < j->join_count; i++) {
     joined_run *other = &j->joins[i];
     if (other->range.to + 1 != range.from || other->run.count != r->count ||
@@ -144,13 +161,6 @@ static bool depends(MlirOperation later, intptr_t first, MlirOperation earlier) 
   return false;
 }
 
-static bool is_second_product(MlirOperation op) {
-  static const char second[] = "second";
-  if (!ir_is(op, "kernel.expert_gemm")) return false;
-  MlirStringRef overlap = ir_get_string(op, "overlap");
-  return overlap.length == strlen(second) && memcmp(overlap.data, second, overlap.length) == 0;
-}
-
 typedef struct part_waits {
   int64_t waits[SLUICE_JOIN_PARTS], late[SLUICE_JOIN_PARTS];
 } part_waits;
@@ -163,7 +173,7 @@ static part_waits find_waits(const joiner *j, const run *r) {
   int64_t before[SLUICE_JOIN_PARTS] = {0}; /* parts that are done when the part starts */
   for (size_t i = 0; i < r->count; i++) {
     MlirOperation op = j->launches[r->part[i]];
-    const bool last = i + 1 == r->count, takes_late = is_second_product(op);
+    const bool last = i + 1 == r->count, takes_late = overlaps(op, "second");
     for (intptr_t late = 0; late <= takes_late; late++)
       for (size_t k = i; k-- > 0;) {
         const bool all = last && late == takes_late;

@@ -89,3 +89,27 @@ func.func @experts() {
   "kernel.combine"(%y, %w, %n, %n, %z) {cost = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0], dtype = "f32", k = 2 : i64, label = "experts", layer = 3 : i64, scale = 1.0 : f64, shared = 0 : i64, shared_rows = 0 : i64, target = "cuda:sm_90a", width = 16 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
   return
 }
+
+// With nothing behind them, products that overlap are launches by themselves; what is before them is joined no more than that.
+// CHECK-LABEL: @no_combination
+// CHECK-NOT: kernel.join
+func.func @no_combination() {
+  %x = "kernel.arena"() {bytes = 64 : i64, dtype = "f32", name = "x", offset = 320 : i64, size = "tokens", width = 16 : i64} : () -> !kernel.buffer
+  %g = "kernel.weight"() {batch = 1 : i64, columns = 16 : i64, dtype = "f32", group = 1 : i64, layout = "rows", name = "gate", panel = 0 : i64, rank = 2 : i64, rows = 8 : i64, source_rows = [8], sources = ["gate"]} : () -> !kernel.buffer
+  %l = "kernel.arena"() {bytes = 64 : i64, dtype = "f32", name = "router_logits", offset = 0 : i64, size = "tokens", width = 8 : i64} : () -> !kernel.buffer
+  %b = "kernel.weight"() {batch = 1 : i64, columns = 8 : i64, dtype = "f32", group = 1 : i64, layout = "rows", name = "bias", panel = 0 : i64, rank = 1 : i64, rows = 1 : i64, source_rows = [1], sources = ["bias"]} : () -> !kernel.buffer
+  %c = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 10 : i64} : () -> !kernel.buffer
+  %o = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "order", offset = 192 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer
+  %t = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "expert_tiles", offset = 256 : i64, size = "tokens", width = 8 : i64} : () -> !kernel.buffer
+  %e = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "router", offset = 64 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer
+  %w = "kernel.arena"() {bytes = 64 : i64, dtype = "f32", name = "router.1", offset = 128 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer
+  %n = "kernel.none"() : () -> !kernel.buffer
+  %u = "kernel.weight"() {batch = 8 : i64, columns = 16 : i64, dtype = "f32", group = 2 : i64, layout = "panels", name = "u", panel = 64 : i64, rank = 2 : i64, rows = 16 : i64, source_rows = [16], sources = ["u.{expert}"]} : () -> !kernel.buffer
+  %h = "kernel.arena"() {bytes = 128 : i64, dtype = "f32", name = "hidden", offset = 384 : i64, size = "tokens", width = 32 : i64} : () -> !kernel.buffer
+  %y = "kernel.arena"() {bytes = 128 : i64, dtype = "f32", name = "y", offset = 512 : i64, size = "tokens", width = 32 : i64} : () -> !kernel.buffer
+  "kernel.router_logits"(%x, %g, %l) {cost = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0], dtype = "f32", experts = 8 : i64, label = "router", layer = 3 : i64, many = 0 : i64, target = "cuda:sm_90a", width = 16 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
+  "kernel.route"(%l, %b, %c, %o, %t, %e, %w) {cost = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0], experts = 8 : i64, k = 2 : i64, label = "route", launch.range = [1, 0, 64], layer = 3 : i64, shared = 0 : i64, target = "cuda:sm_90a", tile_m = 8 : i64, tokens = 64 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
+  "kernel.expert_gemm"(%x, %u, %n, %c, %o, %t, %h) {alpha = 0.0 : f64, batch_bytes = 4096 : i64, cost = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0], epilogue = "none", experts = 8 : i64, gather = "token", group = 2 : i64, k = 16 : i64, label = "experts", layer = 3 : i64, limit = 0.0 : f64, n = 16 : i64, out_dtype = "f32", overlap = "first", panel = 64 : i64, shared = 0 : i64, slice = 64 : i64, target = "cuda:sm_90a", tile_m = 16 : i64, top_k = 2 : i64, weight_dtype = "f32", workgroups = 0 : i64, x_dtype = "f32"} : (!kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
+  "kernel.expert_gemm"(%h, %u, %n, %c, %o, %t, %y) {alpha = 0.0 : f64, batch_bytes = 4096 : i64, cost = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0], epilogue = "none", experts = 8 : i64, gather = "slot", group = 2 : i64, k = 16 : i64, label = "experts", layer = 3 : i64, limit = 0.0 : f64, n = 16 : i64, out_dtype = "f32", overlap = "second", panel = 64 : i64, shared = 0 : i64, slice = 64 : i64, target = "cuda:sm_90a", tile_m = 16 : i64, top_k = 2 : i64, weight_dtype = "f32", workgroups = 0 : i64, x_dtype = "f32"} : (!kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
+  return
+}
