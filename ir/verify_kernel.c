@@ -337,18 +337,18 @@ static bool overlaps(MlirOperation op, const char *which) {
   return ir_is(op, "kernel.expert_gemm") && ir_has(op, "overlap") && text_equals(ir_get_string(op, "overlap"), which);
 }
 
-/* Of the launches that run in steps of an expert_gemm that is the second, and know its `order`, the last one before it
- * is the first, of the same steps: no sort is between the two. */
+/* Of the launches that run in steps of an expert_gemm that is the second, and know what was sorted for it, the last one
+ * before it is the first, of the same steps: no sort is between the two. */
 static bool verify_overlap(verify_state *state) {
-  enum { ORDER = 4 };
+  enum { COUNTS = 3, OUT = 6 };
   if (!overlaps(state->op, "second")) return true;
   bool behind_first = false;
-  MlirValue order = mlirOperationGetOperand(state->op, ORDER);
   MlirOperation op = mlirBlockGetFirstOperation(mlirOperationGetBlock(state->op));
   for (; !mlirOperationEqual(op, state->op); op = mlirOperationGetNextInBlock(op)) {
     bool knows = false;
     for (intptr_t i = 0; i < mlirOperationGetNumOperands(op); i++)
-      knows = knows || mlirValueEqual(mlirOperationGetOperand(op, i), order);
+      for (intptr_t sorted = COUNTS; sorted < OUT; sorted++)
+        knows = knows || mlirValueEqual(mlirOperationGetOperand(op, i), mlirOperationGetOperand(state->op, sorted));
     if (knows && share_steps(op, state->op)) behind_first = overlaps(op, "first") && same_steps(op, state->op);
   }
   return behind_first ||
@@ -472,7 +472,7 @@ static bool read_part_bits(verify_state *state, const char *name, intptr_t parts
   return true;
 }
 
-static bool verify_waits(verify_state *state, intptr_t parts) {
+static bool verify_waits(verify_state *state, intptr_t parts, uint32_t seconds) {
   int64_t waits[SLUICE_JOIN_PARTS] = {0}, late[SLUICE_JOIN_PARTS] = {0};
   if (parts < 2 || parts > SLUICE_JOIN_PARTS)
     return verify_fail(state, "it has %ld parts, expected 2 to %d", (long)parts, SLUICE_JOIN_PARTS);
@@ -481,6 +481,8 @@ static bool verify_waits(verify_state *state, intptr_t parts) {
     if (waits[i] < 0 || waits[i] >= (int64_t)1 << i)
       return verify_fail(state, "part %ld waits for %lld, expected bits of parts before it", (long)i,
                          (long long)waits[i]);
+    if (late[i] && !(seconds >> i & 1))
+      return verify_fail(state, "part %ld waits late, but it is no second product", (long)i);
     if (late[i] & ~waits[i])
       return verify_fail(state, "part %ld waits late for %lld, expected some of the parts that it waits for, %lld",
                          (long)i, (long long)late[i], (long long)waits[i]);
@@ -496,7 +498,8 @@ static bool verify_join(verify_state *state) {
   const sluice_plan_launch own = range_of(state->op);
   const sluice_plan_join join = {.range_size = own.range_size, .range_from = own.range_from, .range_to = own.range_to};
   intptr_t parts = 0, arguments = 1, firsts = 0;
-  bool second_last = false;
+  uint32_t seconds = 0; /* of two products that overlap: bits of parts */
+  bool ends_overlap = false;
   int64_t left = ir_get_integer(state->op, "launches");
   for (MlirOperation op = mlirOperationGetNextInBlock(state->op); left > 0; op = mlirOperationGetNextInBlock(op)) {
     if (mlirOperationIsNull(op) || ir_is(op, "func.return"))
@@ -515,18 +518,18 @@ static bool verify_join(verify_state *state) {
                          ir_name(op).data);
     parts++;
     arguments += mlirOperationGetNumOperands(op);
-    second_last = overlaps(op, "second");
-    if (overlaps(op, "first")) firsts++;
-    if (second_last && firsts) firsts--;
+    ends_overlap = overlaps(op, "second");
+    if (ends_overlap) seconds |= 1u << (parts - 1);
+    firsts += overlaps(op, "first") - ends_overlap;
   }
-  if (firsts) /* which holds back the launch behind it: as a part it cannot */
-    return verify_fail(state, "it has the first of two products that overlap, but not the second");
-  if (second_last) /* of which workgroups that have nothing to do end without waiting */
+  if (firsts) /* the first holds back the launch behind it: as a part it cannot */
+    return verify_fail(state, "it has only one of two products that overlap");
+  if (ends_overlap) /* of which workgroups that have nothing to do end without waiting */
     return verify_fail(state, "its last part is the second of two products that overlap");
   if (arguments > SLUICE_JOIN_ARGUMENTS)
     return verify_fail(state, "its parts and the counters are %ld arguments, expected at most %d", (long)arguments,
                        SLUICE_JOIN_ARGUMENTS);
-  return verify_waits(state, parts);
+  return verify_waits(state, parts, seconds);
 }
 
 bool verify_kernel_op(verify_state *state) {

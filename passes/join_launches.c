@@ -78,18 +78,20 @@ static bool overlaps(MlirOperation op, const char *which) {
 
 /* Two products that overlap are in the same join or in none, with something behind them: of the second some workgroups
  * have nothing to do and do not wait, which the last part's all have to. */
-static bool takes_overlaps_apart(const joiner *j, const run *r) {
-  bool open = false, last = false;
+static bool splits_overlap(const joiner *j, const run *r) {
+  bool open = false, ends = false; /* behind a first product; with a second one */
   for (size_t i = 0; i < r->count; i++) {
-    last = overlaps(j->launches[r->part[i]], "second");
-    open = overlaps(j->launches[r->part[i]], "first") || (open && !last);
+    MlirOperation op = j->launches[r->part[i]];
+    ends = overlaps(op, "second");
+    if (ends && !open) return true;
+    open = overlaps(op, "first") || (open && !ends);
   }
-  return open || last;
+  return open || ends;
 }
 
 /* Ends a run that steps of `range` have: it becomes a join, or one that other steps have already is theirs too. */
 static bool end_run(joiner *j, const run *r, step_range range) {
-  if (r->count < 2 || takes_overlaps_apart(j, r)) return true;
+  if (r->count < 2 || splits_overlap(j, r)) return true;
   for (size_t i = 0; i < j->join_count; i++) {
     joined_run *other = &j->joins[i];
     if (other->range.to + 1 != range.from || other->run.count != r->count ||

@@ -41,7 +41,7 @@ typedef struct atoms {
   V (*lane)(emitter *e);       /* i64, 0 .. lanes-1 */
   void (*barrier)(emitter *e); /* all lanes of the workgroup */
   /* Waits until what the launches before this one wrote is in memory. kernel_begin does it first of all, but for a
-   * kernel_shape that says `early`, which do it once. */
+   * kernel_shape that says `early`. Every workgroup of a joined kernel's last part does it once. */
   void (*wait)(emitter *e);
   /* The same for all but the kernel's first operand: as part of a joined kernel it may have less to wait for. A kernel
    * that calls it calls wait, too, before it reads that operand. */
@@ -76,7 +76,8 @@ typedef struct kernel_shape {
   sluice_plan_extent x, y; /* all zero: one */
   unsigned lanes;          /* lanes that the family can use, a power of two; 0: the target's usual number */
   /* The kernel calls atoms.wait itself. Before that it may read what no launch of the step writes: weights, the step's
-   * inputs and sizes, and pages of the cache that earlier steps filled; it must write nothing. */
+   * inputs and sizes, pages of the cache that earlier steps filled, and what a launch with `holds_next` waited for; it
+   * must write nothing. */
   bool early;
   /* Workgroups that a multiprocessor has to hold at once, at the expense of registers; 0: registers come first. */
   unsigned resident;

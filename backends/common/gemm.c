@@ -61,11 +61,11 @@ static void read_attributes(emitter *e, gemm *g) {
                              e->spec->symbol, (long long)g->group);
 }
 
-/* What the sort of the step wrote. A kernel that has not waited for it reads it past its caches, which may hold what
- * was there before. */
+/* What the sort of the step wrote. A kernel that has not waited for it reads it past the L1 cache, which may hold what
+ * was there before; that it is in the L2 cache when the sort's launch is done is how the hardware works. */
 static V load_sorted(emitter *e, const gemm *g, T type, V pointer, V index) {
   V value = load(e, type, element(e, e->i32, pointer, index));
-  if (g->sorted && !e->joined) LLVMSetVolatile(value, true);
+  if (g->sorted) LLVMSetVolatile(value, true);
   return value;
 }
 
@@ -468,13 +468,14 @@ void family_expert_gemm(emitter *e, const kernel_spec *spec) {
   /* Of two products of one sort the second reads its weights while x is still being made. Alone it starts when all of
    * the first one have waited for the sort; as part of a joined kernel it waits itself. */
   shape.holds_next = attribute_is(e, "overlap", "first");
-  shape.early = g.sorted = attribute_is(e, "overlap", "second");
+  shape.early = attribute_is(e, "overlap", "second");
+  g.sorted = shape.early && !e->joined;
   if ((shape.holds_next || shape.early) && (g.group != 8 || several))
     e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: no two products overlap here", spec->symbol);
   if (e->status) return;
   kernel_begin(e, spec, shape);
   if (shape.holds_next) e->atoms->let_go(e);
-  if (shape.early && e->joined) e->atoms->wait_early(e);
+  if (shape.early && !g.sorted) e->atoms->wait_early(e);
   g.x = e->argument[0];
   g.order = e->argument[4];
   g.out = e->argument[6];
@@ -485,8 +486,8 @@ void family_expert_gemm(emitter *e, const kernel_spec *spec) {
     turns = loop_begin(e, e->y, tiles, extent_of(e, &e->grid[1]));
     e->y = turns.index;
   } else {
-    /* The entry comes together with the number of tiles, not behind it; those behind the last hold anything. That a
-     * tile has rows is asked for this alone. */
+    /* The entry comes together with the number of tiles, not behind it; those behind the last hold anything.
+     * Every tile has rows: that the branch asks for them keeps the load before it. */
     entry = load_tile(e, &g, e->argument[5]);
     V real = icmp(e, LLVMIntSGT, tile_item(e, entry, 2), int64(e, 0));
     used = if_begin(e, and_(e, icmp(e, LLVMIntSLT, e->y, tiles), real));

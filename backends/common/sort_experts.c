@@ -81,18 +81,20 @@ enum {
   MOST_PLACES = 8192, /* of all runs and experts */
 };
 
-/* Which choices of the lane's run of the round have its own expert: a bit for each. */
-static V compare_run(emitter *e, V round, V own) {
+/* Which of the RUN words at `run` equal the i32 `value`, a bit for each; *out_less: which are less, unless NULL. */
+static V compare_words(emitter *e, V run, V value, V *out_less) {
   enum { WIDTH = 4 };
-  V first = and_(e, e->atoms->lane(e), int64(e, -RUN)), same = int32(e, 0);
+  V equal = int32(e, 0), less = int32(e, 0), none = int32(e, 0);
   for (int32_t i = 0; i < RUN; i += WIDTH) {
-    V four = load(e, LLVMVectorType(e->i32, WIDTH), element(e, e->i32, round, add(e, first, int64(e, i))));
+    V four = load(e, LLVMVectorType(e->i32, WIDTH), element(e, e->i32, run, int64(e, i)));
     for (int32_t j = 0; j < WIDTH; j++) {
-      V equal = icmp(e, LLVMIntEQ, LLVMBuildExtractElement(e->builder, four, int32(e, j), ""), own);
-      same = or_(e, same, select_(e, equal, int32(e, (int32_t)(1u << (i + j))), int32(e, 0)));
+      V word = LLVMBuildExtractElement(e->builder, four, int32(e, j), ""), bit = int32(e, (int32_t)(1u << (i + j)));
+      equal = or_(e, equal, select_(e, icmp(e, LLVMIntEQ, word, value), bit, none));
+      if (out_less) less = or_(e, less, select_(e, icmp(e, LLVMIntSLT, word, value), bit, none));
     }
   }
-  return same;
+  if (out_less) *out_less = less;
+  return equal;
 }
 
 /* Several lanes: rounds of one choice for each lane. A choice's place is behind those of the same expert in rounds
@@ -113,7 +115,8 @@ static void place_in_rounds(emitter *e, const expert_sort *o) {
   store_i32(e, int64(e, 0), places, clear.index);
   loop_end(e, &clear);
   e->atoms->barrier(e);
-  V same = compare_run(e, round, own), before = sub(e, shl(e, int32(e, 1), within), int32(e, 1));
+  V own_run = element(e, e->i32, round, and_(e, lane, int64(e, -RUN))), same = compare_words(e, own_run, own, NULL);
+  V before = sub(e, shl(e, int32(e, 1), within), int32(e, 1));
   V rank = population(e, and_(e, same, before)), place = add(e, mul(e, run, int64(e, o->experts)), loaded);
   branch first = if_begin(e, and_(e, inside, icmp(e, LLVMIntEQ, rank, int32(e, 0))));
   store(e, population(e, same), element(e, e->i32, places, place));
@@ -192,22 +195,6 @@ static void list_tiles(emitter *e, const expert_sort *o) {
   finish_counts(e, o, get(e, e->i64, tile_count));
 }
 
-/* Which of the RUN words at `run` equal the i32 `value`, and which are less: a bit for each. */
-static void compare_words(emitter *e, V run, V value, V *out_equal, V *out_less) {
-  enum { WIDTH = 4 };
-  V equal = int32(e, 0), less = int32(e, 0), none = int32(e, 0);
-  for (int32_t i = 0; i < RUN; i += WIDTH) {
-    V four = load(e, LLVMVectorType(e->i32, WIDTH), element(e, e->i32, run, int64(e, i)));
-    for (int32_t j = 0; j < WIDTH; j++) {
-      V word = LLVMBuildExtractElement(e->builder, four, int32(e, j), ""), bit = int32(e, (int32_t)(1u << (i + j)));
-      if (out_equal) equal = or_(e, equal, select_(e, icmp(e, LLVMIntEQ, word, value), bit, none));
-      less = or_(e, less, select_(e, icmp(e, LLVMIntSLT, word, value), bit, none));
-    }
-  }
-  if (out_equal) *out_equal = equal;
-  *out_less = less;
-}
-
 /* At most RUN choices: a lane for each compares it with all others, and knows its place and its tile's number. */
 static void sort_few(emitter *e, const expert_sort *o) {
   V run = workgroup_take(e, RUN * sizeof(int32_t)), starts = workgroup_take(e, RUN * sizeof(int32_t));
@@ -218,21 +205,19 @@ static void sort_few(emitter *e, const expert_sort *o) {
   store(e, expert, element(e, e->i32, run, lane));
   if_end(e, &mine);
   e->atoms->barrier(e);
-  V equal, less, number = and_(e, to_i32(e, lane), int32(e, RUN - 1));
-  compare_words(e, run, expert, &equal, &less);
+  V less, equal = compare_words(e, run, expert, &less), number = and_(e, to_i32(e, lane), int32(e, RUN - 1));
   V rank = population(e, and_(e, equal, sub(e, shl(e, one, number), one))), first = population(e, less);
   V starts_tile = icmp(e, LLVMIntEQ, urem(e, rank, int32(e, (int32_t)o->tile_m)), int32(e, 0));
-  V tile = local(e, e->i32);
+  V of_starts = local_set(e, e->i32, int32(e, 0)); /* a bit for each choice that starts a tile */
   branch own = if_begin(e, icmp(e, LLVMIntSLT, lane, int64(e, RUN)));
   store(e, select_(e, and_(e, inside, starts_tile), shl(e, one, number), int32(e, 0)),
         element(e, e->i32, starts, lane));
   if_end(e, &own);
   e->atoms->barrier(e);
-  set(e, tile, int32(e, 0));
   loop words = loop_begin(e, int64(e, 0), int64(e, RUN), int64(e, 1));
-  set(e, tile, or_(e, get(e, e->i32, tile), load(e, e->i32, element(e, e->i32, starts, words.index))));
+  set(e, of_starts, or_(e, get(e, e->i32, of_starts), load(e, e->i32, element(e, e->i32, starts, words.index))));
   loop_end(e, &words);
-  V all = get(e, e->i32, tile), place = add(e, first, rank);
+  V all = get(e, e->i32, of_starts), place = add(e, first, rank);
   branch chosen = if_begin(e, inside);
   store_i32(e, slot_of(e, o, lane), o->order, to_i64(e, place));
   branch begins = if_begin(e, starts_tile);
@@ -245,7 +230,7 @@ static void sort_few(emitter *e, const expert_sort *o) {
   if_end(e, &leader);
   loop experts = lane_loop(e, int64(e, 0), int64(e, o->experts));
   V below;
-  compare_words(e, run, to_i32(e, experts.index), NULL, &below);
+  (void)compare_words(e, run, to_i32(e, experts.index), &below); /* LLVM drops what is not used */
   store(e, population(e, below), element(e, e->i32, o->counts, add(e, experts.index, int64(e, 1))));
   loop_end(e, &experts);
   if (o->shared) e->atoms->barrier(e); /* the number of tiles is read again */

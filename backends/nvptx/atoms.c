@@ -131,15 +131,18 @@ static void barrier(emitter *e) {
 /* Until everything before this launch, and what the part waits for, is done and visible. */
 static void wait_for_previous(emitter *e) {
   effect(e, "griddepcontrol.wait;");
-  if (e->joined) nvptx_wait_for_parts(e, e->joined->parts[e->joined->at].waits, true);
+  if (e->joined) nvptx_wait_for_parts(e, e->joined->parts[e->joined->at].waits, false);
 }
 
 /* The wait that follows is for the others alone. */
 static void wait_early(emitter *e) {
+  if (!e->joined) {
+    wait_for_previous(e);
+    return;
+  }
   effect(e, "griddepcontrol.wait;");
-  if (!e->joined) return;
   joined_part *part = &e->joined->parts[e->joined->at];
-  nvptx_wait_for_parts(e, part->waits & ~part->late, false);
+  nvptx_wait_for_parts(e, part->waits & ~part->late, true);
   part->waits = part->late;
 }
 

@@ -38,10 +38,10 @@ static bool is_last_part(const emitter *e) {
 }
 
 /* One lane looks at the counters until those parts, a bit for each, are done; what they wrote is visible then to all
- * lanes behind the barrier. Of the last part's workgroups each counts itself when it will not look again (`last`). */
-void nvptx_wait_for_parts(emitter *e, uint32_t parts, bool last) {
-  last = last && is_last_part(e);
-  if (!parts && !last) return;
+ * lanes behind the barrier. Of the last part's workgroups each counts itself when it will not look again. */
+void nvptx_wait_for_parts(emitter *e, uint32_t parts, bool looks_again) {
+  const bool counts = is_last_part(e) && !looks_again;
+  if (!parts && !counts) return;
   branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
   for (unsigned i = 0; i < e->joined->at; i++) {
     if (!(parts >> i & 1)) continue;
@@ -58,7 +58,7 @@ void nvptx_wait_for_parts(emitter *e, uint32_t parts, bool last) {
     LLVMBuildBr(e->builder, look);
     LLVMPositionBuilderAtEnd(e->builder, done);
   }
-  if (last) {
+  if (counts) {
     static const char count[] = "atom.relaxed.gpu.global.add.u32 $0, [$1], 1;";
     V own = counter(e, e->joined->at);
     set(e, e->joined->counted_before, assembly(e, e->i32, count, "=r,l,~{memory}", &own, 1, ASSEMBLY_EFFECT));

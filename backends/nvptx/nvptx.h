@@ -24,7 +24,7 @@ void nvptx_string_attribute(emitter *e, const char *name, const char *value);
 
 /* join.c: what a part of a joined kernel does where a kernel of its own begins, waits and ends; and atoms.join. */
 void nvptx_open_part(emitter *e, const char *symbol, uint32_t count);
-void nvptx_wait_for_parts(emitter *e, uint32_t parts, bool last);
+void nvptx_wait_for_parts(emitter *e, uint32_t parts, bool looks_again);
 void nvptx_count_workgroup(emitter *e);
 void nvptx_join(emitter *e, const kernel_spec *spec);
 

@@ -21,9 +21,8 @@ typedef enum launch_role {
   ROLE_EXPERTS = 128,
 } launch_role;
 
-/* A shared expert without launches of its own is among the experts. Names stand for launches as they are without the
- * others of a join that they are part of: "moe" runs as the join that the routed and the shared expert are, "routed" as
- * launches by themselves. */
+/* A shared expert without launches of its own is among the experts. With products of its own it is not, though their
+ * combination adds its rows. Launches run joined where a name has all of a join: "moe", say, but not "routed". */
 static const struct {
   const char *name;
   unsigned roles;

@@ -54,8 +54,10 @@ refused "'waits' has 1 elements, expected 2" '/kernel\.join/s/waits = \[0, 1\]/w
 refused "element 1 of attribute 'waits' has the wrong kind" '/kernel\.join/s/waits = \[0, 1\]/waits = [0, "1"]/'
 refused "part 1 waits for 2, expected bits of parts before it" '/kernel\.join/s/waits = \[0, 1\]/waits = [0, 2]/'
 refused "'late' has 1 elements, expected 2" '/kernel\.join/s/late = \[0, 0\]/late = [0]/'
-refused "part 1 waits late for 2, expected some of the parts that it waits for, 1" '/kernel\.join/s/late = \[0, 0\]/late = [0, 2]/'
-refused "it has the first of two products that overlap, but not the second" '/kernel\.expert_gemm/s/overlap = "second"/overlap = "none"/'
+refused "part 1 waits late, but it is no second product" '/kernel\.join/s/late = \[0, 0\]/late = [0, 1]/'
+refused "part 5 waits late for 16, expected some of the parts that it waits for, 10" \
+  '/kernel\.join/s/late = \[0, 0, 0, 0, 0, 8, 0\]/late = [0, 0, 0, 0, 0, 16, 0]/'
+refused "it has only one of two products that overlap" '/kernel\.expert_gemm/s/overlap = "second"/overlap = "none"/'
 refused "its last part does not wait for all others" '/kernel\.join/s/waits = \[0, 1\]/waits = [0, 0]/'
 
 "$SLUICE" opt "$SLUICE_SOURCE/tests/ir/join_launches.mlir" --passes=join-launches --target=h100 > "$work/good.mlir"
