@@ -11,6 +11,12 @@ config=$SLUICE_SOURCE/tests/golden/m3-slice
 "$SLUICE" inspect "$work/bundle.sluice" --json > "$work/inspect.json"
 /usr/bin/python3 -B "$SLUICE_SOURCE/tests/ptx/check_kernels.py" "$work/kernels.ptx" "$work/inspect.json"
 
+# The experts' joined launch.
+"$SLUICE" compile "$SLUICE_SOURCE/tests/golden/nano" --dtype bfloat16 --target=h100 --emit=asm -o "$work/kernels.ptx" 2> /dev/null
+"$SLUICE" compile "$SLUICE_SOURCE/tests/golden/nano" --dtype bfloat16 --target=h100 -o "$work/bundle.sluice" 2> /dev/null
+"$SLUICE" inspect "$work/bundle.sluice" --json > "$work/inspect.json"
+/usr/bin/python3 -B "$SLUICE_SOURCE/tests/ptx/check_kernels.py" "$work/kernels.ptx" "$work/inspect.json" join
+
 # Depths that have fewer steps than a workgroup has warps.
 for width in 96 192; do
   sed -E "s/\"((dense_|shared_)?intermediate|hidden)_size\": [0-9]+/\"\1_size\": $width/" "$SLUICE_SOURCE/tests/golden/nano/config.json" > "$work/config.json"

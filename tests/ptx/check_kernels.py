@@ -1,7 +1,7 @@
 """Kernels of a compiled model against plain arithmetic, run by ptx.py.
 
-    check_kernels.py PTX INSPECT [products]   PTX: kernels.s of `sluice compile --save-temps`; INSPECT: `sluice inspect --json`;
-                                              products: those alone
+    check_kernels.py PTX INSPECT [products|join]   PTX: kernels.s of `sluice compile --save-temps`; INSPECT: `sluice inspect
+                                                   --json`; products, join: those alone
 
 Before griddepcontrol.wait the launches before a kernel may still be writing: what they write is NaN then.
 """
@@ -384,6 +384,9 @@ def check_few_experts(model, random, epilogue, tokens, x, y):
     table = np.full((tokens * slots, 4), 7, np.int32)  # what lies behind the last tile is anything
     table[: len(tiles)] = tiles
     made = [np.array(counts, np.int32), np.array(rows[0] + rows[1], np.int32), table]
+    control = [name[1] for _, name, _ in kernel.instructions if name[0] == "griddepcontrol"]
+    if a["overlap"] == "first" and control != ["wait", "launch_dependents"]:
+        raise SystemExit(f"the first product lets the second start at {control}, expected: behind its wait")
     arguments = [m.add(inputs, np.full_like(inputs, UNWRITTEN)), m.add(np.concatenate([pack_panels(v) for v in w])), 0]
     # The second product starts when the sort is done; the first one waits for it.
     arguments += [m.add(t, t if a["overlap"] == "second" else np.full_like(t, -1)) for t in made] + [out, m.add(sizes_of(TOKENS=tokens))]
@@ -405,9 +408,80 @@ def check_few_experts(model, random, epilogue, tokens, x, y):
     expect(f"experts, {epilogue}, {tokens} tokens, workgroup ({x}, {y})", error, 0.005 if bf16 else 1e-4)
 
 
+def check_join(model, random, tokens):
+    """Router, experts and shared expert as one launch leave behind what its parts do one by one, and the counters zero. A part
+    that finds others unfinished waits for them: those that it needs, and the second product for the first alone when the
+    choices are sorted."""
+    name = next(k["name"] for k in model.kernels if k["family"] == "join" and len(k["attributes"]["parts"]) == 7)
+    parts = next(k["attributes"]["parts"] for k in model.kernels if k["name"] == name)
+    of = [next((k["family"], k["attributes"]) for k in model.kernels if k["name"] == part) for part in parts]
+    (_, router), (_, route), (_, shared), (_, first), (_, shared2), (_, second), (_, combine) = of
+    experts, k, width, inner = route["experts"], route["k"], router["width"], first["n"]
+    m = Memory()
+
+    def made(*shape):  # by this launch or one before it
+        return m.add(np.full(shape, 0x7FC07FC0, np.int32))
+
+    def weights(n, depth, matrices, batch):
+        one = [pack_panels([random_bf16(random, n, depth) for _ in range(matrices)]) for _ in range(batch)]
+        return m.add(np.concatenate(one))
+
+    x, residual = random_bf16(random, tokens, width), random_bf16(random, tokens, width)
+    x, residual = (m.add(v, np.full_like(v, UNWRITTEN)) for v in (x, residual))
+    gate = m.add(random.standard_normal((experts, width)).astype(np.float32))
+    bias = m.add((random.standard_normal(experts) / 8).astype(np.float32))
+    logits, counts, order, tiles = made(tokens, experts), made(experts + 2), made(tokens * k), made(4 * tokens * k)
+    chosen, shares, y, shared_y = made(tokens, k), made(tokens, k), made(tokens * k, width), made(tokens, width)
+    hidden, shared_hidden, out = made(tokens * k, inner // 2), made(tokens, inner // 2), made(tokens, width // 2)
+    sorted_slots = [counts, order, tiles]
+    arguments = [
+        [x, gate, logits],
+        [logits, bias, *sorted_slots, chosen, shares],
+        [x, weights(inner, width, 2, 1), 0, shared_hidden],
+        [x, weights(inner, width, 2, experts), 0, *sorted_slots, hidden],
+        [shared_hidden, weights(width, inner, 1, 1), 0, shared_y],
+        [hidden, weights(width, inner, 1, experts), 0, *sorted_slots, y],
+        [y, shares, shared_y, residual, out],
+    ]
+    counters, sizes = m.add(np.zeros(256, np.int32)), m.add(sizes_of(TOKENS=tokens))
+    m.build()
+    grids = [(experts, -(-tokens // 2)), (1, 1)] + [(a["n"] // a["slice"], 1) for a in (shared, first, shared2, second)]
+    grids[3], grids[5] = ((grids[i][0], tokens * k) for i in (3, 5))
+    grids.append((tokens, 1))
+    fresh, one_by_one = m.memory.copy(), m.memory.copy()
+    for i, (part, grid, own) in enumerate(zip(parts, grids, arguments)):
+        before = one_by_one if i == 5 else m.before  # the second product starts when the sort is done
+        ptx.launch(ptx.Kernel(model.text, part), grid, [*own, sizes], one_by_one, before, BASE)
+    joined, all_arguments = ptx.Kernel(model.text, name), [a for own in arguments for a in own] + [counters, sizes]
+    starts = np.cumsum([0] + [grid[0] * grid[1] for grid in grids])
+
+    def ends(numbers, most=1_000_000):
+        try:
+            ptx.run(joined, [(number, 0) for number in numbers], all_arguments, m.memory, m.before, BASE, most)
+        except RuntimeError as error:
+            if "no end" not in str(error):
+                raise
+            return False
+        return True
+
+    waits = [i for i in range(1, 7) if ends([starts[i]], 20_000)]
+    if waits != [2]:  # the shared expert's first product needs nothing of the others
+        raise SystemExit(f"parts {waits} of {name} do not wait, expected 2 alone")
+    m.memory[:] = fresh
+    for i in range(7):
+        if i == 2 and ends([starts[5]], 20_000):
+            raise SystemExit("the second product does not wait for the first")
+        if not ends(range(starts[i], starts[i + 1])):
+            raise SystemExit(f"part {i} of {name} waits for ever")
+    expect(f"join of {tokens} tokens", int((m.memory != one_by_one).sum()), 0.5)
+
+
 def main():
     model = Model(pathlib.Path(sys.argv[1]).read_text(), json.loads(pathlib.Path(sys.argv[2]).read_text()))
     random = np.random.default_rng(20261123)
+    if sys.argv[3:] == ["join"]:
+        check_join(model, random, 2)
+        return
     if sys.argv[3:] == ["products"]:
         for tile_m, rows in ((8, 5), (16, 9), (64, 60), (128, 140)):
             for epilogue in ("none", "add", "swiglu"):

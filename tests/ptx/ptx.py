@@ -235,14 +235,20 @@ class Workgroup:
         self.bytes_at(name[1:3], self.address(operands[0], lanes), size * count, lanes, stored)
 
     def do_atom(self, name, operands, lanes):
-        if name[1:] != ["shared", "add", "u32"]:
+        if name[-2:] != ["add", "u32"] or not {"shared", "global"} & set(name):
             raise NotImplementedError(".".join(name))
+        memory, start = (self.shared, 0) if "shared" in name else (self.memory, self.base)
         old, added = [], self.value(operands[2], lanes)
-        for address, value in zip(self.address(operands[1], lanes), added):
-            word = self.shared[address : address + 4].view(np.uint32)
+        if "global" in name and not self.waited[lanes].all():
+            raise RuntimeError(f"{self.kernel.symbol}: an addition before griddepcontrol.wait")
+        for address, value in zip(self.address(operands[1], lanes) - start, added):
+            word = memory[address : address + 4].view(np.uint32)
             old.append(int(word[0]))
             word[0] += np.uint32(value)
         self.put(operands[0], lanes, np.array(old, U64))
+
+    def do_red(self, name, operands, lanes):
+        self.do_atom(name, ["%unused", *operands], lanes)
 
     def do_prefetch(self, name, operands, lanes):
         pass
@@ -525,8 +531,8 @@ def launch(kernel, grid, arguments, memory, before, base):
     run(kernel, [(x, y) for y in range(grid[1]) for x in range(grid[0])], arguments, memory, before, base)
 
 
-def run(kernel, places, arguments, memory, before, base):
-    """Runs the workgroups at these places of a grid."""
+def run(kernel, places, arguments, memory, before, base, most=1_000_000):
+    """Runs the workgroups at these places of a grid; of one that takes more than `most` steps, waiting, say, RuntimeError."""
     with np.errstate(all="ignore"):
         for place in places:
-            Workgroup(kernel, arguments, place, memory, before, base).run()
+            Workgroup(kernel, arguments, place, memory, before, base).run(most)
