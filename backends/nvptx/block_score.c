@@ -38,6 +38,7 @@ enum {
   ALONE_AT_ONCE = 64,
   ALONE_PAUSE = 4500,
   ALONE_PACED_ONE_HEAD = 400,
+  ALONE_AT_ONCE_ONE_HEAD = 24,
 };
 
 typedef struct scorer {
@@ -74,9 +75,11 @@ static V clock_now(emitter *e) {
 /* Sleeps until it is the turn of this workgroup, which began at clock `began`, among those that read early. */
 static void await_turn(emitter *e, const scorer *s, V began) {
   V alone = icmp(e, LLVMIntEQ, size_of(e, SLUICE_SIZE_TILES), int64(e, 1));
-  V paced = select_(e, alone, int64(e, s->heads == 1 ? ALONE_PACED_ONE_HEAD : PACED), int64(e, PACED));
+  const int64_t most = s->heads == 1 ? ALONE_PACED_ONE_HEAD : PACED;
+  const int64_t at_once = s->heads == 1 ? ALONE_AT_ONCE_ONE_HEAD : ALONE_AT_ONCE;
+  V paced = select_(e, alone, int64(e, most), int64(e, PACED));
   V turn = select_(e, icmp(e, LLVMIntSLT, e->x, paced), e->x, int64(e, 0));
-  V pause = select_(e, icmp(e, LLVMIntSLT, turn, int64(e, ALONE_AT_ONCE)), int64(e, 0), int64(e, ALONE_PAUSE));
+  V pause = select_(e, icmp(e, LLVMIntSLT, turn, int64(e, at_once)), int64(e, 0), int64(e, ALONE_PAUSE));
   V delay = select_(e, alone, add(e, mul(e, turn, int64(e, ALONE_TURN)), pause), mul(e, turn, int64(e, TURN)));
   V end = add(e, began, delay);
   LLVMBasicBlockRef look = LLVMAppendBasicBlockInContext(e->context, e->function, "early");
