@@ -138,7 +138,7 @@ static void emit_joined(emitter *e, const kernel_spec *specs, const kernel_spec 
     p->lanes = e->lanes;
     if (bytes < e->workgroup_bytes) bytes = e->workgroup_bytes;
     if (lanes < e->lanes) lanes = e->lanes;
-    if (resident < e->resident) resident = e->resident;
+    if (e->resident && (!resident || e->resident < resident)) resident = e->resident;
   }
   e->spec = spec;
   e->workgroup_bytes = bytes;

@@ -79,7 +79,8 @@ typedef struct kernel_shape {
    * inputs and sizes, pages of the cache that earlier steps filled, and what a launch with `holds_next` waited for; it
    * must write nothing. */
   bool early;
-  /* Workgroups that a multiprocessor has to hold at once, at the expense of registers; 0: registers come first. */
+  /* Workgroups that a multiprocessor has to hold at once, at the expense of registers: of a joined kernel the fewest
+   * that a part asks for. 0: registers come first, but for what other parts ask for. */
   unsigned resident;
   bool cache_first; /* see sluice_plan_kernel */
   /* The launch behind this one may start when every workgroup has called atoms.let_go, not at once. A kernel that calls

@@ -462,7 +462,8 @@ void family_expert_gemm(emitter *e, const kernel_spec *spec) {
     return;
   }
   kernel_shape shape = shape_of(e, &g, tile_rows(e, &g, slots));
-  if (g.tile_m == 16) shape.resident = 2; /* tiles in turn: what the loop keeps is not worth half of the workgroups */
+  /* Tiles in turn: what the loop keeps is not worth half of the workgroups, unless few lanes do all the work. */
+  if (g.tile_m == 16) shape.resident = shape.lanes == e->atoms->lanes ? 2 : 1;
   /* A workgroup has one tile, or, where the grid has fewer rows than there may be tiles, several in turn. */
   const bool several = shape.y.divisor > 1;
   /* Of two products of one sort the second reads its weights while x is still being made. Alone it starts when all of
