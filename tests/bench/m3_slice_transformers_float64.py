@@ -2,7 +2,7 @@
 """The block selections of golden/m3-slice by transformers itself in float64, against the golden file's in float32.
 
     pip install torch transformers==5.17.0 safetensors numpy
-    tests/bench/m3_slice_transformers_float64.py build/release/sluice golden/m3-slice [WHAT]
+    tests/bench/m3_slice_transformers_float64.py build/release/sluice golden/m3-slice [WHAT [DEVICE [BLAS]]]
 
 Writes a synthetic checkpoint of the golden file's model with 4 experts in place of 128, 1.7 GB under $TMPDIR: weights
 are a function of seed, name and shape, and the experts of layer 1 come after its choice of blocks. Runs the golden
@@ -16,13 +16,17 @@ WHAT is computed in float32:
 Without it, `angles`. In a float64 model transformers still casts to float32 in norms, softmax and the indexer's scores;
 these casts are left out here (`widen`), and no operation may take float64 and return float32 (`Watch`).
 
+DEVICE is PyTorch's name of one (cpu); BLAS is cublas or cublaslt, whose products PyTorch takes on a GPU.
+
 One to two and a half minutes on two cores, 10.5 GB of memory. With torch 2.15.0 it printed that 1 of 16532 selections
 differs:
 
     position 3695, head 1: the golden file has block 15 (27.952520126) where here is block 12 (27.952551604)
 
 1.13e-06 apart relatively, the next closest choice being 1.34e-06. The same one and no other differs with `cosines`, and
-with `everything`: transformers in float32 on this CPU does not choose as its golden file from an H100 has it either.
+with `everything`: transformers in float32 on this CPU does not choose as its golden file from an H100 has it either. On an
+H100, with torch 2.11.0, `everything` gives the golden file's bits with cublas, but with cublaslt two selections differ,
+this one and position 3089, head 3; `angles` gives what it gives on a CPU.
 With `nothing` that selection is the golden file's, and position 3089, head 3, is the one that differs: rounding of the
 angles alone moves scores as much, so what is right depends on their being float32.
 """
@@ -108,7 +112,7 @@ def widen(kind):
         modeling.MiniMaxM3VLRotaryEmbedding.forward = rotary64
 
 
-def load(sluice, golden, dtype):
+def load(sluice, golden, dtype, device):
     with open(os.path.join(golden, "config.json")) as file:
         config = json.load(file)
     with open(os.path.join(golden, "synthetic.json")) as file:
@@ -128,7 +132,7 @@ def load(sluice, golden, dtype):
             checkpoint, dtype=dtype, attn_implementation="eager", output_loading_info=True)
     missing = [name for name in information["missing_keys"] if "vision" not in name and "multi_modal" not in name]
     assert not missing and not information["unexpected_keys"], information
-    language = model.eval().model.language_model
+    language = model.eval().model.language_model.to(device)
     assert all(parameter.dtype == dtype for parameter in language.parameters())
     assert language.rotary_emb.inv_freq.dtype == torch.float32
     return language, len(needed)
@@ -153,7 +157,7 @@ def choose(language, ids):
             language(input_ids=ids, use_cache=False)
         except Chosen:
             pass
-    return kept["blocks"][0], watch.ranked[0], kept["layer"][0], watch
+    return kept["blocks"][0].cpu(), watch.ranked[0].cpu(), kept["layer"][0].cpu(), watch
 
 
 def compare(blocks, scores, golden):
@@ -186,23 +190,26 @@ def compare(blocks, scores, golden):
 
 
 def main():
-    if len(sys.argv) not in (3, 4) or sys.argv[-1] not in KINDS and len(sys.argv) == 4:
-        sys.exit(f"usage: {sys.argv[0]} SLUICE GOLDEN_DIR [{'|'.join(KINDS)}]")
-    sluice, golden = sys.argv[1:3]
-    kind = sys.argv[3] if len(sys.argv) == 4 else KINDS[0]
+    defaults = ["", "", KINDS[0], "cpu", "cublas"]
+    arguments = sys.argv[1:] + defaults[len(sys.argv) - 1:]
+    if not 3 <= len(sys.argv) <= 6 or arguments[2] not in KINDS:
+        sys.exit(f"usage: {sys.argv[0]} SLUICE GOLDEN_DIR [{'|'.join(KINDS)} [DEVICE [cublas|cublaslt]]]")
+    sluice, golden, kind, device, blas = arguments
+    if device != "cpu":
+        torch.backends.cuda.preferred_blas_library(blas)
     start = time.perf_counter()
     transformers.logging.set_verbosity_error()  # the vision tower's weights are missing
     reference = {}
     with safe_open(os.path.join(golden, "golden.float32.safetensors"), "pt") as file:
         for name in "input_ids", "rows", "prefill.layer.0.out", "prefill.layer.1.blocks":
             reference[name] = file.get_tensor(name)
-    language, needed = load(sluice, golden, torch.float32 if kind == "everything" else torch.float64)
+    language, needed = load(sluice, golden, torch.float32 if kind == "everything" else torch.float64, device)
     print(f"transformers {transformers.__version__}, torch {torch.__version__}; in float32: {kind}; "
           f"{needed} tensors matter")
     attend_in_chunks()
     if kind != "everything":
         widen(kind)
-    blocks, scores, layer, watch = choose(language, reference["input_ids"].long()[None])
+    blocks, scores, layer, watch = choose(language, reference["input_ids"].long()[None].to(device))
     if kind != "everything":
         assert not watch.narrowing, watch.narrowing
         assert scores.dtype == layer.dtype == torch.float64
