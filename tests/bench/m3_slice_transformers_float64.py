@@ -25,8 +25,8 @@ differs:
 
 1.13e-06 apart relatively, the next closest choice being 1.34e-06. The same one and no other differs with `cosines`, and
 with `everything`: transformers in float32 on this CPU does not choose as its golden file from an H100 has it either. On an
-H100, with torch 2.11.0, `everything` gives the golden file's bits with cublas, but with cublaslt two selections differ,
-this one and position 3089, head 3; `angles` gives what it gives on a CPU.
+H100, with torch 2.11.0, `everything` gives the golden file's bits with cublas, but with cublaslt block 12 at position
+3695 (and, without CHUNK, another block at position 3089, head 3, too); `angles` gives what it gives on a CPU.
 With `nothing` that selection is the golden file's, and position 3089, head 3, is the one that differs: rounding of the
 angles alone moves scores as much, so what is right depends on their being float32.
 """
