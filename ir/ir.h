@@ -99,6 +99,9 @@ enum { IR_EXPERTS_SHARED = 6 };                      /* the first of the shared 
 bool ir_experts_shared(MlirOperation experts);       /* whether it is the second, and has them */
 intptr_t ir_experts_residual(MlirOperation experts); /* operand, -1: none */
 
+/* Whether `op` is the kernel.expert_gemm that is the "first" or the "second" of two products that overlap. */
+bool ir_overlaps(MlirOperation op, const char *which);
+
 /* ---- effects (ir/purity.c): one row for each op ---- */
 bool ir_is_pure(MlirOperation operation); /* no effect but its results: may be merged and dropped */
 

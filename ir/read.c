@@ -76,6 +76,11 @@ intptr_t ir_experts_residual(MlirOperation experts) {
   return residual < mlirOperationGetNumOperands(experts) ? residual : -1;
 }
 
+bool ir_overlaps(MlirOperation op, const char *which) {
+  if (!ir_is(op, "kernel.expert_gemm") || !ir_has(op, "overlap")) return false;
+  return mlirStringRefEqual(ir_get_string(op, "overlap"), mlirStringRefCreateFromCString(which));
+}
+
 int64_t ir_dimension(MlirValue value, intptr_t index) {
   MlirType type = mlirValueGetType(value);
   if (index < 0 || index >= ir_rank(value) || mlirShapedTypeIsDynamicDim(type, index)) return -1;

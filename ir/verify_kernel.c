@@ -333,15 +333,11 @@ static bool same_steps(MlirOperation a, MlirOperation b) {
   return mlirAttributeEqual(mlirOperationGetAttributeByName(a, name), mlirOperationGetAttributeByName(b, name));
 }
 
-static bool overlaps(MlirOperation op, const char *which) {
-  return ir_is(op, "kernel.expert_gemm") && ir_has(op, "overlap") && text_equals(ir_get_string(op, "overlap"), which);
-}
-
 /* Of the launches that run in steps of an expert_gemm that is the second, and know what was sorted for it, the last one
  * before it is the first, of the same steps: no sort is between the two. */
 static bool verify_overlap(verify_state *state) {
   enum { COUNTS = 3, OUT = 6 };
-  if (!overlaps(state->op, "second")) return true;
+  if (!ir_overlaps(state->op, "second")) return true;
   bool behind_first = false;
   MlirOperation op = mlirBlockGetFirstOperation(mlirOperationGetBlock(state->op));
   for (; !mlirOperationEqual(op, state->op); op = mlirOperationGetNextInBlock(op)) {
@@ -349,7 +345,7 @@ static bool verify_overlap(verify_state *state) {
     for (intptr_t i = 0; i < mlirOperationGetNumOperands(op); i++)
       for (intptr_t sorted = COUNTS; sorted < OUT; sorted++)
         knows = knows || mlirValueEqual(mlirOperationGetOperand(op, i), mlirOperationGetOperand(state->op, sorted));
-    if (knows && share_steps(op, state->op)) behind_first = overlaps(op, "first") && same_steps(op, state->op);
+    if (knows && share_steps(op, state->op)) behind_first = ir_overlaps(op, "first") && same_steps(op, state->op);
   }
   return behind_first ||
          verify_fail(state, "'overlap' is \"second\", but no first product of the same sort is before it");
@@ -518,9 +514,9 @@ static bool verify_join(verify_state *state) {
                          ir_name(op).data);
     parts++;
     arguments += mlirOperationGetNumOperands(op);
-    ends_overlap = overlaps(op, "second");
+    ends_overlap = ir_overlaps(op, "second");
     if (ends_overlap) seconds |= 1u << (parts - 1);
-    firsts += overlaps(op, "first") - ends_overlap;
+    firsts += ir_overlaps(op, "first") - ends_overlap;
   }
   if (firsts) /* the first holds back the launch behind it: as a part it cannot */
     return verify_fail(state, "it has only one of two products that overlap");

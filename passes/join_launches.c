@@ -70,21 +70,15 @@ static bool follows(const joiner *j, const run *r, size_t launch) {
   return false;
 }
 
-static bool overlaps(MlirOperation op, const char *which) {
-  if (!ir_is(op, "kernel.expert_gemm")) return false;
-  MlirStringRef overlap = ir_get_string(op, "overlap");
-  return overlap.length == strlen(which) && memcmp(overlap.data, which, overlap.length) == 0;
-}
-
 /* Two products that overlap are in the same join or in none, with something behind them: of the second some workgroups
  * have nothing to do and do not wait, which the last part's all have to. */
 static bool splits_overlap(const joiner *j, const run *r) {
   bool open = false, ends = false; /* behind a first product; with a second one */
   for (size_t i = 0; i < r->count; i++) {
     MlirOperation op = j->launches[r->part[i]];
-    ends = overlaps(op, "second");
+    ends = ir_overlaps(op, "second");
     if (ends && !open) return true;
-    open = overlaps(op, "first") || (open && !ends);
+    open = ir_overlaps(op, "first") || (open && !ends);
   }
   return open || ends;
 }
@@ -175,7 +169,7 @@ static part_waits find_waits(const joiner *j, const run *r) {
   int64_t before[SLUICE_JOIN_PARTS] = {0}; /* parts that are done when the part starts */
   for (size_t i = 0; i < r->count; i++) {
     MlirOperation op = j->launches[r->part[i]];
-    const bool last = i + 1 == r->count, takes_late = overlaps(op, "second");
+    const bool last = i + 1 == r->count, takes_late = ir_overlaps(op, "second");
     for (intptr_t late = 0; late <= takes_late; late++)
       for (size_t k = i; k-- > 0;) {
         const bool all = last && late == takes_late;

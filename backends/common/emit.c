@@ -385,6 +385,18 @@ void row_loop(emitter *e, int64_t width, row_body *body, void *user) {
   }
 }
 
+bool find_row_places(emitter *e, int64_t width, row_places *out) {
+  const int64_t vector = e->vector, at_a_time = vector * e->lanes;
+  out->count = (width + at_a_time - 1) / at_a_time;
+  if (e->lanes == 1 || vector == 1 || width % vector || out->count > MOST_ROW_PLACES) return false;
+  for (int64_t i = 0; i < out->count; i++) {
+    V at = add(e, mul(e, e->atoms->lane(e), int64(e, vector)), int64(e, i * at_a_time));
+    out->inside[i] = icmp(e, LLVMIntSLT, at, int64(e, width));
+    out->offset[i] = imin(e, at, int64(e, width - vector));
+  }
+  return true;
+}
+
 /* ---- kernels ---- */
 static sluice_plan_extent one_unless_set(sluice_plan_extent extent) {
   return extent.divisor ? extent : (sluice_plan_extent){.size = SLUICE_SIZE_ONE, .divisor = 1, .factor = 1};

@@ -43,8 +43,9 @@ typedef struct atoms {
   /* Waits until what the launches before this one wrote is in memory. kernel_begin does it first of all, but for a
    * kernel_shape that says `early`. Every workgroup of a joined kernel's last part does it once. */
   void (*wait)(emitter *e);
-  /* The same for all but the kernel's first operand: as part of a joined kernel it may have less to wait for. A kernel
-   * that calls it calls wait, too, before it reads that operand. */
+  /* The same for all operands but the first, in a kernel behind a launch with kernel_shape.holds_next: for a launch of
+   * its own there is nothing to do, a part of a joined kernel waits for other parts. The kernel calls wait, too, before
+   * it reads the first operand. */
   void (*wait_early)(emitter *e);
   void (*let_go)(emitter *e); /* see kernel_shape.holds_next */
   /* Brings the line of memory at `pointer` closer, for a kernel that has yet to wait; NULL: nothing would be won. */
@@ -254,5 +255,16 @@ void if_end(emitter *e, branch *b);
  * vector width; first full vectors, then single elements. */
 typedef void row_body(emitter *e, V offset, unsigned vector, void *user);
 void row_loop(emitter *e, int64_t width, row_body *body, void *user);
+
+/* Where a lane's vectors of e->vector elements of a row are, in the order of row_loop, when they are few enough to stay
+ * in registers. Beyond the row an offset is that of its last vector. */
+enum { MOST_ROW_PLACES = 4 };
+typedef struct row_places {
+  int64_t count;
+  V offset[MOST_ROW_PLACES]; /* i64 */
+  V inside[MOST_ROW_PLACES]; /* i1: of the row */
+} row_places;
+/* False when they are more, or the row is not made of whole vectors. */
+bool find_row_places(emitter *e, int64_t width, row_places *out);
 
 #endif

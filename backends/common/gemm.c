@@ -476,7 +476,7 @@ void family_expert_gemm(emitter *e, const kernel_spec *spec) {
   if (e->status) return;
   kernel_begin(e, spec, shape);
   if (shape.holds_next) e->atoms->let_go(e);
-  if (shape.early && !g.sorted) e->atoms->wait_early(e);
+  if (shape.early) e->atoms->wait_early(e);
   g.x = e->argument[0];
   g.order = e->argument[4];
   g.out = e->argument[6];
@@ -487,14 +487,15 @@ void family_expert_gemm(emitter *e, const kernel_spec *spec) {
     turns = loop_begin(e, e->y, tiles, extent_of(e, &e->grid[1]));
     e->y = turns.index;
   } else {
-    /* The entry comes together with the number of tiles, not behind it; those behind the last hold anything.
-     * Every tile has rows: that the branch asks for them keeps the load before it. */
-    entry = load_tile(e, &g, e->argument[5]);
-    V real = icmp(e, LLVMIntSGT, tile_item(e, entry, 2), int64(e, 0));
-    used = if_begin(e, and_(e, icmp(e, LLVMIntSLT, e->y, tiles), real));
+    /* The entry comes together with the number of tiles, not behind it; those behind the last hold anything. Every tile
+     * has rows: that the branch asks for them keeps the load before it. */
+    if (!shared) entry = load_tile(e, &g, e->argument[5]);
+    V real = icmp(e, LLVMIntSLT, e->y, tiles);
+    if (entry) real = and_(e, real, icmp(e, LLVMIntSGT, tile_item(e, entry, 2), int64(e, 0)));
+    used = if_begin(e, real);
   }
   if (shared) order_shared_tiles(e, &g, tiles);
-  if (shared || several) entry = load_tile(e, &g, e->argument[5]);
+  if (!entry) entry = load_tile(e, &g, e->argument[5]);
   V expert = tile_item(e, entry, 0);
   g.first_row = tile_item(e, entry, 1);
   g.rows = tile_item(e, entry, 2);

@@ -193,23 +193,16 @@ bool read_router_logits(emitter *e, const kernel_spec *spec, router_logits *out)
 /* The weights are in the lanes' registers before the wait, and all of a lane's elements of x come at once. The same
  * sums, in the same order, as with row_loop. Returns false for rows that do not fit. */
 static bool logits_in_registers(emitter *e, const logits_row *row, int64_t width) {
-  enum { MOST_PLACES = 4 };
-  const int64_t vector = e->vector, at_a_time = vector * e->lanes, places = (width + at_a_time - 1) / at_a_time;
-  if (e->lanes == 1 || vector == 1 || width % vector || places > MOST_PLACES) return false;
-  V offset[MOST_PLACES], inside[MOST_PLACES], weight[MOST_PLACES], x[LOGIT_TOKENS][MOST_PLACES];
-  V zero = LLVMConstNull(vector_type(e->f32, e->vector));
-  for (int64_t i = 0; i < places; i++) {
-    V at = add(e, mul(e, e->atoms->lane(e), int64(e, vector)), int64(e, i * at_a_time));
-    inside[i] = icmp(e, LLVMIntSLT, at, int64(e, width));
-    offset[i] = imin(e, at, int64(e, width - vector));
-    weight[i] = load_f32(e, SLUICE_F32, row->gate, offset[i], e->vector);
-  }
+  row_places p;
+  if (!find_row_places(e, width, &p)) return false;
+  V weight[MOST_ROW_PLACES], x[LOGIT_TOKENS][MOST_ROW_PLACES], zero = LLVMConstNull(vector_type(e->f32, e->vector));
+  for (int64_t i = 0; i < p.count; i++) weight[i] = load_f32(e, SLUICE_F32, row->gate, p.offset[i], e->vector);
   e->atoms->wait(e);
   for (unsigned t = 0; t < LOGIT_TOKENS; t++)
-    for (int64_t i = 0; i < places; i++) x[t][i] = load_f32(e, row->dtype, row->x[t], offset[i], e->vector);
+    for (int64_t i = 0; i < p.count; i++) x[t][i] = load_f32(e, row->dtype, row->x[t], p.offset[i], e->vector);
   for (unsigned t = 0; t < LOGIT_TOKENS; t++) {
     V sum = zero;
-    for (int64_t i = 0; i < places; i++) sum = select_(e, inside[i], fma_(e, x[t][i], weight[i], sum), sum);
+    for (int64_t i = 0; i < p.count; i++) sum = select_(e, p.inside[i], fma_(e, x[t][i], weight[i], sum), sum);
     set(e, row->vector_sum[t], sum);
   }
   return true;

@@ -111,27 +111,21 @@ static V norm_scale(emitter *e, V vector_sum, V scalar_sum, int64_t width, doubl
 /* The row stays in the lanes' registers: weights are read while the kernel waits, and all of a lane's elements at once.
  * The same sums, in the same order, as with row_loop. Returns false for rows that do not fit. */
 static bool norm_in_registers(emitter *e, norm_row *row, int64_t width, double eps) {
-  enum { MOST_PLACES = 4 };
-  const int64_t vector = e->vector, at_a_time = vector * e->lanes, places = (width + at_a_time - 1) / at_a_time;
-  if (e->lanes == 1 || vector == 1 || width % vector || places > MOST_PLACES) return false;
-  V offset[MOST_PLACES], inside[MOST_PLACES], weight[MOST_PLACES], x[MOST_PLACES];
-  for (int64_t i = 0; i < places; i++) {
-    V at = add(e, mul(e, e->atoms->lane(e), int64(e, vector)), int64(e, i * at_a_time));
-    inside[i] = icmp(e, LLVMIntSLT, at, int64(e, width));
-    offset[i] = imin(e, at, int64(e, width - vector));
-    weight[i] = load_f32(e, row->weight_dtype, row->weight, offset[i], e->vector);
-  }
+  row_places p;
+  if (!find_row_places(e, width, &p)) return false;
+  V weight[MOST_ROW_PLACES], x[MOST_ROW_PLACES];
+  for (int64_t i = 0; i < p.count; i++) weight[i] = load_f32(e, row->weight_dtype, row->weight, p.offset[i], e->vector);
   e->atoms->wait(e);
   V zero = LLVMConstNull(vector_type(e->f32, e->vector)), sum = zero;
-  for (int64_t i = 0; i < places; i++) x[i] = load_f32(e, row->dtype, row->x, offset[i], e->vector);
-  for (int64_t i = 0; i < places; i++) {
-    V own = select_(e, inside[i], x[i], zero);
+  for (int64_t i = 0; i < p.count; i++) x[i] = load_f32(e, row->dtype, row->x, p.offset[i], e->vector);
+  for (int64_t i = 0; i < p.count; i++) {
+    V own = select_(e, p.inside[i], x[i], zero);
     sum = fma_(e, own, own, sum);
   }
   row->scale = norm_scale(e, sum, float32(e, 0), width, eps);
-  for (int64_t i = 0; i < places; i++) {
-    branch real = if_begin(e, inside[i]);
-    store_f32(e, row->dtype, scaled(e, row, x[i], weight[i]), row->out, offset[i]);
+  for (int64_t i = 0; i < p.count; i++) {
+    branch real = if_begin(e, p.inside[i]);
+    store_f32(e, row->dtype, scaled(e, row, x[i], weight[i]), row->out, p.offset[i]);
     if_end(e, &real);
   }
   return true;

@@ -136,10 +136,7 @@ static void wait_for_previous(emitter *e) {
 
 /* The wait that follows is for the others alone. */
 static void wait_early(emitter *e) {
-  if (!e->joined) {
-    wait_for_previous(e);
-    return;
-  }
+  if (!e->joined) return;
   effect(e, "griddepcontrol.wait;");
   joined_part *part = &e->joined->parts[e->joined->at];
   nvptx_wait_for_parts(e, part->waits & ~part->late, true);

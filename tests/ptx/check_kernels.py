@@ -255,6 +255,17 @@ def swiglu(gate, up, a):
     return (up + 1) * gate / (1 + np.exp(-a["alpha"] * gate))
 
 
+def finish_tile(a, inputs, matrices, rows, columns, result, written):
+    """What the slots `rows` have in `columns`, and what they should have, over the larger of 1 and that. Marks them written."""
+    sources = [row // a["top_k"] if a["gather"] == "token" else row for row in rows]
+    wanted, *up = [floats(inputs[sources]) @ floats(matrix[columns]).T for matrix in matrices]
+    if a["epilogue"] == "swiglu":
+        wanted = swiglu(wanted, up[0], a)
+    place, scale = np.ix_(rows, columns), np.maximum(1, np.abs(wanted))
+    written[place] = True
+    return result[place] / scale, wanted / scale
+
+
 def check_experts(model, random, epilogue, tokens, x):
     """Workgroup x of a streamed product of experts: all tokens have the experts 0 and 1."""
     kernel, a = model.find("expert_gemm", epilogue=epilogue, workgroups=132)
@@ -285,14 +296,8 @@ def check_experts(model, random, epilogue, tokens, x):
         expert, within = divmod(number, rounds * of_expert)
         column, tile = within // of_expert * width, expert * of_expert + within % of_expert
         rows = order[tiles[tile][1] : tiles[tile][1] + tiles[tile][2]]
-        sources = [row // slots if a["gather"] == "token" else row for row in rows]
-        wanted, *up = [floats(inputs[sources]) @ floats(matrix[column : column + width]).T for matrix in w[expert]]
-        if epilogue == "swiglu":
-            wanted = swiglu(wanted, up[0], a)
-        place = np.ix_(rows, range(column, min(column + width, n)))
-        scale = np.maximum(1, np.abs(wanted))
-        error = worse(error, result[place] / scale, wanted / scale)
-        written[place] = True
+        columns = range(column, min(column + width, n))
+        error = worse(error, *finish_tile(a, inputs, w[expert], rows, columns, result, written))
     if not np.isnan(result[~written]).all():
         raise SystemExit(f"experts, {epilogue}: results of other workgroups are written")
     expect(f"streamed experts, {epilogue}, {tokens} tokens, workgroup {x}", error, 0.005 if bf16 else 1e-4)
@@ -313,6 +318,21 @@ def check_router_logits(model, random, tokens):
     expect(f"router logits of {tokens} tokens", worst, 1e-3)
 
 
+def is_sorted(m, a, chosen, counts, order, tiles):
+    """Whether the three tables are those of the choices [tokens][k]; a shared expert's slots come last."""
+    (tokens, k), experts, tile_m, shared = chosen.shape, a["experts"], a["tile_m"], a["shared"]
+    slots, number = tokens * (k + shared), np.argsort(chosen.ravel(), kind="stable")
+    places = [*(number + number // k * shared), *(t * (k + 1) + k for t in range(tokens * shared))]
+    ends = [*np.searchsorted(np.sort(chosen.ravel()), np.arange(experts + 1))] + [slots] * shared
+    listed = []
+    for expert in range(experts + shared):
+        for row in range(ends[expert], ends[expert + 1], tile_m):
+            listed.append((expert, row, min(ends[expert + 1] - row, tile_m), 0))
+    right = (m.read(order, slots, np.int32) == places).all()
+    right &= (m.read(counts, experts + shared + 2, np.int32) == [len(listed), *ends]).all()
+    return right & (m.read(tiles, (len(listed), 4), np.int32) == listed).all()
+
+
 def check_sort(model, random, tile_m, tokens):
     """The slots of a step sorted by expert; some experts have none, some several tiles."""
     kernel, a = model.find("sort_experts", tile_m=tile_m)
@@ -324,20 +344,14 @@ def check_sort(model, random, tile_m, tokens):
     arguments = [m.add(chosen, np.full_like(chosen, -1)), counts, order, tiles, m.add(sizes_of(TOKENS=tokens))]
     m.build()
     ptx.launch(kernel, (1, 1), arguments, m.memory, m.before, BASE)
-    wanted, first = [], np.searchsorted(np.sort(chosen.ravel()), np.arange(experts + 1))
-    for expert in range(experts):
-        for row in range(first[expert], first[expert + 1], tile_m):
-            wanted.append((expert, row, min(first[expert + 1] - row, tile_m), 0))
-    right = (m.read(order, tokens * k, np.int32) == np.argsort(chosen.ravel(), kind="stable")).all()
-    right &= (m.read(counts, experts + 2, np.int32) == [len(wanted), *first]).all()
-    right &= (m.read(tiles, (len(wanted), 4), np.int32) == wanted).all()
+    right = is_sorted(m, a, chosen, counts, order, tiles)
     expect(f"sort of {tokens} tokens' experts, tiles of {tile_m}", 0 if right else 1, 0.5)
 
 
 def check_route(model, random, tokens):
     """The choice of a step of few tokens and its sort, from logits with ties; a shared expert's slots come last."""
     kernel, a = model.find("route", tokens=8 if tokens <= 8 else 16 if tokens <= 16 else 64)
-    experts, k, tile_m, shared = a["experts"], a["k"], a["tile_m"], a["shared"]
+    experts, k, shared = a["experts"], a["k"], a["shared"]
     logits = random.standard_normal((tokens, experts)).astype(np.float32).round(1)
     bias = (random.standard_normal(experts) / 8).astype(np.float32)
     bias[: experts // 2] = 0
@@ -355,17 +369,7 @@ def check_route(model, random, tokens):
     right = (m.read(chosen, (tokens, k), np.int32) == wanted).all()
     share = np.take_along_axis(score, wanted, 1)
     error = np.abs(m.read(weights, (tokens, k), np.float32) - share / share.sum(1, keepdims=True)).max()
-    number = np.argsort(wanted.ravel(), kind="stable")
-    places = [*(number + number // k * shared), *(t * (k + 1) + k for t in range(tokens * shared))]
-    first = np.searchsorted(np.sort(wanted.ravel()), np.arange(experts + 1))
-    ends = [*first] + [slots] * shared
-    listed = []
-    for expert in range(experts + shared):
-        for row in range(ends[expert], ends[expert + 1], tile_m):
-            listed.append((expert, row, min(ends[expert + 1] - row, tile_m), 0))
-    right &= (m.read(order, slots, np.int32) == places).all()
-    right &= (m.read(counts, experts + shared + 2, np.int32) == [len(listed), *ends]).all()
-    right &= (m.read(tiles, (len(listed), 4), np.int32) == listed).all()
+    right &= is_sorted(m, a, wanted, counts, order, tiles)
     expect(f"route of {tokens} tokens", max(error, 0 if right else 1), 1e-6)
 
 
@@ -395,14 +399,8 @@ def check_few_experts(model, random, epilogue, tokens, x, y):
     result = m.read(out, (tokens * slots, n), np.uint16 if bf16 else np.float32)
     result, written, error = floats(result) if bf16 else result, np.zeros((tokens * slots, n), bool), 0
     if y < len(tiles):
-        sources = [row // slots if a["gather"] == "token" else row for row in rows[y]]
         columns = range(x * width, min((x + 1) * width, n))
-        wanted, *up = [floats(inputs[sources]) @ floats(matrix[columns]).T for matrix in w[y]]
-        if epilogue == "swiglu":
-            wanted = swiglu(wanted, up[0], a)
-        place, scale = np.ix_(rows[y], columns), np.maximum(1, np.abs(wanted))
-        error = worse(error, result[place] / scale, wanted / scale)
-        written[place] = True
+        error = worse(error, *finish_tile(a, inputs, w[y], rows[y], columns, result, written))
     if not np.isnan(result[~written]).all():
         raise SystemExit(f"few experts, {epilogue}: results of other workgroups are written")
     expect(f"experts, {epilogue}, {tokens} tokens, workgroup ({x}, {y})", error, 0.005 if bf16 else 1e-4)
