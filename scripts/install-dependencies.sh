@@ -2,7 +2,7 @@
 # Installs what building (and with --tests, testing) sluice needs on Debian 12. Does nothing when all of it is there.
 set -euo pipefail
 
-packages=(gcc g++ libc6-dev make cmake pkg-config llvm-22-dev libmlir-22-dev lld-22)
+packages=(gcc g++ libc6-dev make cmake pkg-config libpcre2-dev llvm-22-dev libmlir-22-dev lld-22)
 if [ "${1:-}" = --tests ]; then
   packages+=(libcmocka-dev llvm-22-tools clang-format-22 clang-tidy-22 mandoc python3 python3-numpy python3-pip git)
 elif [ -n "${1:-}" ]; then
