@@ -1,10 +1,14 @@
 /* What the runtime asks of a device. One driver for each kind of device; the session knows no other details.
  *
- * A driver extends `sluice_device` by its own state. All functions are called from one thread at a time, but for
- * staging_send and staging_wait. Entries marked "optional" are NULL on devices without.
+ * A driver extends `sluice_device` by its own state. Entries marked "optional" are NULL on devices without.
  *
- * The device has one queue for launches, `copy`, `enqueue_in`, `enqueue_out` and graphs: what is put in runs in order,
- * and the functions may return before it is done. All other functions are complete when they return.
+ * A `sluice_device` is a queue for launches, `copy`, `enqueue_in`, `enqueue_out` and graphs: what is put in runs in
+ * order, and the functions may return before it is done. All other functions are complete when they return. The model
+ * opens a device; each session then opens a queue of its own on it (open_queue), with the same memory and code.
+ *
+ * Threads: functions are called with one queue from one thread at a time, but for staging_send and staging_wait, and
+ * with different queues of a device from any threads at once. Code is loaded while there are no other queues. A device
+ * without open_queue has functions that any number of threads may call at once.
  */
 #ifndef SLUICE_RUNTIME_DEVICE_H
 #define SLUICE_RUNTIME_DEVICE_H
@@ -35,6 +39,9 @@ typedef struct sluice_staging {
 
 typedef struct sluice_device_driver {
   void (*close)(sluice_device *device);
+
+  /* Another queue on the device; closed before it. Optional. */
+  sluice_status *(*open_queue)(sluice_device *device, sluice_device **out_queue);
 
   /* How well the device runs code built for `target`: 0 not at all, otherwise larger is better. */
   unsigned (*preference)(const sluice_device *device, const char *target);

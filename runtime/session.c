@@ -161,7 +161,7 @@ sluice_status *sluice_counters_create(sluice_device *device, void **out_counters
 
 static sluice_status *fill(sluice_session *session, uint32_t pages, const sluice_memory_plan *memory) {
   const sluice_plan *plan = &session->model->plan;
-  sluice_device *device = session->model->device;
+  sluice_device *device = session->device;
   session->layer_offsets = sluice_allocate_array(plan->header->layers, sizeof *session->layer_offsets);
   session->arguments = sluice_allocate_array((size_t)plan->header->arguments.count, sizeof *session->arguments);
   if (!session->layer_offsets || !session->arguments) return sluice_out_of_memory();
@@ -212,8 +212,11 @@ sluice_status *sluice_session_create(sluice_model *model, const sluice_session_o
   sluice_session *session = sluice_allocate(sizeof *session);
   if (!session) return sluice_out_of_memory();
   session->model = model;
+  session->device = model->device;
   session->options = resolved;
-  sluice_status *status = fill(session, pages, &memory);
+  sluice_status *status = NULL;
+  if (model->device->driver->open_queue) status = model->device->driver->open_queue(model->device, &session->device);
+  if (!status) status = fill(session, pages, &memory);
   if (status) {
     sluice_session_close(session);
     return status;
@@ -224,7 +227,8 @@ sluice_status *sluice_session_create(sluice_model *model, const sluice_session_o
 
 void sluice_session_close(sluice_session *session) {
   if (!session) return;
-  sluice_device *device = session->model->device;
+  sluice_device *device = session->device;
+  if (!device) device = session->model->device; /* opening the queue failed: nothing else is there */
   sluice_graphs_clear(&session->graphs, device);
   for (uint32_t i = 0; i < session->sequence_capacity; i++)
     sluice_pages_free(&session->pool, &session->sequences[i].pages);
@@ -243,10 +247,16 @@ void sluice_session_close(sluice_session *session) {
   sluice_release(session->host_logits.memory);
   sluice_release(session->layer_offsets);
   sluice_release(session->arguments);
+  if (device != session->model->device) device->driver->close(device);
   sluice_release(session);
 }
 
 /* ---- Sequences ---- */
+
+sluice_status *sluice_session_check_idle(const sluice_session *session) {
+  if (!session->running) return NULL;
+  return sluice_error(SLUICE_USAGE, "an observer or a launch hook may not change its session, which is in a step");
+}
 
 sluice_status *sluice_session_find(const sluice_session *session, int32_t id, sluice_sequence **out_sequence) {
   if (id < 0 || (uint32_t)id >= session->sequence_capacity || !session->sequences[id].used)
@@ -256,6 +266,7 @@ sluice_status *sluice_session_find(const sluice_session *session, int32_t id, sl
 }
 
 sluice_status *sluice_sequence_add(sluice_session *session, int32_t *out_sequence) {
+  SLUICE_TRY(sluice_session_check_idle(session));
   uint32_t id = 0;
   while (id < session->sequence_capacity && session->sequences[id].used) id++;
   if (id == session->sequence_capacity) {
@@ -280,7 +291,7 @@ sluice_status *sluice_sequence_add(sluice_session *session, int32_t *out_sequenc
 /* Copies page `from` to page `to` in every layer. */
 static sluice_status *copy_page(sluice_session *session, int32_t from, int32_t to) {
   const sluice_plan *plan = &session->model->plan;
-  sluice_device *device = session->model->device;
+  sluice_device *device = session->device;
   for (uint32_t i = 0; i < plan->header->layers; i++) {
     char *base = session->cache + session->layer_offsets[i];
     uint64_t bytes = plan->cache[i].page_bytes;
@@ -291,6 +302,7 @@ static sluice_status *copy_page(sluice_session *session, int32_t from, int32_t t
 
 sluice_status *sluice_sequence_fork(sluice_session *session, int32_t sequence, int32_t *out_sequence) {
   sluice_sequence *parent = NULL;
+  SLUICE_TRY(sluice_session_check_idle(session));
   SLUICE_TRY(sluice_session_find(session, sequence, &parent));
   int32_t id;
   SLUICE_TRY(sluice_sequence_add(session, &id));
@@ -314,6 +326,7 @@ sluice_status *sluice_sequence_fork(sluice_session *session, int32_t sequence, i
 
 sluice_status *sluice_sequence_remove(sluice_session *session, int32_t sequence) {
   sluice_sequence *found = NULL;
+  SLUICE_TRY(sluice_session_check_idle(session));
   SLUICE_TRY(sluice_session_find(session, sequence, &found));
   sluice_pages_free(&session->pool, &found->pages);
   *found = (sluice_sequence){0};

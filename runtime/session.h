@@ -19,8 +19,10 @@ typedef struct sluice_block { /* memory that grows; its contents do not survive 
 
 struct sluice_session {
   sluice_model *model;
+  sluice_device *device;          /* the session's own queue, or the model's device where that has no others */
   sluice_session_options options; /* with all defaults resolved */
   bool failed;                    /* a device error: nothing may run any more */
+  bool running;                   /* a step is under way: what an observer may not call refuses */
 
   char *cache; /* the layers' page pools one after another */
   uint64_t *layer_offsets;
@@ -48,6 +50,9 @@ struct sluice_session {
   sluice_launch_hook *hook;
   void *hook_user;
 };
+
+/* An error while a step runs: then the caller is its observer or hook. */
+SLUICE_MUST_USE sluice_status *sluice_session_check_idle(const sluice_session *session);
 
 /* The sequence `id`, or an error when there is none. */
 SLUICE_MUST_USE sluice_status *sluice_session_find(const sluice_session *session, int32_t id,

@@ -95,7 +95,7 @@ static void measure(step *s) {
   const sluice_session *session = s->session;
   const sluice_plan *plan = &session->model->plan;
   uint64_t tokens = 0, rows = 0, tiles = 0, pages = 0, longest = 0;
-  s->decode = session->model->device->driver->graph_begin && !session->observer && !session->hook;
+  s->decode = session->device->driver->graph_begin && !session->observer && !session->hook;
   for (uint32_t i = 0; i < s->chunk_count; i++) {
     const sluice_chunk *chunk = &s->chunks[i];
     uint64_t context = (uint64_t)session->sequences[chunk->sequence].length + chunk->count;
@@ -143,7 +143,7 @@ static uint64_t sampled_bytes(const step *s) {
 
 static sluice_status *grow_memory(step *s) {
   sluice_session *session = s->session;
-  sluice_device *device = session->model->device;
+  sluice_device *device = session->device;
   uint64_t arena;
   SLUICE_TRY(sluice_arena_bytes(&session->model->plan, s->extents, &arena));
   if (arena > session->arena.capacity || s->layout.input_bytes > session->inputs.capacity ||
@@ -192,7 +192,7 @@ static sluice_sampling_row sampling_row(const sluice_sampling *sampling, uint64_
 
 static void write_inputs(step *s) {
   sluice_session *session = s->session;
-  char *base = session->model->device->host_memory ? session->inputs.memory : session->locked_inputs.memory;
+  char *base = session->device->host_memory ? session->inputs.memory : session->locked_inputs.memory;
   int32_t *tokens = (int32_t *)(void *)(base + s->layout.inputs[SLUICE_INPUT_TOKENS]);
   int32_t *positions = (int32_t *)(void *)(base + s->layout.inputs[SLUICE_INPUT_POSITIONS]);
   int32_t *rows_of_table = (int32_t *)(void *)(base + s->layout.inputs[SLUICE_INPUT_SEQUENCE]);
@@ -286,7 +286,7 @@ static bool launch_grid(const step *s, uint64_t index, uint64_t grid[2]) {
 static sluice_status *run_launch(step *s, uint32_t index) {
   sluice_session *session = s->session;
   sluice_model *model = session->model;
-  sluice_device *device = model->device;
+  sluice_device *device = session->device;
   const sluice_plan_launch *launch = &model->plan.launches[index];
   uint64_t grid[2];
   double start = session->hook ? sluice_seconds() : 0;
@@ -303,7 +303,7 @@ static sluice_status *run_launch(step *s, uint32_t index) {
 
 static sluice_status *observe(step *s, const sluice_plan_observable *observable, bool *out_device_failed) {
   sluice_session *session = s->session;
-  sluice_device *device = session->model->device;
+  sluice_device *device = session->device;
   const sluice_plan *plan = &session->model->plan;
   const sluice_plan_buffer *buffer = &plan->buffers[observable->buffer];
   const void *data = buffer_address(s, observable->buffer);
@@ -340,7 +340,7 @@ static sluice_status *annotate_launch(const step *s, sluice_status *status, uint
 /* The step's copies, on devices with memory of their own. */
 static sluice_status *enqueue_inputs(step *s) {
   const sluice_session *session = s->session;
-  sluice_device *device = session->model->device;
+  sluice_device *device = session->device;
   if (device->host_memory) return NULL;
   return device->driver->enqueue_in(device, session->inputs.memory, session->locked_inputs.memory,
                                     s->layout.input_bytes);
@@ -348,7 +348,7 @@ static sluice_status *enqueue_inputs(step *s) {
 
 static sluice_status *enqueue_sampled(step *s) {
   const sluice_session *session = s->session;
-  sluice_device *device = session->model->device;
+  sluice_device *device = session->device;
   if (device->host_memory || !sampled_bytes(s)) return NULL;
   return device->driver->enqueue_out(device, session->locked_sampled.memory,
                                      session->outputs.memory + s->layout.outputs[SLUICE_OUTPUT_SAMPLED],
@@ -361,7 +361,7 @@ static sluice_status *enqueue_sampled(step *s) {
 static sluice_status *run_join(step *s, const sluice_plan_join *join) {
   const sluice_session *session = s->session;
   const sluice_plan *plan = &session->model->plan;
-  sluice_device *device = session->model->device;
+  sluice_device *device = session->device;
   void *arguments[SLUICE_JOIN_ARGUMENTS];
   uint64_t workgroups[2] = {0, 1};
   uint32_t count = 0;
@@ -405,7 +405,7 @@ static uint32_t count_launches(const step *s) {
 }
 
 static sluice_status *record_decode(step *s, sluice_device_graph **out_graph) {
-  sluice_device *device = s->session->model->device;
+  sluice_device *device = s->session->device;
   resolve_arguments(s);
   SLUICE_TRY(device->driver->graph_begin(device));
   sluice_status *status = enqueue_decode(s);
@@ -416,7 +416,7 @@ static sluice_status *record_decode(step *s, sluice_device_graph **out_graph) {
 
 static sluice_status *run_decode(step *s, bool *out_device_failed) {
   sluice_session *session = s->session;
-  sluice_device *device = session->model->device;
+  sluice_device *device = session->device;
   sluice_device_graph *graph = sluice_graphs_find(&session->graphs, s->extents);
   sluice_status *status = NULL;
   if (!graph) {
@@ -441,7 +441,7 @@ static sluice_status *run_decode(step *s, bool *out_device_failed) {
 
 /* Names the launch behind a failure that showed when all had been put into the queue. */
 static sluice_status *annotate_marks(const step *s, sluice_status *status, uint32_t marks_before) {
-  const sluice_device *device = s->session->model->device;
+  const sluice_device *device = s->session->device;
   if (!status || !device->driver->last_mark) return status;
   uint32_t done = device->driver->last_mark(device) - marks_before;
   uint64_t count = s->session->model->plan.header->launches.count;
@@ -451,7 +451,7 @@ static sluice_status *annotate_marks(const step *s, sluice_status *status, uint3
 
 static sluice_status *enqueue_launch(step *s, uint32_t index) {
   const sluice_plan *plan = &s->session->model->plan;
-  sluice_device *device = s->session->model->device;
+  sluice_device *device = s->session->device;
   if (device->driver->range_push) {
     const char *label = sluice_plan_string(plan, plan->launches[index].label);
     device->driver->range_push(
@@ -466,7 +466,7 @@ static sluice_status *enqueue_launch(step *s, uint32_t index) {
 /* `*out_device_failed` tells a failed device from an error of the observer. */
 static sluice_status *run_launches(step *s, bool *out_device_failed) {
   const sluice_plan *plan = &s->session->model->plan;
-  sluice_device *device = s->session->model->device;
+  sluice_device *device = s->session->device;
   uint32_t marks_before = device->marks;
   uint64_t observable = 0;
   resolve_arguments(s);
@@ -500,14 +500,17 @@ static sluice_status *prepare_and_run(step *s, bool *out_device_failed) {
 sluice_status *sluice_step(sluice_session *session, const sluice_chunk *chunks, uint32_t chunk_count,
                            sluice_step_result *out_result) {
   step s = {.session = session, .chunks = chunks, .chunk_count = chunk_count};
-  sluice_device *device = session->model->device;
+  sluice_device *device = session->device;
   *out_result = (sluice_step_result){0};
+  SLUICE_TRY(sluice_session_check_idle(session));
   session->last_rows = 0;
   SLUICE_TRY(check_batch(&s));
   bool device_failed;
   session->steps++;
+  session->running = true;
   sluice_range_push(device, "step");
   sluice_status *status = prepare_and_run(&s, &device_failed);
+  session->running = false;
   sluice_range_pop(device);
   if (status) {
     session->failed = device_failed;
@@ -528,8 +531,9 @@ sluice_status *sluice_step(sluice_session *session, const sluice_chunk *chunks, 
 }
 
 sluice_status *sluice_step_logits(sluice_session *session, const float **out_logits) {
-  sluice_device *device = session->model->device;
+  sluice_device *device = session->device;
   *out_logits = NULL;
+  SLUICE_TRY(sluice_session_check_idle(session));
   if (!session->last_rows) return NULL;
   const char *logits = session->outputs.memory + session->last_logits;
   if (!device->host_memory) {

@@ -44,6 +44,11 @@ struct sluice_threads {
   _Alignas(64) _Atomic uint32_t generation; /* the loop's number, to sleep on */
   _Alignas(64) _Atomic uint32_t sleepers;   /* workers that sleep, or are about to, on `generation` */
   _Alignas(64) _Atomic uint32_t finished;   /* parts of the loop that are done */
+
+  /* Callers take turns in the order in which they came, so that none waits for long beside one that runs loop after
+   * loop. */
+  _Alignas(64) _Atomic uint32_t next_turn;
+  _Alignas(64) _Atomic uint32_t turn;
 };
 
 static void relax(void) {
@@ -116,14 +121,28 @@ unsigned sluice_threads_count(const sluice_threads *threads) {
   return threads->count;
 }
 
-void sluice_threads_run(sluice_threads *threads, int64_t count, int64_t part, sluice_threads_task *task, void *user) {
-  if (count <= 0) return;
-  if (threads->count == 1 || count <= part) { /* not worth waking anybody */
-    for (int64_t first = 0; first < count; first += part)
-      task(user, 0, first, count - first < part ? count : first + part);
-    return;
+/* Waits until `*word` is `wanted`; who changes it wakes its waiters. */
+static void wait_until(_Atomic uint32_t *word, uint32_t wanted) {
+  for (int i = 0; i < SPINS; i++) {
+    if (atomic_load_explicit(word, memory_order_acquire) == wanted) return;
+    relax();
   }
-  while (count / part >= UINT32_MAX) part *= 2;
+  uint32_t now;
+  while ((now = atomic_load_explicit(word, memory_order_acquire)) != wanted) futex_wait(word, now);
+}
+
+static void begin_turn(sluice_threads *threads) {
+  wait_until(&threads->turn, atomic_fetch_add(&threads->next_turn, 1));
+}
+
+static void end_turn(sluice_threads *threads) {
+  uint32_t next = atomic_load_explicit(&threads->turn, memory_order_relaxed) + 1;
+  atomic_store(&threads->turn, next);
+  if (atomic_load(&threads->next_turn) != next) futex_wake(&threads->turn, INT32_MAX);
+}
+
+/* One loop, by the caller, whose turn it is, and the workers. */
+static void run_loop(sluice_threads *threads, int64_t count, int64_t part, sluice_threads_task *task, void *user) {
   uint32_t parts = (uint32_t)((count + part - 1) / part);
   uint32_t generation = atomic_load_explicit(&threads->generation, memory_order_relaxed) + 1;
   /* No part of the last loop is left, so its ticket gives nobody anything while the description changes. */
@@ -138,13 +157,20 @@ void sluice_threads_run(sluice_threads *threads, int64_t count, int64_t part, sl
   atomic_store(&threads->generation, generation);
   wake_workers(threads);
   take_parts(threads, 0, generation);
-  uint32_t finished;
-  for (int i = 0; i < SPINS; i++) {
-    if (atomic_load_explicit(&threads->finished, memory_order_acquire) == parts) return;
-    relax();
+  wait_until(&threads->finished, parts);
+}
+
+void sluice_threads_run(sluice_threads *threads, int64_t count, int64_t part, sluice_threads_task *task, void *user) {
+  if (count <= 0) return;
+  if (threads->count == 1 || count <= part) { /* not worth waking anybody */
+    for (int64_t first = 0; first < count; first += part)
+      task(user, 0, first, count - first < part ? count : first + part);
+    return;
   }
-  while ((finished = atomic_load_explicit(&threads->finished, memory_order_acquire)) != parts)
-    futex_wait(&threads->finished, finished);
+  while (count / part >= UINT32_MAX) part *= 2;
+  begin_turn(threads);
+  run_loop(threads, count, part, task, user);
+  end_turn(threads);
 }
 
 static unsigned usable_cores(void) {

@@ -15,7 +15,9 @@ typedef struct cuda_device {
   cuda_driver driver;
   int device, capability; /* capability: 90 for 9.0 */
   cuda_context context;   /* NULL until retained */
-  cuda_stream stream, transfers;
+  bool is_queue;          /* of another device, which owns the driver, the context and the threads */
+  cuda_stream stream;
+  cuda_stream transfers; /* NULL for a queue */
   cuda_event start, end;
   uint32_t *mark; /* page-locked */
   nvtx_ranges ranges;
@@ -371,15 +373,49 @@ static void cuda_close(sluice_device *device) {
     if (d->end) (void)d->driver.event_destroy(d->end);
     if (d->stream) (void)d->driver.stream_destroy(d->stream);
     if (d->transfers) (void)d->driver.stream_destroy(d->transfers);
-    (void)d->driver.context_release(d->device);
+    if (!d->is_queue) (void)d->driver.context_release(d->device);
   }
-  cuda_driver_close(&d->driver);
-  if (device->threads) sluice_threads_close(device->threads);
+  if (!d->is_queue) {
+    cuda_driver_close(&d->driver);
+    if (device->threads) sluice_threads_close(device->threads);
+  }
   sluice_release(d);
+}
+
+/* What a queue has of its own. */
+static sluice_status *create_queue(cuda_device *d) {
+  TRY(context_set(d->context), "opening the GPU");
+  TRY(stream_create(&d->stream, CUDA_STREAM_NON_BLOCKING), "creating a stream");
+  TRY(event_create(&d->start, 0), "creating an event");
+  TRY(event_create(&d->end, 0), "creating an event");
+  void *mark = NULL;
+  TRY(host_allocate(&mark, sizeof *d->mark, 0), "allocating page-locked host memory");
+  d->mark = mark;
+  *d->mark = 0;
+  return NULL;
+}
+
+static sluice_status *cuda_open_queue(sluice_device *device, sluice_device **out_queue) {
+  *out_queue = NULL;
+  cuda_device *queue = sluice_allocate(sizeof *queue);
+  if (!queue) return sluice_out_of_memory();
+  *queue = *of(device);
+  queue->is_queue = true;
+  queue->stream = queue->transfers = NULL;
+  queue->start = queue->end = NULL;
+  queue->mark = NULL;
+  queue->base.marks = 0;
+  sluice_status *status = create_queue(queue);
+  if (status)
+    cuda_close(&queue->base);
+  else
+    *out_queue = &queue->base;
+  return status;
 }
 
 static const sluice_device_driver cuda_device_driver = {
     .close = cuda_close,
+    .open_queue = cuda_open_queue,
     .preference = cuda_preference,
     .available = cuda_available,
     .allocate = cuda_allocate,
@@ -436,15 +472,8 @@ static sluice_status *open_all(cuda_device *d, const char *library, unsigned ind
   d->base.cache_bytes = (uint64_t)cache;
   name_device(d, product);
   TRY(context_retain(&d->context, d->device), "opening the GPU");
-  TRY(context_set(d->context), "opening the GPU");
-  TRY(stream_create(&d->stream, CUDA_STREAM_NON_BLOCKING), "creating a stream");
+  SLUICE_TRY(create_queue(d));
   TRY(stream_create(&d->transfers, CUDA_STREAM_NON_BLOCKING), "creating a stream");
-  TRY(event_create(&d->start, 0), "creating an event");
-  TRY(event_create(&d->end, 0), "creating an event");
-  void *mark = NULL;
-  TRY(host_allocate(&mark, sizeof *d->mark, 0), "allocating page-locked host memory");
-  d->mark = mark;
-  *d->mark = 0;
   return NULL;
 }
 

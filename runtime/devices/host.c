@@ -4,6 +4,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,11 +22,20 @@ typedef struct host_device {
   unsigned level; /* index into level_names */
 } host_device;
 
+/* Workgroup memory of a thread that launches: launches may come from several threads at once, each has a piece of its
+ * own while it runs. */
+typedef struct host_piece {
+  struct host_piece *next; /* of those that nobody has */
+  char *memory;
+} host_piece;
+
 struct sluice_loaded_code {
   void *handle;
   sluice_host_kernel **kernels; /* as in the plan */
-  char *workgroups;             /* one piece of `workgroup_stride` bytes for each thread */
+  char *workgroups;             /* one piece of `workgroup_stride` bytes for each thread of the pool but the caller */
   uint64_t workgroup_stride;
+  pthread_mutex_t lock; /* of `pieces` */
+  host_piece *pieces;   /* as many as launches ever ran at once */
 };
 
 static void host_close(sluice_device *device) {
@@ -126,10 +136,22 @@ static sluice_status *host_copy(sluice_device *device, void *to, const void *fro
 
 /* ---- Code ---- */
 
+static void release_piece(host_piece *piece) {
+  if (!piece) return;
+  sluice_release(piece->memory);
+  sluice_release(piece);
+}
+
 static void host_unload(sluice_device *device, sluice_loaded_code *code) {
   (void)device;
   if (!code) return;
   if (code->handle) dlclose(code->handle);
+  while (code->pieces) {
+    host_piece *piece = code->pieces;
+    code->pieces = piece->next;
+    release_piece(piece);
+  }
+  pthread_mutex_destroy(&code->lock);
   sluice_release(code->workgroups);
   sluice_release(code->kernels);
   sluice_release(code);
@@ -180,6 +202,7 @@ static sluice_status *host_load(sluice_device *device, const sluice_code_section
   if (!sections->binary) return sluice_error(SLUICE_INVALID, "the bundle has a plan but no code for this machine");
   sluice_loaded_code *code = sluice_allocate(sizeof *code);
   if (!code) return sluice_out_of_memory();
+  pthread_mutex_init(&code->lock, NULL);
   uint64_t stride = 64;
   for (uint32_t i = 0; i < plan->header->kernels.count; i++)
     if (plan->kernels[i].workgroup_bytes > stride) stride = plan->kernels[i].workgroup_bytes;
@@ -187,7 +210,7 @@ static sluice_status *host_load(sluice_device *device, const sluice_code_section
   code->workgroup_stride = (stride + 63) / 64 * 64;
   if (code->workgroup_stride / 64 % 2 == 0) code->workgroup_stride += 64;
   code->kernels = sluice_allocate_array(plan->header->kernels.count, sizeof *code->kernels);
-  code->workgroups = sluice_allocate_aligned(64, code->workgroup_stride * sluice_threads_count(device->threads));
+  code->workgroups = sluice_allocate_aligned(64, code->workgroup_stride * (sluice_threads_count(device->threads) - 1));
   sluice_status *status = NULL;
   if (!code->kernels || !code->workgroups) status = sluice_out_of_memory();
   if (!status) status = open_library(sections->binary, sections->binary_length, &code->handle);
@@ -207,12 +230,34 @@ typedef struct host_launch_state {
   sluice_host_kernel *kernel;
   void *const *arguments;
   const int32_t *sizes;
+  char *workgroup; /* of the thread that launches */
 } host_launch_state;
 
 static void run_workgroups(void *user, unsigned thread, int64_t first, int64_t last) {
   const host_launch_state *launch = user;
-  launch->kernel(launch->arguments, launch->sizes, first, last,
-                 launch->code->workgroups + thread * launch->code->workgroup_stride);
+  const sluice_loaded_code *code = launch->code;
+  char *workgroup = thread ? code->workgroups + (thread - 1) * code->workgroup_stride : launch->workgroup;
+  launch->kernel(launch->arguments, launch->sizes, first, last, workgroup);
+}
+
+static host_piece *take_piece(sluice_loaded_code *code) {
+  pthread_mutex_lock(&code->lock);
+  host_piece *piece = code->pieces;
+  if (piece) code->pieces = piece->next;
+  pthread_mutex_unlock(&code->lock);
+  if (piece) return piece;
+  piece = sluice_allocate(sizeof *piece);
+  if (piece) piece->memory = sluice_allocate_aligned(64, code->workgroup_stride);
+  if (piece && piece->memory) return piece;
+  release_piece(piece);
+  return NULL;
+}
+
+static void return_piece(sluice_loaded_code *code, host_piece *piece) {
+  pthread_mutex_lock(&code->lock);
+  piece->next = code->pieces;
+  code->pieces = piece;
+  pthread_mutex_unlock(&code->lock);
 }
 
 static sluice_status *host_launch(sluice_device *device, sluice_loaded_code *code, uint32_t kernel,
@@ -223,10 +268,13 @@ static sluice_status *host_launch(sluice_device *device, sluice_loaded_code *cod
   if (__builtin_mul_overflow(grid[0], grid[1], &workgroups) || workgroups > INT64_MAX / 2)
     return sluice_error(SLUICE_INVALID, "a launch of %llu x %llu workgroups is too large", (unsigned long long)grid[0],
                         (unsigned long long)grid[1]);
-  host_launch_state state = {code, code->kernels[kernel], arguments, sizes};
+  host_piece *piece = take_piece(code);
+  if (!piece) return sluice_out_of_memory();
+  host_launch_state state = {code, code->kernels[kernel], arguments, sizes, piece->memory};
   int64_t parts = (int64_t)sluice_threads_count(device->threads) * PARTS_PER_THREAD;
   int64_t part = (int64_t)workgroups / parts;
   sluice_threads_run(device->threads, (int64_t)workgroups, part ? part : 1, run_workgroups, &state);
+  return_piece(code, piece);
   return NULL;
 }
 

@@ -138,8 +138,8 @@ static sluice_status *fake_context(step_bench *s) {
   const sluice_plan *plan = &session->model->plan;
   uint64_t bytes = 0;
   for (uint32_t i = 0; i < plan->header->layers; i++) bytes += plan->cache[i].page_bytes * session->pool.page_count;
-  SLUICE_TRY(bench_random_fill(s->b->random, session->model->device, session->cache, bytes,
-                               (sluice_dtype)plan->header->dtype, 1));
+  SLUICE_TRY(
+      bench_random_fill(s->b->random, session->device, session->cache, bytes, (sluice_dtype)plan->header->dtype, 1));
   bench_random_shuffle(s->b->random, session->pool.free_pages, session->pool.free_count);
   uint32_t page_tokens = plan->header->page_tokens;
   uint32_t pages = (uint32_t)(((uint64_t)s->shape.context + page_tokens - 1) / page_tokens);

@@ -7,6 +7,7 @@
 #include "sluice/plan.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -54,10 +55,21 @@ typedef struct module {
   function *functions;
 } module;
 
+typedef struct queue {
+  graph *recording; /* NULL: what is put in runs at once */
+} queue;
+
+/* Calls may come from several threads; `lock` guards the counters. Work runs outside of it. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static fake_cuda_state state;
-static graph *recording;
 static int calls, stuck;
 static size_t allocated;
+
+static void count(int *counter, int by) {
+  pthread_mutex_lock(&lock);
+  *counter += by;
+  pthread_mutex_unlock(&lock);
+}
 
 fake_cuda_state *fake_cuda_control(void) {
   int live = state.live;
@@ -67,13 +79,19 @@ fake_cuda_state *fake_cuda_control(void) {
   return &state;
 }
 
-/* The result of entry `name` when it is to fail, else 0. */
-static int fails(const char *name) {
+static int fails_locked(const char *name) {
   if (state.devices == 0 && state.version == 0) fake_cuda_control();
   if (stuck) return stuck;
   if (!state.fail || strcmp(state.fail, name) != 0 || calls++ != state.fail_at) return 0;
   if (state.sticky) stuck = state.fail_result;
   return state.fail_result;
+}
+/* The result of entry `name` when it is to fail, else 0. */
+static int fails(const char *name) {
+  pthread_mutex_lock(&lock);
+  int result = fails_locked(name);
+  pthread_mutex_unlock(&lock);
+  return result;
 }
 #define ENTRY                                                                                                          \
   do {                                                                                                                 \
@@ -114,13 +132,13 @@ int cuDeviceGetAttribute(int *out, int attribute, int device) {
   return 0;
 }
 static int made(void **out) {
-  *out = malloc(1);
-  state.live++;
+  *out = calloc(1, sizeof(queue));
+  count(&state.live, 1);
   return 0;
 }
 static int gone(void *object) {
   free(object);
-  state.live--;
+  count(&state.live, -1);
   return 0;
 }
 int cuDevicePrimaryCtxRetain(void **out, int device) {
@@ -128,12 +146,12 @@ int cuDevicePrimaryCtxRetain(void **out, int device) {
   (void)device;
   ENTRY;
   *out = &context;
-  state.live++;
+  count(&state.live, 1);
   return 0;
 }
 int cuDevicePrimaryCtxRelease_v2(int device) {
   (void)device;
-  state.live--;
+  count(&state.live, -1);
   return 0;
 }
 int cuCtxSetCurrent(void *context) {
@@ -153,7 +171,9 @@ int cuGetErrorString(int result, const char **out) {
 }
 int cuMemGetInfo_v2(size_t *free_bytes, size_t *total) {
   ENTRY;
+  pthread_mutex_lock(&lock);
   *free_bytes = state.free_bytes - allocated;
+  pthread_mutex_unlock(&lock);
   *total = state.free_bytes;
   return 0;
 }
@@ -163,21 +183,28 @@ static int take(void **out, size_t bytes, bool counted) {
   if (posix_memalign((void **)&memory, 256, bytes + 256)) return OUT_OF_MEMORY;
   memory[0] = counted ? bytes : 0;
   memset((char *)memory + 256, 0xff, bytes);
+  pthread_mutex_lock(&lock);
   allocated += memory[0];
   state.live++;
+  pthread_mutex_unlock(&lock);
   *out = (char *)memory + 256;
   return 0;
 }
 static int give_back(void *memory) {
   size_t *start = (size_t *)(void *)((char *)memory - 256);
+  pthread_mutex_lock(&lock);
   allocated -= start[0];
-  free(start);
   state.live--;
+  pthread_mutex_unlock(&lock);
+  free(start);
   return 0;
 }
 int cuMemAlloc_v2(pointer *out, size_t bytes) {
   ENTRY;
-  if (bytes > state.free_bytes - allocated) return OUT_OF_MEMORY;
+  pthread_mutex_lock(&lock);
+  bool fits = bytes <= state.free_bytes - allocated;
+  pthread_mutex_unlock(&lock);
+  if (!fits) return OUT_OF_MEMORY;
   void *memory = NULL;
   int result = take(&memory, bytes, true);
   *out = (pointer)(uintptr_t)memory;
@@ -205,7 +232,8 @@ static void run(const operation *o) {
   o->function->run(o->arguments, o->sizes, 0, (int64_t)o->grid[0] * o->grid[1], scratch);
   free(scratch);
 }
-static int put(operation o) {
+static int put(void *object, operation o) {
+  graph *recording = ((queue *)object)->recording;
   if (!recording) {
     run(&o);
     return 0;
@@ -215,21 +243,18 @@ static int put(operation o) {
   return 0;
 }
 int cuMemcpyHtoDAsync_v2(pointer to, const void *from, size_t bytes, void *stream) {
-  (void)stream;
   ENTRY;
-  state.copies_in += !recording;
-  return put((operation){.to = (void *)(uintptr_t)to, .from = from, .bytes = bytes});
+  count(&state.copies_in, !((queue *)stream)->recording);
+  return put(stream, (operation){.to = (void *)(uintptr_t)to, .from = from, .bytes = bytes});
 }
 int cuMemcpyDtoHAsync_v2(void *to, pointer from, size_t bytes, void *stream) {
-  (void)stream;
   ENTRY;
-  state.copies_out += !recording;
-  return put((operation){.to = to, .from = (void *)(uintptr_t)from, .bytes = bytes});
+  count(&state.copies_out, !((queue *)stream)->recording);
+  return put(stream, (operation){.to = to, .from = (void *)(uintptr_t)from, .bytes = bytes});
 }
 int cuMemcpyDtoDAsync_v2(pointer to, pointer from, size_t bytes, void *stream) {
-  (void)stream;
   ENTRY;
-  return put((operation){.to = (void *)(uintptr_t)to, .from = (void *)(uintptr_t)from, .bytes = bytes});
+  return put(stream, (operation){.to = (void *)(uintptr_t)to, .from = (void *)(uintptr_t)from, .bytes = bytes});
 }
 int cuStreamCreate(void **out, unsigned flags) {
   (void)flags;
@@ -307,7 +332,7 @@ int cuModuleLoadDataEx(void **out, const void *image, unsigned options, int *nam
     free(m);
     return INVALID;
   }
-  state.live++;
+  count(&state.live, 1);
   *out = m;
   return 0;
 }
@@ -354,28 +379,31 @@ int cuLaunchKernelEx(const launch_config *config, void *object, void **parameter
   operation o = {.function = object, .grid = {config->grid[0], config->grid[1]}, .shared = config->shared};
   for (int i = 0; i < o.function->arguments; i++) memcpy(&o.arguments[i], parameters[i], sizeof(void *));
   memcpy(&o.sizes, parameters[o.function->arguments], sizeof(void *));
+  pthread_mutex_lock(&lock);
   state.launches++;
   memcpy(state.last_grid, config->grid, sizeof state.last_grid);
   state.last_block = config->block[0];
   state.last_shared = config->shared;
   if (state.last_carveout != o.function->carveout) state.divisions++;
   state.last_carveout = o.function->carveout;
-  return put(o);
+  pthread_mutex_unlock(&lock);
+  return put(config->stream, o);
 }
-int cuStreamBeginCapture_v2(void *stream, int mode) {
-  (void)stream, (void)mode;
+int cuStreamBeginCapture_v2(void *object, int mode) {
+  queue *s = object;
+  (void)mode;
   ENTRY;
-  if (recording) return INVALID;
-  recording = calloc(1, sizeof *recording);
-  state.live++;
-  state.captures++;
+  if (s->recording) return INVALID;
+  s->recording = calloc(1, sizeof *s->recording);
+  count(&state.live, 1);
+  count(&state.captures, 1);
   return 0;
 }
-int cuStreamEndCapture(void *stream, void **out) {
-  (void)stream;
+int cuStreamEndCapture(void *object, void **out) {
+  queue *s = object;
   int failure = fails(__func__);
-  graph *g = recording;
-  recording = NULL;
+  graph *g = s->recording;
+  s->recording = NULL;
   if (failure || !g) {
     if (g) gone(g);
     *out = NULL;
@@ -389,7 +417,7 @@ int cuGraphInstantiateWithFlags(void **out, void *object, unsigned long long fla
   ENTRY;
   graph *copy = malloc(sizeof *copy);
   memcpy(copy, object, sizeof *copy);
-  state.live++;
+  count(&state.live, 1);
   *out = copy;
   return 0;
 }
@@ -397,7 +425,7 @@ int cuGraphLaunch(void *object, void *stream) {
   (void)stream;
   ENTRY;
   graph *g = object;
-  state.graph_launches++;
+  count(&state.graph_launches, 1);
   for (int i = 0; i < g->count; i++) run(&g->operations[i]);
   return 0;
 }
@@ -411,13 +439,17 @@ int cuGraphExecDestroy(void *object) {
 /* ---- A profiler ---- */
 
 static int range_push(const char *name) {
+  pthread_mutex_lock(&lock);
   snprintf(state.open_ranges ? state.inner : state.outer, sizeof state.outer, "%s", name);
   state.ranges++;
-  return state.open_ranges++;
+  int depth = state.open_ranges++;
+  pthread_mutex_unlock(&lock);
+  return depth;
 }
 
 static int range_pop(void) {
-  return --state.open_ranges;
+  count(&state.open_ranges, -1);
+  return 0;
 }
 
 int InitializeInjectionNvtx2(nvtx_export_table *tables);

@@ -297,6 +297,54 @@ static void observers_and_hooks(void **state) {
   sluice_model_close(model);
 }
 
+/* An observer that calls what it may and what it may not. */
+typedef struct meddler {
+  sluice_session *session, *other;
+  int32_t sequence, other_sequence;
+  int calls;
+} meddler;
+
+static sluice_status *meddle(void *user, const char *name, sluice_dtype dtype, const void *data, uint32_t rows,
+                             uint32_t row_elements) {
+  meddler *m = user;
+  int32_t id, token = 3;
+  uint32_t length;
+  const float *logits;
+  sluice_step_result result;
+  sluice_chunk chunk = {.sequence = m->sequence, .tokens = &token, .count = 1, .logit_rows = 1};
+  (void)name, (void)dtype, (void)data, (void)rows, (void)row_elements;
+  refused(sluice_sequence_add(m->session, &id), "in a step");
+  refused(sluice_sequence_fork(m->session, m->sequence, &id), "in a step");
+  refused(sluice_sequence_remove(m->session, m->sequence), "in a step");
+  refused(sluice_step(m->session, &chunk, 1, &result), "in a step");
+  refused(sluice_step_logits(m->session, &logits), "in a step");
+  ok(sluice_sequence_length(m->session, m->sequence, &length));
+  assert_int_equal(length, 0); /* as before the step */
+  chunk.sequence = m->other_sequence;
+  ok(sluice_step(m->other, &chunk, 1, &result)); /* another session of the same model */
+  expect_logits(logits_of(m->other), &token, 1);
+  m->calls++;
+  return NULL;
+}
+
+static void observers_keep_off(void **state) {
+  (void)state;
+  sluice_model *model = open_model(2);
+  meddler m = {.session = open_session(model, 1, 16, 0), .other = open_session(model, 1, 16, 0)};
+  int32_t tokens[3] = {5, 1, 5};
+  sluice_step_result result;
+  ok(sluice_sequence_add(m.session, &m.sequence));
+  ok(sluice_sequence_add(m.other, &m.other_sequence));
+  sluice_session_observe(m.session, meddle, &m);
+  sluice_chunk chunk = {.sequence = m.sequence, .tokens = tokens, .count = 3, .logit_rows = 1};
+  ok(sluice_step(m.session, &chunk, 1, &result));
+  assert_int_equal(m.calls, 1);
+  expect_logits(logits_of(m.session), tokens, 3);
+  sluice_session_close(m.other);
+  sluice_session_close(m.session);
+  sluice_model_close(model);
+}
+
 static void memory_is_planned(void **state) {
   (void)state;
   sluice_model *model = open_model(1);
@@ -402,8 +450,9 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(chunks_give_the_same),       cmocka_unit_test(random_traffic),
       cmocka_unit_test(bad_batches_change_nothing), cmocka_unit_test(sampling_rows_arrive),
-      cmocka_unit_test(observers_and_hooks),        cmocka_unit_test(memory_is_planned),
-      cmocka_unit_test(other_devices_are_refused),  cmocka_unit_test(every_allocation_may_fail),
+      cmocka_unit_test(observers_and_hooks),        cmocka_unit_test(observers_keep_off),
+      cmocka_unit_test(memory_is_planned),          cmocka_unit_test(other_devices_are_refused),
+      cmocka_unit_test(every_allocation_may_fail),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }

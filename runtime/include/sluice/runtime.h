@@ -1,8 +1,14 @@
 /* sluice runtime: runs bundles. Include this; it needs libc, libm, libdl and pthreads only.
  *
  *   sluice_model      an opened bundle on a device, then its weights
- *   sluice_session    cache pages, arena and page tables for running sequences; one thread at a time
+ *   sluice_session    cache pages, arena and page tables for running sequences
  *   sluice_step       one step over a ragged batch of chunks
+ *
+ * Threads: sluice_model_load runs alone, before any session exists, and so does sluice_model_close, after all sessions.
+ * In between everything may be called from any thread and at the same time, but for this: calls for one session come
+ * from one thread at a time. So sessions of one model, each with a thread of its own, run side by side; none sees
+ * another's sequences, and each gets what it would get alone. On the host their launches share the model's threads and
+ * take turns; on a GPU each session has a stream of its own.
  *
  * A sequence is a list of tokens whose keys and values are in the cache. Each step feeds a chunk of new tokens to any
  * number of sequences; prefill is a step (or several) with long chunks, decode one with chunks of a single token.
@@ -106,7 +112,14 @@ typedef struct sluice_chunk {
 } sluice_chunk;
 
 /* Called for each observable of the plan (sluice_plan_observable) right after the launch that made it; `rows` rows of
- * `dimension` elements of `dtype` each, [TOKENS] major as in the step. */
+ * `row_elements` elements of `dtype` each, one for each token of the step, in its order.
+ *
+ * It runs on the thread that called sluice_step, inside that call. `data` and `name` are valid until it returns, and
+ * `data` is not to be written. An error that it returns ends the step, which then has changed nothing, and comes back
+ * from sluice_step. It may use other sessions of the model and read this one (sluice_sequence_length,
+ * sluice_session_free_pages, sluice_model_...); sluice_step, sluice_step_logits and what adds, forks or removes a
+ * sequence are refused for its own session, and it must neither close that nor change its observer or hook. The same
+ * holds for launch hooks. */
 typedef sluice_status *sluice_observer(void *user, const char *name, sluice_dtype dtype, const void *data,
                                        uint32_t rows, uint32_t row_elements);
 
