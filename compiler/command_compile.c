@@ -15,7 +15,7 @@ typedef struct compile_arguments {
 static const option_description compile_command_options[] = {
     {"target", 0, OPTION_LIST, "T[,T...]", AT(targets),
      "what to compile for: host (this CPU), host:x86-64-v3, h100, ...", 0, true},
-    {"output", 'o', OPTION_TEXT, "FILE", AT(output), "file to write; - is standard output, but not for bundles", 0,
+    {"output", 'o', OPTION_OUTPUT, "FILE", AT(output), "file to write; - is standard output, but not for bundles", 0,
      true},
     {"dtype", 0, OPTION_TEXT, "float32|bfloat16", AT(dtype), "type of activations and cache (bfloat16)", 0, false},
     {"max-context", 0, OPTION_INTEGER, "N", AT(max_context), "longest sequence in tokens (the model's)", 1, false},

@@ -18,7 +18,7 @@ static const option_description opt_options[] = {
     {"passes", 0, OPTION_LIST, "NAME[,NAME...]", AT(passes), "passes to run, in this order (none: verify and print)", 0,
      false},
     {"target", 0, OPTION_TEXT, "T", AT(target), "target that passes look at (host:x86-64-v3)", 0, false},
-    {"output", 'o', OPTION_TEXT, "FILE", AT(output), "file to write (standard output)", 0, false},
+    {"output", 'o', OPTION_OUTPUT, "FILE", AT(output), "file to write (standard output)", 0, false},
     {"print-ir-after", 0, OPTION_LIST, "NAME|all", AT(print_after), "print the IR after a pass, to stderr", 0, false},
     {"print-ir-diff", 0, OPTION_FLAG, NULL, AT(print_diff), "print what each pass changed, to stderr", 0, false},
     {"verify-each", 0, OPTION_FLAG, NULL, AT(verify_each), "verify the IR after each pass", 0, false},

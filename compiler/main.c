@@ -1,9 +1,9 @@
 /* sluice: model configurations to bundles. */
 #include "compiler/commands.h"
 #include "compiler/suggest.h"
+#include "sluice/program.h"
 #include "sluice/runtime.h"
 
-#include <errno.h>
 #include <llvm-c/Core.h>
 #include <string.h>
 
@@ -50,12 +50,7 @@ static sluice_status *run(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
-  sluice_status *status = run(argc, argv);
-  /* a full disk behind a pipe or redirection is an error like any other */
-  if (fflush(stdout) != 0 && !status)
-    status = sluice_error(SLUICE_IO, "cannot write to standard output: %s", strerror(errno));
-  int code = sluice_exit_code(status);
-  if (status) sluice_status_print(status);
-  sluice_status_free(status);
-  return code;
+  sluice_status *status = sluice_program_begin();
+  if (!status) status = run(argc, argv);
+  return sluice_program_end(status);
 }

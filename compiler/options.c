@@ -1,6 +1,7 @@
 #include "compiler/options.h"
 
 #include "compiler/suggest.h"
+#include "sluice/file.h"
 #include "sluice/memory.h"
 
 #include <errno.h>
@@ -38,6 +39,8 @@ static sluice_status *set_value(const option_description *option, void *values, 
     *(bool *)place = true;
     return NULL;
   case OPTION_TEXT:
+  case OPTION_INPUT:
+  case OPTION_OUTPUT:
     *(const char **)place = text;
     return NULL;
   case OPTION_LIST:
@@ -140,6 +143,23 @@ static sluice_status *parse_all(const command_description *command, int argc, ch
   return check_required(command, given, *out_operand);
 }
 
+static sluice_status *check_files(const command_description *command, const void *values, const char *operand) {
+  sluice_file_use *uses = sluice_allocate_array(command->option_count + 1, sizeof *uses);
+  if (!uses) return sluice_out_of_memory();
+  size_t count = 0;
+  uses[count++] = (sluice_file_use){.path = operand};
+  for (size_t i = 0; i < command->option_count; i++) {
+    const option_description *option = &command->options[i];
+    if (option->kind != OPTION_INPUT && option->kind != OPTION_OUTPUT) continue;
+    const char *path;
+    memcpy(&path, (const char *)values + option->offset, sizeof path);
+    if (path) uses[count++] = (sluice_file_use){path, option->name, option->kind == OPTION_OUTPUT};
+  }
+  sluice_status *status = sluice_file_uses_check(uses, count);
+  sluice_release(uses);
+  return status;
+}
+
 sluice_status *options_parse(const command_description *command, int argc, char **argv, void *values,
                              const char **out_operand, bool *out_help) {
   *out_operand = NULL;
@@ -153,6 +173,7 @@ sluice_status *options_parse(const command_description *command, int argc, char 
   if (!given) return sluice_out_of_memory();
   sluice_status *status = parse_all(command, argc, argv, values, given, out_operand);
   sluice_release(given);
+  if (!status) status = check_files(command, values, *out_operand);
   return status;
 }
 

@@ -12,6 +12,8 @@
 typedef enum option_kind {
   OPTION_FLAG,    /* bool */
   OPTION_TEXT,    /* const char *, borrowed from argv */
+  OPTION_INPUT,   /* the same: a file that is read */
+  OPTION_OUTPUT,  /* the same: a file that is written */
   OPTION_LIST,    /* option_list: comma-separated, may be given several times */
   OPTION_INTEGER, /* int64_t, decimal, from `minimum` */
   OPTION_NUMBER,  /* double, finite, above 0 */
@@ -46,7 +48,8 @@ typedef struct command_description {
 
 /* Reads `argv` (without program and command name) into `values`. `--name=value`, `--name value`, `-o value`, `-ovalue`;
  * `--` ends the options; "-" is an operand. `*out_help` is set and nothing more checked when --help is there. A wrong
- * command line is SLUICE_USAGE. Lists in `values` are the caller's to free in every case. */
+ * command line is SLUICE_USAGE, and so is an output that is an input or another output too (sluice_file_uses_check; the
+ * operand is an input). Lists in `values` are the caller's to free in every case. */
 SLUICE_MUST_USE sluice_status *options_parse(const command_description *command, int argc, char **argv, void *values,
                                              const char **out_operand, bool *out_help);
 void options_print_help(const command_description *command, FILE *out);

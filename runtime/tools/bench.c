@@ -296,13 +296,13 @@ sluice_status *command_bench(int argc, char **argv) {
       {"--kernel", TOOL_TEXT, &b.kernel, "NAME", "this one only: decode.experts, prefill.attention, step.decode, ..."},
       {"--layer", TOOL_COUNT, &layer, "N", "the kernel of layer N (the first with block-sparse attention)"},
       {"--shape", TOOL_TEXT, &shape, "S", "seqs=N,context=N,tokens=N,tp=1; see above"},
-      {"--weights", TOOL_TEXT, &model.weights, "DIR|synthetic:SEED", "the checkpoint, for whole steps"},
+      {"--weights", TOOL_INPUT, &model.weights, "DIR|synthetic:SEED", "the checkpoint, for whole steps"},
       {"--repeat", TOOL_COUNT, &b.repeat, "N", "take the median of N measurements (30)"},
       {"--memory-rate", TOOL_REAL, &memory_rate, "GB/s", "of the floor (measured at the start)"},
       {"--flop-rate", TOOL_REAL, &flop_rate, "TFLOP/s", "of the floor (GPU: 790 for bfloat16; host: unknown, no part)"},
       {"--device", TOOL_TEXT, &model.device, "D", "host, cuda:N (host)"},
       {"--threads", TOOL_COUNT, &model.threads, "N", "threads on the host (0: one for each core)"},
-      {"--trace", TOOL_TEXT, &trace, "FILE", "write a Chrome/Perfetto trace; adds a step that waits for each launch"},
+      {"--trace", TOOL_OUTPUT, &trace, "FILE", "write a Chrome/Perfetto trace; adds a step that waits for each launch"},
       {"--json", TOOL_FLAG, &b.json, NULL, "print a JSON object a line"},
   };
   const tool_command command = {

@@ -229,8 +229,8 @@ static sluice_status *check(const generate_options *options) {
 sluice_status *command_generate(int argc, char **argv) {
   generate_options o = {.max_new = 32, .chunk = 512, .dump_rows = 64, .top_p = 1.0};
   const tool_option options[] = {
-      {"--weights", TOOL_TEXT, &o.model.weights, "DIR|synthetic:SEED", "the checkpoint"},
-      {"--ids", TOOL_TEXT, &o.ids, "FILE|-", "token ids of the prompt, separated by spaces, commas or newlines"},
+      {"--weights", TOOL_INPUT, &o.model.weights, "DIR|synthetic:SEED", "the checkpoint"},
+      {"--ids", TOOL_INPUT, &o.ids, "FILE|-", "token ids of the prompt, separated by spaces, commas or newlines"},
       {"--max-new", TOOL_COUNT, &o.max_new, "N", "new tokens at most (32)"},
       {"--ignore-eos", TOOL_FLAG, &o.ignore_eos, NULL, "do not stop at the model's stop ids"},
       {"--chunk", TOOL_COUNT, &o.chunk, "N", "feed the prompt in steps of N tokens (512)"},
@@ -240,10 +240,10 @@ sluice_status *command_generate(int argc, char **argv) {
       {"--seed", TOOL_COUNT, &o.seed, "N", "of the random numbers (0)"},
       {"--device", TOOL_TEXT, &o.model.device, "D", "host, cuda:N (host)"},
       {"--threads", TOOL_COUNT, &o.model.threads, "N", "threads on the host (0: one for each core)"},
-      {"--dump", TOOL_TEXT, &o.dump, "OUT.safetensors", "write logits and tokens, as golden files have them"},
+      {"--dump", TOOL_OUTPUT, &o.dump, "OUT.safetensors", "write logits and tokens, as golden files have them"},
       {"--dump-rows", TOOL_COUNT, &o.dump_rows, "R", "rows of the prompt's end in the dump (64)"},
       {"--dump-layers", TOOL_FLAG, &o.dump_layers, NULL, "dump every layer's output and selections too"},
-      {"--trace", TOOL_TEXT, &o.trace, "FILE", "write a Chrome/Perfetto trace; it waits for each launch"},
+      {"--trace", TOOL_OUTPUT, &o.trace, "FILE", "write a Chrome/Perfetto trace; it waits for each launch"},
       {"--json", TOOL_FLAG, &o.json, NULL, "print a JSON object with ids and times, from opening the bundle on"},
   };
   const tool_command command = {"sluice-run generate FILE.sluice --weights DIR|synthetic:SEED --ids FILE|- [options]",

@@ -1,5 +1,6 @@
 /* sluice-run: runs bundles. */
 #include "runtime/tools/options.h"
+#include "sluice/program.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -42,11 +43,7 @@ static sluice_status *dispatch(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
-  sluice_status *status = dispatch(argc, argv);
-  if (!status && (fflush(stdout) != 0 || ferror(stdout)))
-    status = sluice_error(SLUICE_IO, "cannot write to standard output");
-  if (status) sluice_status_print(status);
-  int code = sluice_exit_code(status);
-  sluice_status_free(status);
-  return code;
+  sluice_status *status = sluice_program_begin();
+  if (!status) status = dispatch(argc, argv);
+  return sluice_program_end(status);
 }

@@ -1,5 +1,8 @@
 #include "runtime/tools/options.h"
 
+#include "sluice/file.h"
+#include "sluice/memory.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -25,6 +28,8 @@ static sluice_status *set_value(const tool_option *option, const char *text) {
   case TOOL_FLAG:
     break;
   case TOOL_TEXT:
+  case TOOL_INPUT:
+  case TOOL_OUTPUT:
     *(const char **)option->value = text;
     break;
   case TOOL_COUNT: {
@@ -50,6 +55,22 @@ static const tool_option *find_option(const tool_command *command, const char *w
     if (strlen(command->options[i].name) == length && memcmp(command->options[i].name, word, length) == 0)
       return &command->options[i];
   return NULL;
+}
+
+static sluice_status *check_files(const tool_command *command, const char *bundle) {
+  sluice_file_use *uses = sluice_allocate_array(command->option_count + 1, sizeof *uses);
+  if (!uses) return sluice_out_of_memory();
+  size_t count = 0;
+  uses[count++] = (sluice_file_use){.path = bundle};
+  for (size_t i = 0; i < command->option_count; i++) {
+    const tool_option *option = &command->options[i];
+    if (option->kind != TOOL_INPUT && option->kind != TOOL_OUTPUT) continue;
+    const char *path = *(const char **)option->value;
+    if (path) uses[count++] = (sluice_file_use){path, option->name, option->kind == TOOL_OUTPUT};
+  }
+  sluice_status *status = sluice_file_uses_check(uses, count);
+  sluice_release(uses);
+  return status;
 }
 
 sluice_status *tool_parse(const tool_command *command, int argc, char **argv, const char **out_file, bool *out_help) {
@@ -81,5 +102,5 @@ sluice_status *tool_parse(const tool_command *command, int argc, char **argv, co
     SLUICE_TRY(set_value(option, text));
   }
   if (!*out_file) return sluice_error(SLUICE_USAGE, "no bundle given; usage: %s", command->usage);
-  return NULL;
+  return check_files(command, *out_file);
 }

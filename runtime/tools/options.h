@@ -5,10 +5,12 @@
 #include "sluice/runtime.h"
 
 typedef enum tool_option_kind {
-  TOOL_FLAG,  /* bool */
-  TOOL_TEXT,  /* const char * */
-  TOOL_COUNT, /* uint64_t, decimal */
-  TOOL_REAL,  /* double, finite */
+  TOOL_FLAG,   /* bool */
+  TOOL_TEXT,   /* const char * */
+  TOOL_INPUT,  /* const char *, a file or directory that is read */
+  TOOL_OUTPUT, /* const char *, a file that is written */
+  TOOL_COUNT,  /* uint64_t, decimal */
+  TOOL_REAL,   /* double, finite */
 } tool_option_kind;
 
 typedef struct tool_option {
@@ -27,7 +29,8 @@ typedef struct tool_command {
 } tool_command;
 
 /* Parses `argv` (without program and command). One word without dashes is taken: `*out_file`. `*out_help`: --help was
- * given and printed, nothing more is to be done. */
+ * given and printed, nothing more is to be done. An output that is an input or another output too is refused
+ * (sluice_file_uses_check). */
 SLUICE_MUST_USE sluice_status *tool_parse(const tool_command *command, int argc, char **argv, const char **out_file,
                                           bool *out_help);
 

@@ -521,12 +521,13 @@ sluice_status *command_verify(int argc, char **argv) {
   uint64_t chunk = 512;
   bool json = false;
   const tool_option options[] = {
-      {"--weights", TOOL_TEXT, &model.weights, "DIR|synthetic:SEED", "the checkpoint that the golden file was made of"},
-      {"--golden", TOOL_TEXT, &golden, "GOLDEN.safetensors", "the golden file, as a rule the float32 one"},
+      {"--weights", TOOL_INPUT, &model.weights, "DIR|synthetic:SEED",
+       "the checkpoint that the golden file was made of"},
+      {"--golden", TOOL_INPUT, &golden, "GOLDEN.safetensors", "the golden file, as a rule the float32 one"},
       {"--chunk", TOOL_COUNT, &chunk, "N", "feed the prompt in steps of N tokens (512)"},
       {"--device", TOOL_TEXT, &model.device, "D", "host, cuda:N (host)"},
       {"--threads", TOOL_COUNT, &model.threads, "N", "threads on the host (0: one for each core)"},
-      {"--trace", TOOL_TEXT, &trace, "FILE", "write a Chrome/Perfetto trace; it waits for each launch"},
+      {"--trace", TOOL_OUTPUT, &trace, "FILE", "write a Chrome/Perfetto trace; it waits for each launch"},
       {"--json", TOOL_FLAG, &json, NULL, "print a JSON object"},
   };
   const tool_command command = {
