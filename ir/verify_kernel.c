@@ -27,6 +27,7 @@ typedef struct kernel_op {
 #define ATTENTION_OF_TOKENS                                                                                            \
   "heads:positive kv_heads:positive head_dim:positive scale:positive_number " PAGE "value_offset:multiple dtype:dtype"
 #define ATTENTION ATTENTION_OF_TOKENS " query_tile:positive"
+#define PARTS " parts:positive part_rows:positive"
 #define PLACE "positions=input/positions sequence=input/sequence page_table=input/page_table cache=cache"
 #define PAGED "tiles=input/tiles page_table=input/page_table cache=cache "
 #define GEMM                                                                                                           \
@@ -65,9 +66,9 @@ static const kernel_op launches[] = {
      LAUNCH "heads:positive dim:positive k:positive init:count local:count " PAGE
             "index_offset:multiple dtype:dtype query_tile:positive max_pages:positive"},
     {"attention", "q=value/dtype " PAGED "out=value/dtype", LAUNCH ATTENTION},
-    {"attention_part", "q=value/dtype " PLACE " out=value/dtype partials=value/f32", LAUNCH ATTENTION_OF_TOKENS},
+    {"attention_part", "q=value/dtype " PLACE " out=value/dtype partials=value/f32", LAUNCH ATTENTION_OF_TOKENS PARTS},
     {"attention_merge", "partials=value/f32 out=value/dtype",
-     LAUNCH "heads:positive kv_heads:positive head_dim:positive dtype:dtype"},
+     LAUNCH "heads:positive kv_heads:positive head_dim:positive dtype:dtype" PARTS},
     {"block_attention", "q=value/dtype blocks=value/i32 " PAGED "out=value/dtype", LAUNCH ATTENTION " k:positive"},
     {"topk_attention", "q=value/dtype maxima=value/f32 " PLACE " out=value/dtype blocks=value/i32",
      LAUNCH ATTENTION_OF_TOKENS " cluster:positive resident:positive k:positive init:count local:count"},
@@ -370,6 +371,24 @@ static bool verify_shared_weight(verify_state *state, MlirOperation w) {
   return verify_fail(state, "shared_w has %lld matrices, expected one", (long long)ir_get_integer(shared, "batch"));
 }
 
+/* Slices are whole panels. Streamed products take 8 columns together, and 8 rows of x and 32 columns at a time. */
+static bool verify_tile(verify_state *state) {
+  if (integer(state, "slice") % integer(state, "panel"))
+    return verify_fail(state, "'slice' is %lld, expected a multiple of 'panel', %lld",
+                       (long long)integer(state, "slice"), (long long)integer(state, "panel"));
+  if (!integer(state, "workgroups")) return true;
+  static const struct {
+    char name[8];
+    int64_t multiple;
+  } streamed[] = {{"group", 8}, {"tile_m", 8}, {"k", 32}};
+  for (size_t i = 0; i < sizeof streamed / sizeof *streamed; i++)
+    if (integer(state, streamed[i].name) % streamed[i].multiple)
+      return verify_fail(state, "'%s' is %lld, expected a multiple of %lld in a product with 'workgroups'",
+                         streamed[i].name, (long long)integer(state, streamed[i].name),
+                         (long long)streamed[i].multiple);
+  return true;
+}
+
 static bool verify_gemm(verify_state *state) {
   MlirOperation w = ir_definition(mlirOperationGetOperand(state->op, 1));
   bool pairs = text_equals(ir_get_string(state->op, "epilogue"), "swiglu");
@@ -379,6 +398,7 @@ static bool verify_gemm(verify_state *state) {
                        (long long)ir_get_integer(w, "columns"), (long long)integer(state, "k"));
   if (pairs ? rows % 2 || rows / 2 != n : rows != n)
     return verify_fail(state, "w has %lld rows, expected %s%lld", (long long)rows, pairs ? "twice " : "", (long long)n);
+  if (!verify_tile(state)) return false;
   if (ir_is(state->op, "kernel.expert_gemm")) return verify_shared_weight(state, w) && verify_overlap(state);
   bool add = text_equals(ir_get_string(state->op, "epilogue"), "add");
   if (add != !is_none(state, 2))
@@ -399,6 +419,27 @@ static bool verify_index_branch(verify_state *state) {
     return verify_fail(state, "'rotary_dim' is %lld, but a head has %lld dimensions", (long long)rotary,
                        (long long)dim);
   return true;
+}
+
+/* The partial results of attention whose keys are shared: f32 [parts][part_rows][head_dim + 2]. */
+static bool verify_partials(verify_state *state) {
+  enum { OF_PART = 6, OF_MERGE = 0 };
+  const bool part = ir_is(state->op, "kernel.attention_part");
+  MlirOperation partials = ir_definition(mlirOperationGetOperand(state->op, part ? OF_PART : OF_MERGE));
+  int64_t needed = 4, head_dim = integer(state, "head_dim");
+  if (integer(state, "heads") > integer(state, "kv_heads") * integer(state, "part_rows"))
+    return verify_fail(state, "a kv head has %lld query heads, expected at most %lld, the attribute 'part_rows'",
+                       (long long)(integer(state, "heads") / integer(state, "kv_heads")),
+                       (long long)integer(state, "part_rows"));
+  const bool fits = !__builtin_add_overflow(head_dim, 2, &head_dim) &&
+                    !__builtin_mul_overflow(needed, integer(state, "parts"), &needed) &&
+                    !__builtin_mul_overflow(needed, integer(state, "part_rows"), &needed) &&
+                    !__builtin_mul_overflow(needed, head_dim, &needed) && needed <= ir_get_integer(partials, "bytes");
+  if (fits && text_equals(ir_get_string(partials, "size"), "one")) return true;
+  return verify_fail(state,
+                     "partials has %lld bytes for each of size \"%.*s\", expected \"one\" and room for %lld parts",
+                     (long long)ir_get_integer(partials, "bytes"), (int)ir_get_string(partials, "size").length,
+                     ir_get_string(partials, "size").data, (long long)integer(state, "parts"));
 }
 
 /* The shared expert's part of a sum is a slot or rows of its own. */
@@ -425,6 +466,7 @@ static bool verify_relations(verify_state *state) {
   if (ir_is(state->op, "kernel.route") && !verify_route(state)) return false;
   if (ir_is(state->op, "kernel.combine") && !verify_combine(state)) return false;
   if (ir_is(state->op, "kernel.gemm") || ir_is(state->op, "kernel.expert_gemm")) return verify_gemm(state);
+  if (ir_has(state->op, "parts")) return verify_partials(state);
   if (ir_is(state->op, "kernel.norm_rope_append")) return verify_index_branch(state);
   if (ir_is(state->op, "kernel.rope") && integer(state, "rotary_dim") > integer(state, "head_dim"))
     return verify_fail(state, "'rotary_dim' is %lld, but a head has %lld dimensions",

@@ -1,6 +1,5 @@
 /* choose-tiles: the tile of every op that becomes a launch with one, from the target's defaults. */
-#include "backends/common/kernel.h"
-#include "passes/passes.h"
+#include "passes/lowering.h"
 
 static void annotate(pass_state *state, MlirOperation op, const char *name, int64_t value) {
   mlirOperationSetAttributeByName(op, mlirStringRefCreateFromCString(name), ir_integer(state->context, value));
@@ -22,6 +21,14 @@ static void choose_panel(pass_state *state, MlirOperation op, const target_tiles
   annotate(state, op, "tile.group", matrix ? 8 : 2);
 }
 
+bool attention_has_matrix_kernels(const target_tiles *tiles, MlirOperation op, int64_t page) {
+  MlirValue q = mlirOperationGetOperand(op, 0);
+  const int64_t heads = ir_get_integer(op, "heads"), kv_heads = ir_get_integer(op, "kv_heads");
+  if (!tiles->matrix_head_dim || !mlirTypeIsABF16(mlirShapedTypeGetElementType(mlirValueGetType(q)))) return false;
+  return (page == 16 || page == 32 || page == 64 || page == 128) &&
+         ir_dimension(q, 1) == heads * tiles->matrix_head_dim && heads <= kv_heads * tiles->matrix_group;
+}
+
 bool pass_choose_tiles(pass_state *state, MlirModule module) {
   static const char *const products[] = {"model.linear", "model.linear_add", "model.linear_swiglu", "model.lm_head"};
   static const char *const expert_products[] = {"model.expert_linear", "model.experts", "model.experts_shared"};
@@ -32,6 +39,7 @@ bool pass_choose_tiles(pass_state *state, MlirModule module) {
   target_tiles tiles;
   state->status = target_default_tiles(state->target, &tiles);
   if (state->status) return false;
+  const int64_t page = ir_get_integer(function, "model.page");
   MlirOperation op = mlirBlockGetFirstOperation(ir_body(function));
   for (; !mlirOperationIsNull(op); op = mlirOperationGetNextInBlock(op)) {
     for (size_t i = 0; i < sizeof products / sizeof *products; i++)
@@ -46,6 +54,10 @@ bool pass_choose_tiles(pass_state *state, MlirModule module) {
       }
     for (size_t i = 0; i < sizeof queries / sizeof *queries; i++)
       if (ir_is(op, queries[i])) annotate(state, op, "tile.query", tiles.query_tile);
+    if (ir_is(op, "model.attention") && attention_has_matrix_kernels(&tiles, op, page)) {
+      annotate(state, op, "tile.parts", tiles.attention_parts);
+      annotate(state, op, "tile.part_rows", tiles.matrix_group);
+    }
     if (ir_is(op, "model.router")) annotate(state, op, "tile.panel", tiles.gemm_panel);
   }
   return true;

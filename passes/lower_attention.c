@@ -248,19 +248,11 @@ static launch_cost attention_cost(const lowering *l, int64_t limit) {
   return cost;
 }
 
-/* Whether attention has kernels with matrix instructions here. */
-static bool has_matrix_kernels(const lowering *l) {
-  const struct cache_layout *layout = cache_layout(l);
-  bool page = l->page == 16 || l->page == 32 || l->page == 64 || l->page == 128;
-  return l->tiles.matrix_head_dim && !l->f32 && layout->head_dim == l->tiles.matrix_head_dim && page &&
-         ir_get_integer(l->op, "heads") <= layout->kv_heads * l->tiles.matrix_group;
-}
-
 /* The keys of each token are shared among workgroups, whose partial results (scratch value 0) are then merged. */
 static void launch_shared_attention(lowering *l, MlirValue q, MlirValue out) {
   const struct cache_layout *layout = cache_layout(l);
-  int64_t part = l->tiles.matrix_group * (layout->head_dim + 2);
-  MlirValue partials = scratch_buffer(l, 0, "partials", "f32", l->tiles.attention_parts * part);
+  const int64_t parts = ir_get_integer(l->op, "tile.parts"), rows = ir_get_integer(l->op, "tile.part_rows");
+  MlirValue partials = scratch_buffer(l, 0, "partials", "f32", parts * rows * (layout->head_dim + 2));
   MlirValue part_buffers[] = {q,
                               input_buffer(l, "positions"),
                               input_buffer(l, "sequence"),
@@ -270,6 +262,8 @@ static void launch_shared_attention(lowering *l, MlirValue q, MlirValue out) {
                               partials};
   attribute_list list = {.count = 0};
   attention_attributes(l, &list);
+  attribute_integer(l, &list, "parts", parts);
+  attribute_integer(l, &list, "part_rows", rows);
   launch_cost cost = attention_cost(l, 0);
   launch(l, "attention_part", part_buffers, COUNT_OF(part_buffers), &list, &cost);
   MlirValue merge_buffers[] = {partials, out};
@@ -278,12 +272,14 @@ static void launch_shared_attention(lowering *l, MlirValue q, MlirValue out) {
   attribute_integer(l, &merge, "kv_heads", layout->kv_heads);
   attribute_integer(l, &merge, "head_dim", layout->head_dim);
   attribute_text(l, &merge, "dtype", activation_name(l));
-  launch_range(l, &merge, SLUICE_SIZE_TOKENS, 0, (uint32_t)(l->tiles.attention_parts / 2 / layout->kv_heads));
+  attribute_integer(l, &merge, "parts", parts);
+  attribute_integer(l, &merge, "part_rows", rows);
+  launch_range(l, &merge, SLUICE_SIZE_TOKENS, 0, (uint32_t)(parts / 2 / layout->kv_heads));
   launch(l, "attention_merge", merge_buffers, COUNT_OF(merge_buffers), &merge, &(launch_cost){.fixed_bytes = 0});
 }
 
 static void lower_attention(lowering *l) {
-  if (has_matrix_kernels(l)) {
+  if (ir_has(l->op, "tile.parts")) {
     MlirValue q = operand_buffer(l, 0);
     launch_shared_attention(l, q, result_buffer(l, 0));
     return;
@@ -349,7 +345,7 @@ static void lower_select_attention(lowering *l) {
     MlirValue out = result_buffer(l, 0), blocks = result_buffer(l, 1);
     int64_t index_heads = ir_get_integer(l->op, "index_heads");
     MlirValue scores = launch_scores(l, iq, index_heads, index_dim);
-    if (has_matrix_kernels(l)) {
+    if (attention_has_matrix_kernels(&l->tiles, l->op, l->page)) {
       launch_topk_attention(l, q, scores, out, blocks);
     } else {
       launch_choice(l, scores, blocks, index_heads, l->page);

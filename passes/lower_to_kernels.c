@@ -8,20 +8,23 @@
 #include <string.h>
 
 /* ---- attributes ---- */
-static void attribute_add(attribute_list *list, const char *name, MlirAttribute value) {
-  list->items[list->count++] = (ir_attribute){name, value};
+void attribute_add(lowering *l, attribute_list *list, const char *name, MlirAttribute value) {
+  if (list->count < MOST_ATTRIBUTES)
+    list->items[list->count++] = (ir_attribute){name, value};
+  else
+    pass_fail(l->state, l->op, "a kernel op has more than %d attributes, '%s' is one too many", MOST_ATTRIBUTES, name);
 }
 
 void attribute_integer(lowering *l, attribute_list *list, const char *name, int64_t value) {
-  attribute_add(list, name, ir_integer(l->context, value));
+  attribute_add(l, list, name, ir_integer(l->context, value));
 }
 
 void attribute_number(lowering *l, attribute_list *list, const char *name, double value) {
-  attribute_add(list, name, ir_float(l->context, value));
+  attribute_add(l, list, name, ir_float(l->context, value));
 }
 
 void attribute_text(lowering *l, attribute_list *list, const char *name, const char *value) {
-  attribute_add(list, name, ir_string(l->context, value));
+  attribute_add(l, list, name, ir_string(l->context, value));
 }
 
 static MlirType element_of(MlirValue value) {
@@ -41,6 +44,8 @@ const char *activation_name(const lowering *l) {
   return l->f32 ? "f32" : "bf16";
 }
 
+enum { MOST_LAYERS = 4096 };
+
 /* The layer of the op at hand: its attribute, or that of its weight's name ("...layers.3..."), or that of the op
  * before. */
 static int64_t find_layer(const lowering *l) {
@@ -52,12 +57,13 @@ static int64_t find_layer(const lowering *l) {
     while (ir_is(definition, "model.concat_weights"))
       definition = ir_definition(mlirOperationGetOperand(definition, 0));
     MlirStringRef name = ir_get_string(definition, "name");
-    char text[256];
-    if (name.length == 0 || name.length >= sizeof text) continue;
-    memcpy(text, name.data, name.length);
-    text[name.length] = 0;
-    const char *layer = strstr(text, ".layers.");
-    if (layer) return strtoll(layer + strlen(".layers."), NULL, 10);
+    static const char mark[] = ".layers.";
+    const char *layer = name.length ? memmem(name.data, name.length, mark, strlen(mark)) : NULL;
+    if (!layer) continue;
+    int64_t number = 0;
+    for (const char *at = layer + strlen(mark); at < name.data + name.length && *at >= '0' && *at <= '9'; at++)
+      if (number < MOST_LAYERS) number = number * 10 + (*at - '0');
+    return number;
   }
   return l->layer;
 }
@@ -65,9 +71,10 @@ static int64_t find_layer(const lowering *l) {
 void launch(lowering *l, const char *family, const MlirValue *buffers, size_t buffer_count, attribute_list *list,
             const launch_cost *cost) {
   char name[64];
-  size_t length = strlen(family);
-  memcpy(name, "kernel.", 7);
-  memcpy(name + 7, family, length + 1);
+  if (snprintf(name, sizeof name, "kernel.%s", family) >= (int)sizeof name) {
+    pass_fail(l->state, l->op, "the kernel family '%s' has too long a name", family);
+    return;
+  }
   MlirStringRef label = ir_name(l->op);
   char text[64];
   size_t prefix = strlen("model.");
@@ -80,7 +87,7 @@ void launch(lowering *l, const char *family, const MlirValue *buffers, size_t bu
   attribute_text(l, list, "label", text);
   attribute_integer(l, list, "layer", l->layer);
   attribute_text(l, list, "target", l->state->target);
-  attribute_add(list, "cost", ir_integers(l->context, costs, COUNT_OF(costs)));
+  attribute_add(l, list, "cost", ir_integers(l->context, costs, COUNT_OF(costs)));
   ir_create(&l->builder, name, buffers, buffer_count, NULL, 0, list->items, list->count);
 }
 
@@ -144,7 +151,7 @@ static MlirValue arena(lowering *l, intptr_t place, const char *name, const char
   }
   attribute_list list = {0};
   attribute_text(l, &list, "name", name);
-  attribute_add(&list, "size", size);
+  attribute_add(l, &list, "size", size);
   attribute_integer(l, &list, "offset", array_integer(l->op, "arena.offset", place));
   attribute_integer(l, &list, "bytes", array_integer(l->op, "arena.bytes", place));
   attribute_text(l, &list, "dtype", dtype);
@@ -190,7 +197,11 @@ MlirValue input_buffer(lowering *l, const char *name) {
   static const char *const names[] = {"tokens", "positions",  "sequence", "page_table",
                                       "tiles",  "logit_rows", "sampling"};
   size_t i = 0;
-  while (strcmp(names[i], name)) i++;
+  while (i < COUNT_OF(names) && strcmp(names[i], name)) i++;
+  if (i == COUNT_OF(names)) {
+    pass_fail(l->state, l->op, "a step has no input '%s'", name);
+    return none_buffer(l);
+  }
   if (mlirValueIsNull(l->input[i])) {
     attribute_list list = {0};
     attribute_text(l, &list, "name", name);
@@ -274,9 +285,9 @@ static MlirValue weight_op(lowering *l, MlirValue weight, MlirValue second, cons
     names[i] = mlirOperationGetAttributeByName(sources.ops[i], mlirStringRefCreateFromCString("name"));
   }
   attribute_list list = {.count = 0};
-  attribute_add(&list, "name", names[0]);
-  attribute_add(&list, "sources", mlirArrayAttrGet(ir_mlir(l->context), (intptr_t)sources.count, names));
-  attribute_add(&list, "source_rows", ir_integers(l->context, source_rows, sources.count));
+  attribute_add(l, &list, "name", names[0]);
+  attribute_add(l, &list, "sources", mlirArrayAttrGet(ir_mlir(l->context), (intptr_t)sources.count, names));
+  attribute_add(l, &list, "source_rows", ir_integers(l->context, source_rows, sources.count));
   attribute_integer(l, &list, "rank", rank == 1 ? 1 : 2);
   attribute_text(l, &list, "layout", layout);
   attribute_text(l, &list, "dtype", element_name(weight));
@@ -346,7 +357,7 @@ void gemm_attributes(lowering *l, attribute_list *list, const gemm_range *range,
 void launch_range(lowering *l, attribute_list *list, sluice_size size, uint32_t from, uint32_t to) {
   if (from == 0 && to == UINT32_MAX) return;
   const int64_t range[] = {size, from, to};
-  attribute_add(list, "launch.range", ir_integers(l->context, range, 3));
+  attribute_add(l, list, "launch.range", ir_integers(l->context, range, 3));
 }
 
 void launch_gemm(lowering *l, const gemm_launch *g, const gemm_range *range) {
@@ -521,15 +532,13 @@ static void observe_results(lowering *l) {
         if (mlirValueEqual(l->values[i].value, result)) buffer = l->values[i].buffer;
       if (mlirValueIsNull(buffer)) continue;
       attribute_list list = {.count = 0};
-      attribute_add(&list, "name", mlirOperationGetAttributeByName(user, mlirStringRefCreateFromCString("name")));
+      attribute_add(l, &list, "name", mlirOperationGetAttributeByName(user, mlirStringRefCreateFromCString("name")));
       attribute_integer(l, &list, "dimension", ir_dimension(result, ir_rank(result) - 1));
       attribute_text(l, &list, "dtype", element_name(result));
       ir_create(&l->builder, "kernel.observe", &buffer, 1, NULL, 0, list.items, list.count);
     }
   }
 }
-
-enum { MOST_LAYERS = 4096 };
 
 /* What the ops that write the cache say of each layer's pages. */
 static bool read_cache_layouts(lowering *l, MlirBlock body) {
@@ -580,21 +589,19 @@ static bool read_cache_layouts(lowering *l, MlirBlock body) {
 /* func.func @step() with the model.* attributes of the old function. */
 static MlirOperation create_function(const lowering *l) {
   MlirContext mlir = ir_mlir(l->context);
-  MlirNamedAttribute attributes[32];
-  intptr_t count = 0;
-  MlirAttribute type = mlirTypeAttrGet(mlirFunctionTypeGet(mlir, 0, NULL, 0, NULL));
-  attributes[count++] = mlirNamedAttributeGet(mlirIdentifierGet(mlir, mlirStringRefCreateFromCString("sym_name")),
-                                              ir_string(l->context, "step"));
-  attributes[count++] =
-      mlirNamedAttributeGet(mlirIdentifierGet(mlir, mlirStringRefCreateFromCString("function_type")), type);
-  for (intptr_t i = 0; i < mlirOperationGetNumAttributes(l->function) && count < 32; i++) {
-    MlirNamedAttribute a = mlirOperationGetAttribute(l->function, i);
-    MlirStringRef name = mlirIdentifierStr(a.name);
-    if (name.length > 6 && memcmp(name.data, "model.", 6) == 0) attributes[count++] = a;
-  }
   MlirOperationState state =
       mlirOperationStateGet(mlirStringRefCreateFromCString("func.func"), mlirOperationGetLocation(l->function));
-  mlirOperationStateAddAttributes(&state, count, attributes);
+  const MlirNamedAttribute own[] = {
+      mlirNamedAttributeGet(mlirIdentifierGet(mlir, mlirStringRefCreateFromCString("sym_name")),
+                            ir_string(l->context, "step")),
+      mlirNamedAttributeGet(mlirIdentifierGet(mlir, mlirStringRefCreateFromCString("function_type")),
+                            mlirTypeAttrGet(mlirFunctionTypeGet(mlir, 0, NULL, 0, NULL)))};
+  mlirOperationStateAddAttributes(&state, COUNT_OF(own), own);
+  for (intptr_t i = 0; i < mlirOperationGetNumAttributes(l->function); i++) {
+    const MlirNamedAttribute a = mlirOperationGetAttribute(l->function, i);
+    const MlirStringRef name = mlirIdentifierStr(a.name);
+    if (name.length > 6 && memcmp(name.data, "model.", 6) == 0) mlirOperationStateAddAttributes(&state, 1, &a);
+  }
   MlirRegion region = mlirRegionCreate();
   mlirRegionAppendOwnedBlock(region, mlirBlockCreate(0, NULL, NULL));
   mlirOperationStateAddOwnedRegions(&state, 1, &region);

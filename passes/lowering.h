@@ -41,11 +41,13 @@ typedef struct launch_cost {
   int64_t expert_bytes, key_limit;
 } launch_cost;
 
-/* Attributes of the kernel op at hand. */
+/* Attributes of the kernel op at hand. One too many fails the pass. */
+enum { MOST_ATTRIBUTES = 40 };
 typedef struct attribute_list {
-  ir_attribute items[40];
+  ir_attribute items[MOST_ATTRIBUTES];
   size_t count;
 } attribute_list;
+void attribute_add(lowering *l, attribute_list *list, const char *name, MlirAttribute value);
 void attribute_integer(lowering *l, attribute_list *list, const char *name, int64_t value);
 void attribute_number(lowering *l, attribute_list *list, const char *name, double value);
 void attribute_text(lowering *l, attribute_list *list, const char *name, const char *value);
@@ -63,8 +65,8 @@ MlirValue operand(const lowering *l, intptr_t index);  /* of the op at hand */
 MlirValue operand_buffer(lowering *l, intptr_t index); /* its buffer */
 MlirValue result_buffer(lowering *l, intptr_t index);  /* made from arena.*, or an output */
 MlirValue scratch_buffer(lowering *l, intptr_t index, const char *name, const char *dtype, int64_t width);
-MlirValue input_buffer(lowering *l, const char *name);
-MlirValue cache_buffer(lowering *l); /* of the op's layer */
+MlirValue input_buffer(lowering *l, const char *name); /* one of kernel.input's */
+MlirValue cache_buffer(lowering *l);                   /* of the op's layer */
 MlirValue none_buffer(lowering *l);
 /* "tokens" or "rows": the extent of the rows of result 0. */
 const char *row_size(const lowering *l);
@@ -99,6 +101,9 @@ typedef struct gemm_launch {
 void launch_gemm(lowering *l, const gemm_launch *g, const gemm_range *range);
 /* The launch runs in steps with from <= `size` <= to only. */
 void launch_range(lowering *l, attribute_list *list, sluice_size size, uint32_t from, uint32_t to);
+
+/* Whether this attention has kernels with matrix instructions; `page` is model.page (choose_tiles.c). */
+bool attention_has_matrix_kernels(const target_tiles *tiles, MlirOperation op, int64_t page);
 
 /* lower_attention.c: false when the op is none of its. */
 bool lower_attention_op(lowering *l);

@@ -27,7 +27,6 @@ typedef struct planner {
   value *values;
   size_t count, capacity;
   bool split_selection, split_router, split_shared; /* of the target */
-  int64_t partials;                                 /* bytes of partial results of dense attention */
 } planner;
 
 static int64_t round_up(int64_t bytes) {
@@ -96,7 +95,11 @@ static bool push_op(planner *p, intptr_t i) {
     int64_t heads = ir_get_integer(op, ir_has(op, "index_heads") ? "index_heads" : "heads");
     return push_scratch(p, i, "tokens_pages", heads * 4);
   }
-  if (p->partials > 0 && ir_is(op, "model.attention")) return push_scratch(p, i, "one", p->partials);
+  if (ir_has(op, "tile.parts")) { /* dense attention shares its keys, see kernel.attention_part */
+    const int64_t head_dim = ir_dimension(mlirOperationGetOperand(op, 0), 1) / ir_get_integer(op, "heads");
+    const int64_t part = ir_get_integer(op, "tile.part_rows") * (head_dim + 2) * 4;
+    return push_scratch(p, i, "one", ir_get_integer(op, "tile.parts") * part);
+  }
   if (p->split_router && ir_is(op, "model.router"))
     return push_scratch(p, i, "tokens", ir_dimension(mlirOperationGetOperand(op, 1), 0) * 4);
   bool shared = ir_experts_shared(op), fused = shared || ir_is(op, "model.experts");
@@ -317,7 +320,6 @@ static bool with_planner(pass_state *state, MlirOperation function, bool (*body)
   if (state->status) return false;
   planner p = {.state = state, .split_selection = tiles.split_selection, .split_router = tiles.split_router};
   for (size_t i = 0; i < MOST_GEMM_RANGES; i++) p.split_shared |= tiles.expert_ranges[i].apart;
-  p.partials = (int64_t)tiles.attention_parts * tiles.matrix_group * (tiles.matrix_head_dim + 2) * 4;
   MlirOperation first = mlirBlockGetFirstOperation(ir_body(function));
   for (MlirOperation op = first; !mlirOperationIsNull(op); op = mlirOperationGetNextInBlock(op)) p.op_count++;
   p.ops = sluice_allocate_array((size_t)p.op_count, sizeof *p.ops);

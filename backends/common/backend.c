@@ -53,7 +53,7 @@ typedef struct job {
 } job;
 
 /* What a child sends: this, then the bytes of its result, then what it knows of its kernels. `failed`: the bytes are a
- * message. */
+ * message, this its sluice_code. */
 typedef struct child_header {
   uint32_t failed;
   uint32_t kernels;
@@ -71,8 +71,8 @@ static void send_all(int file, const void *data, size_t length) {
   }
 }
 
-static void child_fails(int file, const char *message) {
-  child_header header = {.failed = 1, .length = strlen(message)};
+static void child_fails(int file, sluice_code code, const char *message) {
+  child_header header = {.failed = code, .length = strlen(message)};
   send_all(file, &header, sizeof header);
   send_all(file, message, strlen(message));
   _exit(1);
@@ -101,13 +101,18 @@ static void emitter_open(emitter *e, const job *work, LLVMTargetMachineRef machi
 static void emit_kernel(emitter *e, const kernel_spec *spec) {
   e->vector = e->atoms->vector;
   e->spec = spec;
+  e->declined[0] = 0;
   for (const target_skeleton *s = e->atoms->skeletons; s && s->family; s++)
-    if (strcmp(s->family, spec->family) == 0 && s->emit(e, spec)) return;
+    if (strcmp(s->family, spec->family) == 0 && (s->emit(e, spec) || e->status)) return;
   kernel_family *family = kernel_family_find(spec->family);
   if (family)
     family(e, spec);
+  else if (e->declined[0])
+    e->status = sluice_error(SLUICE_UNSUPPORTED, "kernel %s: target %s has no kernel %s of this shape: %s",
+                             spec->symbol, e->atoms->name, spec->family, e->declined);
   else
-    e->status = sluice_error(SLUICE_INTERNAL, "no kernel family '%s'", spec->family);
+    e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: target %s has no kernel family '%s'", spec->symbol,
+                             e->atoms->name, spec->family);
 }
 
 /* The parts as functions, then the kernel that calls them. */
@@ -152,30 +157,30 @@ static void emit_joined(emitter *e, const kernel_spec *specs, const kernel_spec 
 static void child_run(int file, const job *work, size_t share) {
   char *error = NULL;
   LLVMTargetMachineRef machine = work->backend->machine(work->target, &error);
-  if (!machine) child_fails(file, error ? error : "LLVM lacks the target");
+  if (!machine) child_fails(file, SLUICE_INTERNAL, error ? error : "LLVM lacks the target");
   emitter e;
   emitter_open(&e, work, machine);
   kernel_info *infos = calloc(work->count, sizeof *infos);
   uint32_t kernels = 0;
-  if (!infos) child_fails(file, "out of memory");
+  if (!infos) child_fails(file, SLUICE_OUT_OF_MEMORY, "out of memory");
   for (size_t i = share; i < work->count; i += work->children) {
     if (work->specs[i].part_count)
       emit_joined(&e, work->specs, &work->specs[i]);
     else
       emit_kernel(&e, &work->specs[i]);
-    if (e.status) child_fails(file, sluice_status_message(e.status));
+    if (e.status) child_fails(file, sluice_status_code(e.status), sluice_status_message(e.status));
     infos[kernels++] = (kernel_info){.workgroup_bytes = e.workgroup_bytes,
                                      .lanes = e.lanes,
                                      .cache_first = e.cache_first,
                                      .grid = {e.grid[0], e.grid[1]}};
   }
-  if (LLVMVerifyModule(e.module, LLVMReturnStatusAction, &error)) child_fails(file, error);
+  if (LLVMVerifyModule(e.module, LLVMReturnStatusAction, &error)) child_fails(file, SLUICE_INTERNAL, error);
   LLVMPassBuilderOptionsRef options = LLVMCreatePassBuilderOptions();
   LLVMPassBuilderOptionsSetLoopUnrolling(options, 0);
   LLVMPassBuilderOptionsSetLoopVectorization(options, 0);
   LLVMPassBuilderOptionsSetSLPVectorization(options, 0);
   LLVMErrorRef failed = LLVMRunPasses(e.module, "default<O2>", machine, options);
-  if (failed) child_fails(file, LLVMGetErrorMessage(failed));
+  if (failed) child_fails(file, SLUICE_INTERNAL, LLVMGetErrorMessage(failed));
   const void *data;
   size_t length;
   if (work->form == CODE_LLVM_IR) {
@@ -185,7 +190,8 @@ static void child_run(int file, const job *work, size_t share) {
   } else {
     LLVMMemoryBufferRef buffer;
     LLVMCodeGenFileType type = work->form == CODE_ASSEMBLY ? LLVMAssemblyFile : work->backend->file_type;
-    if (LLVMTargetMachineEmitToMemoryBuffer(machine, e.module, type, &error, &buffer)) child_fails(file, error);
+    if (LLVMTargetMachineEmitToMemoryBuffer(machine, e.module, type, &error, &buffer))
+      child_fails(file, SLUICE_INTERNAL, error);
     data = LLVMGetBufferStart(buffer);
     length = LLVMGetBufferSize(buffer);
   }
@@ -252,7 +258,7 @@ static sluice_status *check_child(const generator *c, int wait_status, const cha
                   c->length == sizeof header + header.length + header.kernels * sizeof(kernel_info);
   if (complete) return NULL;
   if (header.failed)
-    return sluice_error(SLUICE_INTERNAL, "code generation failed: %.*s", (int)(c->length - sizeof header),
+    return sluice_error((sluice_code)header.failed, "code generation failed: %.*s", (int)(c->length - sizeof header),
                         c->data + sizeof header);
   return sluice_error(SLUICE_INTERNAL, "code generation of %s and others died (%s %d)", first_kernel,
                       WIFSIGNALED(wait_status) ? "signal" : "exit code",

@@ -1,7 +1,17 @@
 #include "backends/common/emit.h"
 
 #include <llvm-c/DebugInfo.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
+
+bool decline(emitter *e, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(e->declined, sizeof e->declined, format, arguments);
+  va_end(arguments);
+  return false;
+}
 
 /* ---- attributes ---- */
 int64_t attribute(emitter *e, const char *name) {

@@ -67,6 +67,7 @@ typedef struct atoms {
   const struct target_skeleton *skeletons; /* ends with a NULL family; NULL: none */
 } atoms;
 
+/* `emit` emits the kernel at hand, or calls `decline` before it has emitted anything. */
 typedef struct target_skeleton {
   const char *family;
   bool (*emit)(emitter *e, const kernel_spec *spec);
@@ -133,7 +134,11 @@ struct emitter {
   V first, last, index; /* host: the range of workgroups and the loop variable */
   LLVMBasicBlockRef loop_head, loop_exit;
   sluice_status *status; /* first error; families check attributes through it */
+  char declined[192];    /* why the target's own kernel did not take this one; "" */
 };
+
+/* Says why a target's own kernel does not take the one at hand: what was found, what was expected. False. */
+__attribute__((format(printf, 2, 3))) bool decline(emitter *e, const char *format, ...);
 
 /* A family: emits one kernel. Returns with e->status set when the attributes make no sense. */
 typedef void kernel_family(emitter *e, const kernel_spec *spec);

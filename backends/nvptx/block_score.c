@@ -245,8 +245,14 @@ bool nvptx_block_score(emitter *e, const kernel_spec *spec) {
               .index_offset = attribute(e, "index_offset"),
               .query_tile = attribute(e, "query_tile"),
               .cache_first = attribute(e, "cache_first") != 0};
-  if (e->status || attribute_dtype(e, "dtype") != SLUICE_BF16 || !attribute_is(e, "transposed", "values")) return false;
-  if (s.dim % STEP || s.dim > STEP * MOST_STEPS || s.page % KEYS || s.page > 1024) return false;
+  if (e->status) return false;
+  if (attribute_dtype(e, "dtype") != SLUICE_BF16) return decline(e, "elements are f32, expected bf16");
+  if (!attribute_is(e, "transposed", "values")) return decline(e, "pages hold keys transposed, expected values");
+  if (s.dim % STEP || s.dim > STEP * MOST_STEPS)
+    return decline(e, "index keys have %lld dimensions, expected a multiple of %d, at most %d", (long long)s.dim, STEP,
+                   STEP * MOST_STEPS);
+  if (s.page % KEYS || s.page > 1024)
+    return decline(e, "pages have %lld tokens, expected a multiple of %d, at most 1024", (long long)s.page, KEYS);
   s.steps = (unsigned)(s.dim / STEP);
   s.warps = (unsigned)(s.page / KEYS);
   kernel_shape shape = {.x = {SLUICE_SIZE_TOKENS_PAGES, 1, 1, s.cache_first ? WORKGROUPS : WORKGROUPS / 2},

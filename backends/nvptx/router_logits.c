@@ -77,8 +77,11 @@ static void logits_of_tile(emitter *e, const router_logits *r, V first_expert, V
 
 bool nvptx_router_logits(emitter *e, const kernel_spec *spec) {
   router_logits r;
-  if (!read_router_logits(e, spec, &r) || !attribute(e, "many")) return false;
-  if (e->atoms->lanes != WARPS * 32 || r.dtype != SLUICE_BF16 || r.experts % EXPERTS || r.width % STEP) return false;
+  if (!read_router_logits(e, spec, &r)) return false;
+  if (!attribute(e, "many")) return decline(e, "it is for few tokens");
+  if (e->atoms->lanes != WARPS * 32 || r.dtype != SLUICE_BF16 || r.experts % EXPERTS || r.width % STEP)
+    return decline(e, "%lld experts and rows of %lld, expected multiples of %d and %d, and bf16", (long long)r.experts,
+                   (long long)r.width, EXPERTS, STEP);
   kernel_begin(e, spec,
                (kernel_shape){.x = {SLUICE_SIZE_ONE, 1, (uint32_t)(r.experts / EXPERTS), 0},
                               .y = {SLUICE_SIZE_TOKENS, TOKENS, 1, 0},

@@ -1,5 +1,5 @@
-/* Skeletons of hot kernels for NVIDIA GPUs; see atoms.skeletons. Each emits the kernel at hand, or returns false before
- * it has emitted anything when shapes or types are not its own. */
+/* Skeletons of hot kernels for NVIDIA GPUs; see atoms.skeletons. Each emits the kernel at hand, or says why its shape
+ * is not one of its own (`decline`) before it has emitted anything. */
 #ifndef BACKENDS_NVPTX_SKELETONS_H
 #define BACKENDS_NVPTX_SKELETONS_H
 

@@ -65,6 +65,7 @@ static void divide(streamer *s) {
   while (largest < LARGEST_CHUNK && p->k % (largest * 2) == 0) largest *= 2;
   const unsigned row_tiles = (unsigned)(p->tile_m / GROUP), steps = (unsigned)(largest / STEP);
   s->row_parts = row_tiles <= 2 ? 1 : row_tiles <= 8 ? 2 : 4;
+  while (row_tiles % s->row_parts) s->row_parts /= 2; /* all warps have as many tiles of rows */
   s->depth_parts = steps < MOST_WARPS / s->row_parts ? steps : MOST_WARPS / s->row_parts;
   s->warps = s->row_parts * s->depth_parts;
   s->row_tiles = row_tiles / s->row_parts;
@@ -202,7 +203,7 @@ static void multiply(emitter *e, const streamer *s, V slot, unsigned row_tiles, 
     V swap = and_(e, add(e, x_group, int64(e, groups)), int64(e, GROUP - 1));
     V x = add(e, x_rows, to_i32(e, mul(e, LLVMBuildXor(e->builder, row, swap, ""), int64(e, VECTOR))));
     for (unsigned n = 0; n < row_tiles; n += 2) {
-      const unsigned count = row_tiles > 1 ? 4 : 2;
+      const unsigned count = n + 1 < row_tiles ? 4 : 2;
       V at = add(e, x, int32(e, (int32_t)((groups * p->tile_m + n * 8) * VECTOR))), loaded[4];
       load_matrices(e, at, count, loaded);
       for (unsigned i = 0; i < count; i++) b[n + i / 2][i % 2] = loaded[i];
@@ -289,7 +290,8 @@ static void stream(emitter *e, const gemm_stream *p) {
   streamer s = {.product = p, .lane = lane_place_of(e)};
   divide(&s);
   const bool finished = PANEL * p->tile_m <= MOST_ELEMENTS * 32 * s.warps;
-  if (s.tiles > MOST_TILES || s.row_tiles > MOST_ROW_TILES || s.slots < 2 || !finished) {
+  if (s.tiles > MOST_TILES || s.row_tiles > MOST_ROW_TILES || rows_of_lane(&s) > MOST_ROWS_OF_LANE || s.slots < 2 ||
+      !finished) {
     e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: %u panels of %lld columns and %lld rows do not fit",
                              e->spec->symbol, s.tiles, (long long)p->k, (long long)p->tile_m);
     return;

@@ -38,7 +38,8 @@ typedef struct exchange {
 
 typedef struct decoder {
   int64_t heads, kv_heads, group, page, page_bytes, value_offset, k, cluster;
-  double scale; /* scale * log2(e) */
+  int64_t parts; /* of dense attention: workgroups, and so the most partial results */
+  double scale;  /* scale * log2(e) */
   unsigned warps;
   unsigned tiles;  /* of 8 dimensions of the output, in each warp */
   unsigned chains; /* partial sums of a product, 1 or 2: with two a step waits less for the one before */
@@ -48,20 +49,24 @@ typedef struct decoder {
   V maximum[2], sum[2], output[DIM_TILES][4]; /* locals: rows g and g + 8; the sum is of the lane's own weights */
 } decoder;
 
-static bool read(emitter *e, const kernel_spec *spec, decoder *d) {
-  (void)spec;
+static bool read(emitter *e, decoder *d) {
   d->heads = attribute(e, "heads");
   d->kv_heads = attribute(e, "kv_heads");
   d->page = attribute(e, "page");
   d->page_bytes = attribute(e, "page_bytes");
   d->value_offset = attribute(e, "value_offset");
   d->scale = attribute_float(e, "scale") * 1.4426950408889634;
-  if (e->status || attribute_dtype(e, "dtype") != SLUICE_BF16 || !attribute_is(e, "transposed", "values")) return false;
-  if (attribute(e, "head_dim") != DIM) return false;
+  const int64_t head_dim = attribute(e, "head_dim");
+  if (e->status) return false;
+  if (attribute_dtype(e, "dtype") != SLUICE_BF16) return decline(e, "elements are f32, expected bf16");
+  if (!attribute_is(e, "transposed", "values")) return decline(e, "pages hold keys transposed, expected values");
+  if (head_dim != DIM) return decline(e, "heads have %lld dimensions, expected %d", (long long)head_dim, DIM);
   d->group = d->heads / d->kv_heads;
+  if (d->group > ROWS)
+    return decline(e, "a kv head has %lld query heads, expected at most %d", (long long)d->group, ROWS);
   d->warps = (unsigned)(d->page / KEYS);
-  if (d->group > ROWS || d->page % KEYS || d->warps < 1 || d->warps > MOST_WARPS || d->warps & (d->warps - 1))
-    return false;
+  if (d->page % KEYS || d->warps < 1 || d->warps > MOST_WARPS || d->warps & (d->warps - 1))
+    return decline(e, "pages have %lld tokens, expected 16, 32, 64 or 128", (long long)d->page);
   d->tiles = DIM_TILES / d->warps;
   d->chains = d->cluster > 1 ? 2 : 1;
   return true;
@@ -344,12 +349,12 @@ static void attend_block(emitter *e, const decoder *d, const block_words *w, V i
   }
 }
 
-/* The sum of a row's weights, of all warps, behind the last block; 0 if there was none. */
-static V row_sum(emitter *e, const decoder *d, unsigned r) {
+/* The sum of a row's weights, of all warps, behind the last block; 0 if there was none: `any` (i1) is whether there was
+ * a block. NaN stays, whatever the maximum, which passes over it. */
+static V row_sum(emitter *e, const decoder *d, unsigned r, V any) {
   V all[MOST_WARPS], sum = NULL;
   load_of_warps(e, d, d->shared.sums, own_row(e, d, r), all);
   for (unsigned w = 0; w < d->warps; w++) sum = sum ? fadd_(e, sum, all[w]) : all[w];
-  V any = fcmp(e, LLVMRealOGT, get(e, e->f32, d->maximum[r]), float32(e, NO_SCORE));
   return select_(e, any, sum, float32(e, 0));
 }
 
@@ -370,8 +375,8 @@ static inbox open_inbox(emitter *e, const decoder *d, V rank) {
   return inbox_open(e, ROWS * PADDED * sizeof(float), mul(e, rows, int64(e, d->cluster * (DIM + 2) * 4)));
 }
 
-/* Lanes of even t send row g, those of odd t row g + 8: 4 columns, two of them the neighbour's. */
-static void send_rows(emitter *e, const decoder *d, const inbox *box, V rank) {
+/* `any`: see row_sum. Lanes of even t send row g, those of odd t row g + 8: 4 columns, two of them the neighbour's. */
+static void send_rows(emitter *e, const decoder *d, const inbox *box, V rank, V any) {
   int64_t share = ROWS / d->cluster;
   V odd = and_(e, d->lane.t, int64(e, 1)), is_odd = icmp(e, LLVMIntEQ, odd, int64(e, 1));
   V row = add(e, d->lane.g, mul(e, odd, int64(e, 8)));
@@ -385,7 +390,7 @@ static void send_rows(emitter *e, const decoder *d, const inbox *box, V rank) {
     rows[n] = vector_of(e, four, 4);
   }
   V sums[2];
-  for (unsigned r = 0; r < 2; r++) sums[r] = row_sum(e, d, r);
+  for (unsigned r = 0; r < 2; r++) sums[r] = row_sum(e, d, r, any);
   inbox_wait_all_open(e);
   branch real = if_begin(e, icmp(e, LLVMIntSLT, row, int64(e, d->group)));
   V to = udiv(e, row, int64(e, share));
@@ -424,7 +429,7 @@ static void merge_cluster(emitter *e, const decoder *d, const inbox *box, V rank
     sum = fma_(e, load_f32(e, SLUICE_F32, place[c], int64(e, DIM + 1), 1), factor, sum);
     output = fma_(e, load_f32(e, SLUICE_F32, place[c], column, 1), factor, output);
   }
-  V result = select_(e, fcmp(e, LLVMRealOEQ, sum, float32(e, 0)), float32(e, 0), fdiv_(e, output, sum));
+  V result = fdiv_(e, output, sum);
   V head =
       add(e, add(e, mul(e, token, int64(e, d->heads)), mul(e, d->kv_head, int64(e, d->group))), add(e, first_row, row));
   store_f32(e, SLUICE_BF16, result, out, add(e, mul(e, head, int64(e, DIM)), column));
@@ -458,11 +463,11 @@ static void open_token(emitter *e, decoder *d, V q, V token) {
     for (unsigned i = 0; i < 4; i++) d->output[n][i] = local_set(e, e->f32, float32(e, 0));
 }
 
-/* Finished rows of one token and kv head. */
+/* Finished rows of one token and kv head, which saw a block. */
 static void store_output(emitter *e, const decoder *d, V token, V out) {
   V first_head = add(e, mul(e, token, int64(e, d->heads)), mul(e, d->kv_head, int64(e, d->group)));
   for (unsigned r = 0; r < 2; r++) {
-    V row = own_row(e, d, r), factor = fdiv_(e, float32(e, 1), row_sum(e, d, r));
+    V row = own_row(e, d, r), factor = fdiv_(e, float32(e, 1), row_sum(e, d, r, LLVMConstInt(e->i1, 1, 0)));
     branch real = if_begin(e, icmp(e, LLVMIntSLT, row, int64(e, d->group)));
     for (unsigned n = 0; n < d->tiles; n++) {
       V pair[2];
@@ -479,10 +484,12 @@ static void store_output(emitter *e, const decoder *d, V token, V out) {
  */
 bool nvptx_topk_attention(emitter *e, const kernel_spec *spec) {
   decoder d = {.k = attribute(e, "k"), .cluster = attribute(e, "cluster")};
-  if (!read(e, spec, &d)) return false;
+  if (!read(e, &d)) return false;
   block_choice choice = {.k = d.k, .init = attribute(e, "init"), .local_blocks = attribute(e, "local")};
   int64_t resident = attribute(e, "resident");
-  if (e->status || d.cluster < 1 || d.cluster > MOST_CLUSTER || ROWS % d.cluster) return false;
+  if (e->status) return false;
+  if (d.cluster < 1 || d.cluster > MOST_CLUSTER || ROWS % d.cluster)
+    return decline(e, "clusters have %lld workgroups, expected 1, 2, 4, 8 or 16", (long long)d.cluster);
   kernel_shape shape = {.x = {SLUICE_SIZE_ONE, 1, (uint32_t)(d.cluster * d.kv_heads), 0},
                         .y = {SLUICE_SIZE_TOKENS, 1, 1, 0},
                         .lanes = d.warps * 32,
@@ -526,7 +533,7 @@ bool nvptx_topk_attention(emitter *e, const kernel_spec *spec) {
   attend_block(e, &d, &w, load_i32(e, choice.list, place.index), NULL, d.cluster < d.k ? &next : NULL);
   loop_end(e, &place);
   if (d.cluster > 1) {
-    send_rows(e, &d, &box, rank);
+    send_rows(e, &d, &box, rank, icmp(e, LLVMIntSLT, rank, choice.used));
     merge_cluster(e, &d, &box, rank, token, argument[6]);
   } else {
     store_output(e, &d, token, argument[6]);
@@ -537,17 +544,26 @@ bool nvptx_topk_attention(emitter *e, const kernel_spec *spec) {
 
 /* ---- dense attention ---- */
 
-enum { PARTS = 132, PART = ROWS * (DIM + 2), MOST_SHARES = 64 };
+/* PART: f32 of a partial result, [part_rows][head_dim + 2], see docs/ir.md. */
+enum { PART = ROWS * (DIM + 2), MOST_SHARES = 64 };
 
-/* How many workgroups share a token's keys: all PARTS are used while there are few tokens and heads. */
-static V shares_of(emitter *e, int64_t kv_heads) {
-  V heads = mul(e, size_of(e, SLUICE_SIZE_TOKENS), int64(e, kv_heads));
-  return imax(e, imin(e, udiv(e, int64(e, PARTS), imax(e, heads, int64(e, 1))), int64(e, MOST_SHARES)), int64(e, 1));
+static bool read_parts(emitter *e, int64_t *out_parts) {
+  const int64_t rows = attribute(e, "part_rows");
+  *out_parts = attribute(e, "parts");
+  if (e->status) return false;
+  if (rows != ROWS) return decline(e, "partial results have %lld rows, expected %d", (long long)rows, ROWS);
+  return *out_parts > 0 || decline(e, "no workgroup shares the keys");
 }
 
-static void store_partial(emitter *e, const decoder *d, V partial) {
+/* How many workgroups share a token's keys: all `parts` are used while there are few tokens and heads. */
+static V shares_of(emitter *e, int64_t kv_heads, int64_t parts) {
+  V heads = mul(e, size_of(e, SLUICE_SIZE_TOKENS), int64(e, kv_heads));
+  return imax(e, imin(e, udiv(e, int64(e, parts), imax(e, heads, int64(e, 1))), int64(e, MOST_SHARES)), int64(e, 1));
+}
+
+static void store_partial(emitter *e, const decoder *d, V any, V partial) {
   for (unsigned r = 0; r < 2; r++) {
-    V row = own_row(e, d, r), sum = row_sum(e, d, r);
+    V row = own_row(e, d, r), sum = row_sum(e, d, r, any);
     for (unsigned n = 0; n < d->tiles; n++) {
       V pair[] = {get(e, e->f32, d->output[n][2 * r]), get(e, e->f32, d->output[n][2 * r + 1])};
       store_f32(e, SLUICE_F32, vector_of(e, pair, 2), partial, add(e, mul(e, row, int64(e, DIM)), own_column(e, d, n)));
@@ -616,7 +632,7 @@ static V aim(emitter *e, const decoder *d, const block_ring *r) {
   part p = part_of(e, d, item, r->shares);
   LLVMBuildCondBr(e->builder, icmp(e, LLVMIntSLT, index, p.pages), found, beyond);
   LLVMPositionBuilderAtEnd(e->builder, beyond);
-  set(e, r->item, add(e, item, int64(e, PARTS)));
+  set(e, r->item, add(e, item, int64(e, d->parts)));
   set(e, r->index, sub(e, index, p.pages));
   LLVMBuildBr(e->builder, look);
   LLVMPositionBuilderAtEnd(e->builder, found);
@@ -693,17 +709,17 @@ static void refill(emitter *e, const decoder *d, const block_ring *r, V slot) {
  * share the output is written at once; else a partial result for each item. */
 bool nvptx_attention_part(emitter *e, const kernel_spec *spec) {
   decoder d = {0};
-  if (!read(e, spec, &d)) return false;
-  kernel_shape shape = {.x = {SLUICE_SIZE_ONE, 1, PARTS, 0}, .lanes = d.warps * 32, .early = true};
+  if (!read(e, &d) || !read_parts(e, &d.parts)) return false;
+  kernel_shape shape = {.x = {SLUICE_SIZE_ONE, 1, (uint32_t)d.parts, 0}, .lanes = d.warps * 32, .early = true};
   kernel_begin(e, spec, shape);
-  V *argument = e->argument, shares = shares_of(e, d.kv_heads);
+  V *argument = e->argument, shares = shares_of(e, d.kv_heads, d.parts);
   V items = mul(e, mul(e, size_of(e, SLUICE_SIZE_TOKENS), int64(e, d.kv_heads)), shares);
   d.lane = lane_place_of(e);
   take_exchange(e, &d);
   block_ring ring = open_ring(e, &d, shares, items);
   block_words w = take_words(e);
   V number = local_set(e, e->i64, int64(e, 0)); /* blocks so far */
-  loop item = loop_begin(e, e->x, items, int64(e, PARTS));
+  loop item = loop_begin(e, e->x, items, int64(e, d.parts));
   part p = part_of(e, &d, item.index, shares);
   d.kv_head = p.kv_head;
   query_tile tile = find_token(e, &d, p.token, &argument[1]);
@@ -724,7 +740,8 @@ bool nvptx_attention_part(emitter *e, const kernel_spec *spec) {
   branch alone = if_begin(e, icmp(e, LLVMIntEQ, shares, int64(e, 1)));
   store_output(e, &d, tile.first, argument[5]);
   if_else(e, &alone);
-  store_partial(e, &d, element(e, e->f32, argument[6], mul(e, item.index, int64(e, PART))));
+  store_partial(e, &d, icmp(e, LLVMIntSGT, p.pages, int64(e, 0)),
+                element(e, e->f32, argument[6], mul(e, item.index, int64(e, PART))));
   if_end(e, &alone);
   loop_end(e, &item);
   kernel_end(e);
@@ -734,12 +751,15 @@ bool nvptx_attention_part(emitter *e, const kernel_spec *spec) {
 /* Operands: partials, out. A workgroup is a token and a head. */
 bool nvptx_attention_merge(emitter *e, const kernel_spec *spec) {
   enum { AT_ONCE = 16 };
-  int64_t heads = attribute(e, "heads"), kv_heads = attribute(e, "kv_heads");
-  if (e->status || attribute(e, "head_dim") != DIM || attribute_dtype(e, "dtype") != SLUICE_BF16) return false;
+  int64_t heads = attribute(e, "heads"), kv_heads = attribute(e, "kv_heads"), head_dim = attribute(e, "head_dim"),
+          parts;
+  if (!read_parts(e, &parts)) return false;
+  if (head_dim != DIM) return decline(e, "heads have %lld dimensions, expected %d", (long long)head_dim, DIM);
+  if (attribute_dtype(e, "dtype") != SLUICE_BF16) return decline(e, "elements are f32, expected bf16");
   kernel_shape shape = each_of(SLUICE_SIZE_TOKENS, heads);
   shape.lanes = DIM;
   kernel_begin(e, spec, shape);
-  V shares = shares_of(e, kv_heads), group = int64(e, heads / kv_heads);
+  V shares = shares_of(e, kv_heads, parts), group = int64(e, heads / kv_heads);
   branch shared = if_begin(e, icmp(e, LLVMIntSGT, shares, int64(e, 1)));
   V head = add(e, mul(e, e->x, int64(e, kv_heads)), udiv(e, e->y, group)), row = urem(e, e->y, group);
   V first = element(e, e->f32, e->argument[0], mul(e, mul(e, head, shares), int64(e, PART)));

@@ -313,7 +313,8 @@ void topk_write(emitter *e, const block_choice *c, V out) {
 bool nvptx_topk_blocks(emitter *e, const kernel_spec *spec) {
   int64_t heads = attribute(e, "heads"), k = attribute(e, "k"), block = attribute(e, "block");
   block_choice c = {.k = k, .init = attribute(e, "init"), .local_blocks = attribute(e, "local")};
-  if (e->status || heads < 1 || k < 1 || block < 1) return false;
+  if (e->status) return false;
+  if (heads < 1 || k < 1 || block < 1) return decline(e, "heads, k and block must be positive");
   kernel_begin(e, spec, each_of(SLUICE_SIZE_TOKENS, heads));
   V row = add(e, mul(e, e->x, int64(e, heads)), e->y);
   c.scores = element(e, e->f32, e->argument[0], mul(e, row, size_of(e, SLUICE_SIZE_PAGES)));

@@ -31,6 +31,12 @@ refused "is 1, 0, 4294967296: " "s/$range/launch.range = [1, 0, 4294967296]/"
 refused "has groups of 8 columns, expected 2, the attribute 'group'" '/kernel\.gemm/s/group = 8 : i64/group = 2 : i64/'
 refused "has groups of 2 columns, expected 8, the attribute 'group'" '/kernel\.weight/s/group = 8 : i64/group = 2 : i64/'
 
+# Tiles of products.
+refused "'slice' is [0-9]+, expected a multiple of 'panel', 16" '/kernel\.gemm/s/slice = [0-9]+ : i64/slice = 40 : i64/'
+refused "'tile_m' is 12, expected a multiple of 8 in a product with 'workgroups'" '/kernel\.gemm/s/tile_m = 8 : i64/tile_m = 12 : i64/'
+refused "'group' is 2, expected a multiple of 8 in a product with 'workgroups'" \
+  '/kernel\.(gemm|weight)/{s/group = 8 : i64/group = 2 : i64/;s/workgroups = [1-9][0-9]* : i64/workgroups = 4 : i64/}'
+
 # The shared expert's weight, and the steps that a route has room for.
 refused "shared_w is given, but 'shared' is 0" '/kernel\.expert_gemm/s/shared = 1 : i64/shared = 0 : i64/'
 refused "'shared' is 2" '/kernel\.sort_experts/s/shared = 0 : i64/shared = 2 : i64/'
@@ -64,6 +70,15 @@ refused "its last part does not wait for all others" '/kernel\.join/s/waits = \[
 refused "'launches' is 9, but 6 of them are missing" '/launch.range = \[1, 17, 64\]/s/launches = 3 : i64/launches = 9 : i64/'
 refused "its last part is the second of two products that overlap" \
   's/late = \[0, 0, 0, 4, 0\](.*)launches = 5 : i64, waits = \[0, 1, 2, 6, 8\]/late = [0, 0, 0, 4]\1launches = 4 : i64, waits = [0, 1, 2, 6]/'
+
+# Partial results of attention have the room that the kernels' attributes say.
+"$SLUICE" opt "$SLUICE_SOURCE/tests/ir/lower_cuda_matrix.mlir" \
+  --passes=choose-tiles,plan-buffers,lower-to-kernels --target=h100 > "$work/good.mlir"
+refused "partials has [0-9]+ bytes for each of size .one., expected .one. and room for 133 parts" \
+  '/kernel\.attention_part/s/parts = 132 : i64/parts = 133 : i64/'
+refused "and room for 264 parts" '/kernel\.attention_merge/s/parts = 132 : i64/parts = 264 : i64/'
+refused "a kv head has 2 query heads, expected at most 1, the attribute 'part_rows'" \
+  '/kernel\.attention_part/s/part_rows = 16 : i64/part_rows = 1 : i64/'
 
 # Of the model op: shapes and types of the shared expert's weights.
 "$SLUICE" compile "$SLUICE_SOURCE/tests/golden/nano" --target=host --emit=model-ir -o "$work/model.mlir" 2> /dev/null

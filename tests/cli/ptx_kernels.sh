@@ -9,13 +9,13 @@ config=$SLUICE_SOURCE/tests/golden/m3-slice
 "$SLUICE" compile "$config" --dtype bfloat16 --target=h100 --emit=asm -o "$work/kernels.ptx" 2> /dev/null
 "$SLUICE" compile "$config" --dtype bfloat16 --target=h100 -o "$work/bundle.sluice" 2> /dev/null
 "$SLUICE" inspect "$work/bundle.sluice" --json > "$work/inspect.json"
-/usr/bin/python3 -B "$SLUICE_SOURCE/tests/ptx/check_kernels.py" "$work/kernels.ptx" "$work/inspect.json"
+/usr/bin/python3 -B "$SLUICE_SOURCE/tests/ptx/check_kernels.py" "$work/kernels.ptx" "$work/inspect.json" "$SLUICE_BUILD/tests/emit_kernel"
 
 # The experts' joined launch.
 "$SLUICE" compile "$SLUICE_SOURCE/tests/golden/nano" --dtype bfloat16 --target=h100 --emit=asm -o "$work/kernels.ptx" 2> /dev/null
 "$SLUICE" compile "$SLUICE_SOURCE/tests/golden/nano" --dtype bfloat16 --target=h100 -o "$work/bundle.sluice" 2> /dev/null
 "$SLUICE" inspect "$work/bundle.sluice" --json > "$work/inspect.json"
-/usr/bin/python3 -B "$SLUICE_SOURCE/tests/ptx/check_kernels.py" "$work/kernels.ptx" "$work/inspect.json" join
+/usr/bin/python3 -B "$SLUICE_SOURCE/tests/ptx/check_kernels.py" "$work/kernels.ptx" "$work/inspect.json" "$SLUICE_BUILD/tests/emit_kernel" join
 
 # Depths that have fewer steps than a workgroup has warps.
 for width in 96 192; do
@@ -23,5 +23,5 @@ for width in 96 192; do
   "$SLUICE" compile "$work/config.json" --dtype bfloat16 --target=h100 --emit=asm -o "$work/kernels.ptx" 2> /dev/null
   "$SLUICE" compile "$work/config.json" --dtype bfloat16 --target=h100 -o "$work/bundle.sluice" 2> /dev/null
   "$SLUICE" inspect "$work/bundle.sluice" --json > "$work/inspect.json"
-  /usr/bin/python3 -B "$SLUICE_SOURCE/tests/ptx/check_kernels.py" "$work/kernels.ptx" "$work/inspect.json" products
+  /usr/bin/python3 -B "$SLUICE_SOURCE/tests/ptx/check_kernels.py" "$work/kernels.ptx" "$work/inspect.json" "$SLUICE_BUILD/tests/emit_kernel" products
 done

@@ -1,6 +1,6 @@
-// RUN: sluice opt %s --passes=plan-buffers,choose-tiles --target host:x86-64-v3 | FileCheck %s --check-prefix=PLAN
-// RUN: sluice opt %s --passes=plan-buffers,choose-tiles,lower-to-kernels --target host:x86-64-v3 | FileCheck %s --check-prefix=LOWER
-// RUN: sluice opt %s --passes=plan-buffers,choose-tiles --target host:x86-64-v4 | FileCheck %s --check-prefix=WIDE
+// RUN: sluice opt %s --passes=choose-tiles,plan-buffers --target host:x86-64-v3 | FileCheck %s --check-prefix=PLAN
+// RUN: sluice opt %s --passes=choose-tiles,plan-buffers,lower-to-kernels --target host:x86-64-v3 | FileCheck %s --check-prefix=LOWER
+// RUN: sluice opt %s --passes=choose-tiles,plan-buffers --target host:x86-64-v4 | FileCheck %s --check-prefix=WIDE
 // RUN: not sluice opt %s --passes=choose-tiles,lower-to-kernels 2>&1 | FileCheck %s --check-prefix=UNPLANNED
 // RUN: not sluice opt %s --passes=plan-buffers,lower-to-kernels 2>&1 | FileCheck %s --check-prefix=UNTILED
 

@@ -1,8 +1,8 @@
 // Attention needs a layer that the model has, and a cache that something writes.
-// RUN: sluice opt %s --passes=plan-buffers,choose-tiles,lower-to-kernels | FileCheck %s
-// RUN: sed 's/layer = 1 : i64, scale/layer = 990000 : i64, scale/' %s | not sluice opt - --passes=plan-buffers,choose-tiles,lower-to-kernels 2>&1 | FileCheck %s --check-prefix=BEYOND
-// RUN: sed 's/layer = 1 : i64, part/layer = 0 : i64, part/' %s | not sluice opt - --passes=plan-buffers,choose-tiles,lower-to-kernels 2>&1 | FileCheck %s --check-prefix=UNWRITTEN
-// RUN: sed 's/model.layers = 2/model.layers = -5/' %s | not sluice opt - --passes=plan-buffers,choose-tiles,lower-to-kernels 2>&1 | FileCheck %s --check-prefix=LAYERS
+// RUN: sluice opt %s --passes=choose-tiles,plan-buffers,lower-to-kernels | FileCheck %s
+// RUN: sed 's/layer = 1 : i64, scale/layer = 990000 : i64, scale/' %s | not sluice opt - --passes=choose-tiles,plan-buffers,lower-to-kernels 2>&1 | FileCheck %s --check-prefix=BEYOND
+// RUN: sed 's/layer = 1 : i64, part/layer = 0 : i64, part/' %s | not sluice opt - --passes=choose-tiles,plan-buffers,lower-to-kernels 2>&1 | FileCheck %s --check-prefix=UNWRITTEN
+// RUN: sed 's/model.layers = 2/model.layers = -5/' %s | not sluice opt - --passes=choose-tiles,plan-buffers,lower-to-kernels 2>&1 | FileCheck %s --check-prefix=LAYERS
 
 // A page of 16 tokens: keys [2][16][16] f32 in 2048 bytes, values behind them, no index keys.
 // CHECK: "kernel.cache"() {has_index = 0 : i64, layer = 1 : i64, page_bytes = 4096 : i64}

@@ -1,4 +1,4 @@
-// RUN: not sluice opt %s --passes=plan-buffers,choose-tiles,lower-to-kernels 2>&1 | FileCheck %s
+// RUN: not sluice opt %s --passes=choose-tiles,plan-buffers,lower-to-kernels 2>&1 | FileCheck %s
 
 // CHECK: lower_collective.mlir:8:8: error: 'model.all_reduce' has no kernel yet
 func.func @step(%batch: !model.batch, %cache: !model.cache) -> (tensor<?x100xf32>, tensor<?xi32>)

@@ -1,9 +1,9 @@
 // On a GPU target the selection goes through memory: scores of blocks, their choice, and attention over the lists. Pages hold keys as
 // rows and values transposed. Products in bf16 have weights in groups of 8 columns and a kernel for each range of rows.
-// RUN: sluice opt %s --passes=plan-buffers,choose-tiles --target h100 | FileCheck %s --check-prefix=PLAN
-// RUN: sluice opt %s --passes=plan-buffers,choose-tiles,lower-to-kernels --target cuda:sm_90a | FileCheck %s
-// RUN: sluice opt %s --passes=plan-buffers,choose-tiles,lower-to-kernels --target h200 | FileCheck %s
-// RUN: sluice opt %s --passes=plan-buffers,choose-tiles,lower-to-kernels --target host:x86-64-v3 | FileCheck %s --check-prefix=HOST
+// RUN: sluice opt %s --passes=choose-tiles,plan-buffers --target h100 | FileCheck %s --check-prefix=PLAN
+// RUN: sluice opt %s --passes=choose-tiles,plan-buffers,lower-to-kernels --target cuda:sm_90a | FileCheck %s
+// RUN: sluice opt %s --passes=choose-tiles,plan-buffers,lower-to-kernels --target h200 | FileCheck %s
+// RUN: sluice opt %s --passes=choose-tiles,plan-buffers,lower-to-kernels --target host:x86-64-v3 | FileCheck %s --check-prefix=HOST
 
 // Scratch: f32 scores of 2 index heads for each token and page.
 // PLAN: model.select_attention"{{.*}}arena.bytes = [128, 64, 64], arena.offset = [{{[0-9]+, [0-9]+}}, 0], arena.size = ["tokens", "tokens", "tokens_pages"]

@@ -1,7 +1,14 @@
 // Shapes of the matrix instructions, bf16 heads of 128 dimensions: the choice of blocks is part of the attention, in kernels for few to
 // many tokens; dense attention shares the keys among workgroups and merges their results, which many tokens do not need.
-// RUN: sluice opt %s --passes=plan-buffers,choose-tiles,lower-to-kernels --target h100 | FileCheck %s
-// RUN: sed 's/bf16/f32/g; s/bfloat16/float32/' %s | sluice opt - --passes=plan-buffers,choose-tiles,lower-to-kernels --target h100 | FileCheck %s --check-prefix=F32
+// RUN: sluice opt %s --passes=choose-tiles,plan-buffers,lower-to-kernels --target h100 | FileCheck %s
+// RUN: sed 's/bf16/f32/g; s/bfloat16/float32/' %s | sluice opt - --passes=choose-tiles,plan-buffers,lower-to-kernels --target h100 | FileCheck %s --check-prefix=F32
+
+// The workgroups that share the keys decide the room for their results.
+// RUN: sluice opt %s --passes=choose-tiles --target h100 | sed 's/tile.parts = 132/tile.parts = 66/' | sluice opt - --passes=plan-buffers,lower-to-kernels --target h100 | FileCheck %s --check-prefix=PARTS
+
+// PARTS: "kernel.arena"() {bytes = 549120 : i64, dtype = "f32", name = "{{.*}}partials"
+// PARTS: "kernel.attention_part"({{.*}}part_rows = 16 : i64, parts = 66 : i64
+// PARTS-NEXT: "kernel.attention_merge"({{.*}}launch.range = [1, 0, 16], layer = 0 : i64, part_rows = 16 : i64, parts = 66 : i64
 
 // CHECK: %[[S:.*]] = "kernel.arena"() {bytes = 64 : i64, dtype = "f32", name = "{{.*}}block_scores", offset = 0 : i64, size = "tokens_pages", width = 2 : i64}
 // CHECK: "kernel.block_score"(%[[IQ:[^,]*]], %{{.*}}, %[[S]]) {{.*}}transposed = "values"

@@ -1,8 +1,8 @@
 // Products whose weights stream: at most 132 workgroups share the panels of 16 rows evenly and hold sums of at most 6 of them at a time,
 // 3 of each matrix with pairs. Few panels have a workgroup each; steps of several tiles of rows have a workgroup for each 6 panels, but
 // no fewer than 66. float32 has other products.
-// RUN: sluice opt %s --passes=plan-buffers,choose-tiles,lower-to-kernels --target h100 | FileCheck %s
-// RUN: sluice opt %s --passes=plan-buffers,choose-tiles,lower-to-kernels --target host:x86-64-v3 | FileCheck %s --check-prefix=HOST
+// RUN: sluice opt %s --passes=choose-tiles,plan-buffers,lower-to-kernels --target h100 | FileCheck %s
+// RUN: sluice opt %s --passes=choose-tiles,plan-buffers,lower-to-kernels --target host:x86-64-v3 | FileCheck %s --check-prefix=HOST
 
 // 4096 panels: 32 for the largest share, 6 rounds.
 // CHECK: "kernel.gemm"{{.*}}launch.range = [1, 17, 64]{{.*}}n = 65535 : i64{{.*}}panel = 16 : i64{{.*}}slice = 96 : i64{{.*}}tile_m = 64 : i64{{.*}}workgroups = 132 : i64

@@ -1,5 +1,5 @@
 // RUN: sluice opt %s --passes=plan-buffers | FileCheck %s
-// RUN: sluice opt %s --passes=plan-buffers,choose-tiles,lower-to-kernels | FileCheck %s --check-prefix=LOWER
+// RUN: sluice opt %s --passes=choose-tiles,plan-buffers,lower-to-kernels | FileCheck %s --check-prefix=LOWER
 
 // CHECK: model.embed{{.*}}arena.bytes = [512], arena.offset = [0]
 // CHECK: model.slice{{.*}}arena.bytes = [256], arena.offset = [512], {{.*}}offset = 64 : i64

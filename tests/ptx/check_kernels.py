@@ -1,12 +1,14 @@
 """Kernels of a compiled model against plain arithmetic, run by ptx.py.
 
-    check_kernels.py PTX INSPECT [products|join]   PTX: kernels.s of `sluice compile --save-temps`; INSPECT: `sluice inspect
-                                                   --json`; products, join: those alone
+    check_kernels.py PTX INSPECT EMIT [products|join]   PTX: kernels.s of `sluice compile --save-temps`; INSPECT: `sluice
+                                                        inspect --json`; EMIT: the program emit_kernel; products, join:
+                                                        those alone
 
 Before griddepcontrol.wait the launches before a kernel may still be writing: what they write is NaN then.
 """
 import json
 import pathlib
+import subprocess
 import sys
 
 import numpy as np
@@ -44,8 +46,8 @@ class Memory:
 
 
 class Model:
-    def __init__(self, text, inspected):
-        self.text = text
+    def __init__(self, text, inspected, emit):
+        self.text, self.emit = text, emit
         self.kernels = [k for k in inspected["targets"][0]["kernels"] if f".entry {k['name']}(" in text]
 
     def find(self, family, **wanted):
@@ -53,6 +55,20 @@ class Model:
             if k["family"] == family and all(k["attributes"][name] == value for name, value in wanted.items()):
                 return ptx.Kernel(self.text, k["name"]), k["attributes"]
         raise LookupError(f"no kernel {family} with {wanted}")
+
+    def emit_other(self, family, changes, **wanted):
+        """A kernel that differs from the model's in some attributes; all of them, and its grid's numbers."""
+        kernel, attributes = self.find(family, **wanted)
+        attributes = {**attributes, **changes}
+        numbers = ("alpha", "limit", "scale")
+        kinds = {name: "f" if name in numbers else "si"[isinstance(value, int)] for name, value in attributes.items()}
+        listed = [f"{kinds[name]}:{name}={value}" for name, value in attributes.items()]
+        command = [self.emit, "h100", family, str(len(kernel.parameters) - 1), *listed]
+        made = subprocess.run(command, capture_output=True, text=True)
+        if made.returncode:
+            raise SystemExit(f"{family} with {changes}: {made.stderr}")
+        grid = [[int(n) for n in extent.split()] for extent in made.stderr.removeprefix("grid").split(",")]
+        return ptx.Kernel(made.stdout, f"{family}_0"), attributes, grid
 
 
 def random_bf16(random, *shape):
@@ -120,46 +136,60 @@ def expect(what, worst, most):
         raise SystemExit(f"{what}: expected at most {most}")
 
 
-def check_dense_attention(model, random, lengths):
-    part, a = model.find("attention_part")
-    merge, _ = model.find("attention_merge")
+def check_dense_attention(model, random, lengths, parts=132, broken=False):
+    part, a, grid = model.emit_other("attention_part", {"parts": parts})
+    merge, _, _ = model.emit_other("attention_merge", {"parts": parts})
+    if grid[0] != [ONE, 1, parts, 0]:
+        raise SystemExit(f"dense attention of {parts} parts has the grid {grid}")
     tokens, heads, dim = len(lengths), a["heads"], a["head_dim"]
     cache = Cache(random, lengths, [1] * tokens, a)
     q = random_bf16(random, tokens, heads, dim)
+    if broken:  # the scores of one head are NaN
+        q[-1, -1] = UNWRITTEN
     m = Memory()
     sizes = m.add(sizes_of(TOKENS=tokens, PAGE_STRIDE=cache.stride, PAGES=max(cache.pages)))
-    out = m.add(np.full((tokens, heads, dim), UNWRITTEN, np.uint16))
-    partials = m.add(np.full((132, 16 * (dim + 2)), np.nan, np.float32))
+    out = m.add(np.zeros((tokens, heads, dim), np.uint16) if broken else np.full((tokens, heads, dim), UNWRITTEN, np.uint16))
+    partials = m.add(np.full((parts, a["part_rows"] * (dim + 2)), np.nan, np.float32))
     arguments = [m.add(q, np.full_like(q, UNWRITTEN)), m.add(np.array(lengths, np.int32) - 1)]
     arguments += [m.add(np.arange(tokens, dtype=np.int32)), m.add(cache.table), m.add(cache.cache, cache.before)]
     m.build()
-    ptx.launch(part, (132, 1), arguments + [out, partials, sizes], m.memory, m.before, BASE)
+    ptx.launch(part, (parts, 1), arguments + [out, partials, sizes], m.memory, m.before, BASE)
     ptx.launch(merge, (tokens, heads), [partials, out, sizes], m.memory, m.memory, BASE)
     result, worst, group = floats(m.read(out, (tokens, heads, dim), np.uint16)), 0, heads // a["kv_heads"]
     for t in range(tokens):
         for h in range(heads):
             wanted = attend(q[t, h], cache.keys[t][h // group], cache.values[t][h // group], a["scale"])
-            worst = worse(worst, result[t, h], wanted)
-    expect(f"dense attention over {lengths}", worst, 0.02)
+            if broken and (t, h) == (tokens - 1, heads - 1):
+                expect_nan(result[t, h], f"dense attention over {lengths}, {parts} parts")
+            else:
+                worst = worse(worst, result[t, h], wanted)
+    expect(f"dense attention over {lengths}, {parts} parts{', one head NaN' * broken}", worst, 0.02)
 
 
-def check_sparse_attention(model, random, lengths):
-    kernel, a = model.find("topk_attention", cluster=1)
+def expect_nan(result, what):
+    if not np.isnan(result).all():
+        raise SystemExit(f"{what}: a head whose scores are NaN has finite output")
+
+
+def check_sparse_attention(model, random, lengths, cluster=1, broken=False):
+    kernel, a = model.find("topk_attention", cluster=cluster)
     tokens, heads, kv_heads, dim, k = len(lengths), a["heads"], a["kv_heads"], a["head_dim"], a["k"]
     page, group = a["page"], heads // kv_heads
     cache = Cache(random, lengths, [1] * tokens, a)
     q = random_bf16(random, tokens, heads, dim)
+    if broken:
+        q[-1, -1] = UNWRITTEN
     scores = random.integers(0, 12, (tokens, kv_heads, max(cache.pages))).astype(np.float32)  # with ties
     scores[0, 0, ::3] = np.nan
     m = Memory()
     sizes = m.add(sizes_of(TOKENS=tokens, PAGE_STRIDE=cache.stride, PAGES=max(cache.pages)))
-    out = m.add(np.full((tokens, heads, dim), UNWRITTEN, np.uint16))
+    out = m.add(np.zeros((tokens, heads, dim), np.uint16) if broken else np.full((tokens, heads, dim), UNWRITTEN, np.uint16))
     blocks = m.add(np.full((tokens, kv_heads, k), -2, np.int32))
     arguments = [m.add(q, np.full_like(q, UNWRITTEN)), m.add(scores, np.full_like(scores, np.nan))]
     arguments += [m.add(np.array(lengths, np.int32) - 1), m.add(np.arange(tokens, dtype=np.int32)), m.add(cache.table)]
     arguments += [m.add(cache.cache, cache.before), out, blocks, sizes]
     m.build()
-    ptx.launch(kernel, (kv_heads, tokens), arguments, m.memory, m.before, BASE)
+    ptx.launch(kernel, (kv_heads * cluster, tokens), arguments, m.memory, m.before, BASE)
     result, worst = floats(m.read(out, (tokens, heads, dim), np.uint16)), 0
     chosen = m.read(blocks, (tokens, kv_heads, k), np.int32)
     for t, length in enumerate(lengths):
@@ -175,8 +205,12 @@ def check_sparse_attention(model, random, lengths):
             seen = [p for b in wanted if b >= 0 for p in range(b * page, min((b + 1) * page, length))]
             for h in range(head * group, (head + 1) * group):
                 output = attend(q[t, h], cache.keys[t][head][seen], cache.values[t][head][seen], a["scale"])
-                worst = worse(worst, result[t, h], output)
-    expect(f"choice and attention over {lengths}, blocks as expected", worst, 0.02)
+                if broken and (t, h) == (tokens - 1, heads - 1):
+                    expect_nan(result[t, h], f"choice and attention over {lengths}, clusters of {cluster}")
+                else:
+                    worst = worse(worst, result[t, h], output)
+    what = f"choice and attention over {lengths}, clusters of {cluster}{', one head NaN' * broken}"
+    expect(f"{what}, blocks as expected", worst, 0.02)
 
 
 def check_block_scores(model, random, lengths, new, most=8448):
@@ -219,9 +253,14 @@ def pack_panels(matrices):
     return np.ascontiguousarray(np.stack(panels, 1))
 
 
-def check_product(model, random, epilogue, tile_m, rows, x):
-    """The workgroups of a streamed product that have share x; of the weights only their panels are there."""
-    kernel, a = model.find("gemm", epilogue=epilogue, tile_m=tile_m, panel=16, out_dtype="bf16")
+def check_product(model, random, epilogue, tile_m, rows, x, like=None):
+    """The workgroups of a streamed product that have share x; of the weights only their panels are there. `like`: the tile of
+    the model's product that this one otherwise is."""
+    find = {"epilogue": epilogue, "panel": 16, "out_dtype": "bf16"}
+    if like:
+        kernel, a, _ = model.emit_other("gemm", {"tile_m": tile_m}, tile_m=like, **find)
+    else:
+        kernel, a = model.find("gemm", tile_m=tile_m, **find)
     n, k, matrices = a["n"], a["k"], 2 if epilogue == "swiglu" else 1
     panels, share = -(-n // 16), a["workgroups"]
     first, end = panels * x // share, panels * (x + 1) // share
@@ -475,25 +514,31 @@ def check_join(model, random, tokens):
 
 
 def main():
-    model = Model(pathlib.Path(sys.argv[1]).read_text(), json.loads(pathlib.Path(sys.argv[2]).read_text()))
+    model = Model(pathlib.Path(sys.argv[1]).read_text(), json.loads(pathlib.Path(sys.argv[2]).read_text()), sys.argv[3])
     random = np.random.default_rng(20261123)
-    if sys.argv[3:] == ["join"]:
+    if sys.argv[4:] == ["join"]:
         check_join(model, random, 2)
         return
-    if sys.argv[3:] == ["products"]:
+    if sys.argv[4:] == ["products"]:
         for tile_m, rows in ((8, 5), (16, 9), (64, 60), (128, 140)):
             for epilogue in ("none", "add", "swiglu"):
                 check_product(model, random, epilogue, tile_m, rows, 2)
         return
     for lengths in ([1], [300, 150], [129, 1000, 17], [100 + i for i in range(40)]):
         check_dense_attention(model, random, lengths)
+    check_dense_attention(model, random, [300, 1000], parts=66)
+    check_dense_attention(model, random, [700], broken=True)
     for lengths in ([5], [128 * 16, 128 * 17 + 1], [128 * 40, 700]):
         check_sparse_attention(model, random, lengths)
+    for cluster, length in ((1, 700), (2, 128 * 17 + 1), (16, 700)):
+        check_sparse_attention(model, random, [length], cluster, broken=True)
     for lengths, new in (([100], [1]), ([128 * 20 + 5, 128 * 17], [1, 1]), ([128 * 18 + 3], [40])):
         check_block_scores(model, random, lengths, new)
     check_block_scores(model, random, [128 * 30 + 5, 128 * 16, 128 * 26], [1, 20, 1], most=7)  # several for a workgroup
     for tile_m, rows, x in ((8, 1, 0), (8, 8, 131), (16, 9, 65), (64, 60, 131), (128, 200, 66)):
         check_product(model, random, "none", tile_m, rows, x)
+    for tile_m, rows in ((24, 24), (40, 33), (48, 48)):
+        check_product(model, random, "none", tile_m, rows, 5, like=16 if tile_m < 40 else 64)
     for tile_m, rows, x in ((8, 3, 131), (16, 16, 0)):
         check_product(model, random, "add", tile_m, rows, x)
     for tile_m, rows, x in ((8, 5, 131), (64, 17, 0)):

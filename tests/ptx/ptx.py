@@ -8,7 +8,8 @@ griddepcontrol.wait.
 Global memory has two contents: what a lane reads before griddepcontrol.wait comes from `before`, which the caller
 poisons where launches before this one would still be writing. Bulk copies arrive when somebody waits for them, a lane's
 own asynchronous copies when the lane does. That a warp reads what another one stored or copied so to workgroup memory
-without a barrier between them is an error. Workgroup memory begins as NaN. Clusters of several workgroups are not run.
+without a barrier between them is an error. Workgroup memory begins as NaN. The workgroups of a cluster run in turns,
+some instructions of each at a time; what one stores in another's memory is there at once.
 """
 import re
 
@@ -19,6 +20,7 @@ MASK = {8: 0xFF, 16: 0xFFFF, 32: 0xFFFFFFFF, 64: 0xFFFFFFFFFFFFFFFF}
 TYPES = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 SHARED_BASE = 1024  # address of the symbol workgroup_memory
 SHARED_BYTES = 228 * 1024
+OF_RANK = 1 << 20  # workgroup memory of workgroup i of a cluster, as all of it see it: from (i + 1) * OF_RANK on
 
 
 def bf16_to_f32(bits):
@@ -54,6 +56,9 @@ class Kernel:
         self.symbol = symbol
         self.parameters = re.findall(r"\.param [^\n]*?(\w+)[,\n]", head + "\n")
         self.lanes = int(re.search(r"\.maxntid (\d+)", head).group(1))
+        cluster = re.search(r"\.reqnctapercluster (\d+)", head)
+        self.cluster = int(cluster.group(1)) if cluster else 1
+        self.predicates = set(re.findall(r"\.reg \.pred ([a-z]\w*);", body))  # those of inline assembly
         self.instructions, self.labels = [], {}
         for statement in re.sub(r"//[^\n]*", "", body).split(";"):
             statement = " ".join(statement.split())
@@ -85,20 +90,26 @@ class Workgroup:
         self.lane = np.arange(self.lanes)
         self.at = np.zeros(self.lanes, int)
         self.done, self.blocked, self.waited = (np.zeros(self.lanes, bool) for _ in range(3))
+        self.cluster, self.rank, self.arrived = [self], 0, np.zeros(self.lanes, bool)
 
     def run(self, most=1_000_000):
+        if not self.advances(most):
+            raise RuntimeError(f"{self.kernel.symbol}: no end after {most} instructions")
+
+    def advances(self, most):
+        """Runs `most` instructions. Whether the end came."""
         for _ in range(most):
             ready = ~self.done & ~self.blocked
             if ready.any():
                 at = self.at[ready].min()
                 self.step(at, ready & (self.at == at))
             elif self.done.all():
-                return
+                return True
             else:  # all that are left stand at the barrier
                 self.at[self.blocked] += 1
                 self.blocked[:] = False
                 self.writer[:] = -1
-        raise RuntimeError(f"{self.kernel.symbol}: no end after {most} instructions")
+        return False
 
     def step(self, at, lanes):
         predicate, name, operands = self.kernel.instructions[at]
@@ -135,7 +146,7 @@ class Workgroup:
 
     def register(self, name):
         if name not in self.registers:
-            boolean = name.startswith("%p") or not name.startswith("%")
+            boolean = name.startswith("%p") or name in self.kernel.predicates
             self.registers[name] = np.zeros(self.lanes, bool if boolean else U64)
         return self.registers[name]
 
@@ -150,6 +161,8 @@ class Workgroup:
             return (U64(1) << (self.lane.astype(U64)[lanes] & U64(31))) - U64(1)
         if operand in ("%ctaid.x", "%ctaid.y"):
             return np.full(count, self.place[operand == "%ctaid.y"], U64)
+        if operand == "%cluster_ctarank":
+            return np.full(count, self.rank, U64)
         if operand == "workgroup_memory":
             return np.full(count, SHARED_BASE, U64)
         if re.match(r"^0[fF][0-9a-fA-F]{8}$", operand):
@@ -227,7 +240,36 @@ class Workgroup:
             value = values[:, i].astype(U64)
             self.put(target.strip(), lanes, self.signed(value, 32).view(U64) if name[-1] == "s32" else value)
 
+    def do_mapa(self, name, operands, lanes):
+        rank = self.value(operands[2], lanes) + U64(1)
+        self.put(operands[0], lanes, self.value(operands[1], lanes) + rank * U64(OF_RANK))
+
+    def do_barrier(self, name, operands, lanes):
+        if name[1] != "cluster":
+            raise NotImplementedError(".".join(name))
+        if name[2] == "arrive":
+            self.arrived |= lanes
+        elif not all((peer.arrived | peer.done).all() for peer in self.cluster):  # looks again when others have run
+            self.at[lanes] -= 1
+
+    def send(self, name, operands, lanes):
+        """A store to workgroup memory of the cluster, whose bytes a barrier there counts."""
+        sources = [source.strip() for source in operands[1].strip("{}").split(",")]
+        data = np.stack([self.value(source, lanes) for source in sources], 1).astype(np.uint32)
+        to, signal = (self.address(operands[i], lanes) for i in (0, 2))
+        for t, s, stored in zip(to, signal, data):
+            peer, t, s = self.cluster[int(t) // OF_RANK - 1], int(t) % OF_RANK, int(s) % OF_RANK
+            if t % stored.nbytes:
+                raise RuntimeError(f"{self.kernel.symbol}: {stored.nbytes} bytes sent to {t}")
+            peer.shared[t : t + stored.nbytes] = stored.view(np.uint8)
+            peer.writer[t : t + stored.nbytes] = -1
+            peer.barriers[s]["bytes"] -= stored.nbytes
+            peer.advance(peer.barriers[s])
+
     def do_st(self, name, operands, lanes):
+        if name[1] == "async":
+            self.send(name, operands, lanes)
+            return
         count, size = self.elements(name)
         sources = [source.strip() for source in operands[1].strip("{}").split(",")]
         data = np.stack([self.value(source, lanes) for source in sources], 1).astype(TYPES[size])
@@ -534,5 +576,21 @@ def launch(kernel, grid, arguments, memory, before, base):
 def run(kernel, places, arguments, memory, before, base, most=1_000_000):
     """Runs the workgroups at these places of a grid; of one that takes more than `most` steps, waiting, say, RuntimeError."""
     with np.errstate(all="ignore"):
+        if kernel.cluster > 1:
+            run_clusters(kernel, places, arguments, memory, before, base)
+            return
         for place in places:
             Workgroup(kernel, arguments, place, memory, before, base).run(most)
+
+
+def run_clusters(kernel, places, arguments, memory, before, base, turn=500):
+    """`places` are those of whole clusters, whose workgroups are neighbours in x."""
+    for first in range(0, len(places), kernel.cluster):
+        cluster = [Workgroup(kernel, arguments, place, memory, before, base) for place in places[first : first + kernel.cluster]]
+        for rank, workgroup in enumerate(cluster):
+            workgroup.cluster, workgroup.rank = cluster, rank
+        for _ in range(1000):
+            if all([workgroup.advances(turn) for workgroup in cluster]):
+                break
+        else:
+            raise RuntimeError(f"{kernel.symbol}: no end of a cluster")

@@ -82,9 +82,52 @@ static void ranges_cover_all_steps(void **state) {
   assert_int_equal(tiles.matrix_panel, 0);
 }
 
+/* A kernel that the target has for other shapes alone is refused with the shape and what is expected instead. */
+static void refused_shapes_are_named(void **state) {
+  (void)state;
+  static const struct {
+    const char *attribute;
+    kernel_attribute other;
+    const char *message;
+  } cases[] = {
+      {"head_dim", {.name = "head_dim", .integer = 64}, "heads have 64 dimensions, expected 128"},
+      {"page", {.name = "page", .integer = 48}, "pages have 48 tokens, expected 16, 32, 64 or 128"},
+      {"heads", {.name = "heads", .integer = 40}, "a kv head has 20 query heads, expected at most 16"},
+      {"dtype", {.name = "dtype", .kind = KERNEL_STRING, .string = "f32"}, "elements are f32, expected bf16"},
+      {"part_rows", {.name = "part_rows", .integer = 8}, "partial results have 8 rows, expected 16"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    kernel_attribute list[] = {{.name = "heads", .integer = 16},
+                               {.name = "kv_heads", .integer = 2},
+                               {.name = "head_dim", .integer = 128},
+                               {.name = "page", .integer = 128},
+                               {.name = "page_bytes", .integer = 131072},
+                               {.name = "value_offset", .integer = 65536},
+                               {.name = "parts", .integer = 132},
+                               {.name = "part_rows", .integer = 16},
+                               {.name = "scale", .kind = KERNEL_FLOAT, .number = 0.1},
+                               {.name = "dtype", .kind = KERNEL_STRING, .string = "bf16"},
+                               {.name = "transposed", .kind = KERNEL_STRING, .string = "values"}};
+    for (size_t a = 0; a < sizeof list / sizeof *list; a++)
+      if (strcmp(list[a].name, cases[i].attribute) == 0) list[a] = cases[i].other;
+    const kernel_spec spec = {.family = "attention_part",
+                              .symbol = "attention_part_7",
+                              .attributes = list,
+                              .attribute_count = sizeof list / sizeof *list,
+                              .argument_count = 7};
+    code_object code;
+    sluice_status *status = backend_compile("cuda:sm_90a", &spec, 1, &(backend_options){.form = CODE_ASSEMBLY}, &code);
+    assert_non_null(status);
+    assert_int_equal(sluice_status_code(status), SLUICE_UNSUPPORTED);
+    assert_non_null(strstr(sluice_status_message(status), "attention_part_7"));
+    assert_non_null(strstr(sluice_status_message(status), cases[i].message));
+    sluice_status_free(status);
+  }
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(aliases_become_targets),
-                                     cmocka_unit_test(unknown_targets_are_refused),
-                                     cmocka_unit_test(ranges_cover_all_steps)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(aliases_become_targets), cmocka_unit_test(unknown_targets_are_refused),
+      cmocka_unit_test(ranges_cover_all_steps), cmocka_unit_test(refused_shapes_are_named)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
