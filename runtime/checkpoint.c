@@ -1,5 +1,6 @@
 /* Checkpoints: shards are opened and their headers checked at once; data is read with pread into the caller's buffers,
  * so that a file that becomes shorter is an error and not a signal. */
+#include "runtime/checkpoint_kind.h"
 #include "runtime/safetensors.h"
 
 #include "sluice/memory.h"
@@ -15,12 +16,18 @@ typedef struct shard {
   char *path;
   int file;
   safetensors_header header;
+  char *problem; /* why it cannot be read: an error for those who want a tensor of it; NULL: it can */
 } shard;
 
 typedef struct located { /* a tensor and where it is */
   const safetensors_entry *entry;
   const shard *shard;
 } located;
+
+typedef struct promised { /* a tensor that the index names and that is nowhere */
+  const char *name;       /* in `index` */
+  const shard *shard;     /* where the index has it */
+} promised;
 
 struct sluice_checkpoint {
   char *source;
@@ -30,6 +37,9 @@ struct sluice_checkpoint {
   size_t shard_count;
   located *tensors; /* of all shards, sorted by name */
   size_t tensor_count;
+  sluice_json_document *index; /* NULL without */
+  promised *promises;          /* sorted by name */
+  size_t promise_count;
 };
 
 static sluice_status *read_at(const shard *s, void *destination, size_t bytes, uint64_t offset) {
@@ -55,11 +65,13 @@ static sluice_status *shard_open(shard *s) {
   if (fstat(s->file, &info)) return sluice_error(SLUICE_IO, "%s: %s", s->path, strerror(errno));
   if (!S_ISREG(info.st_mode)) return sluice_error(SLUICE_INVALID, "%s: not a regular file", s->path);
   uint64_t length = (uint64_t)info.st_size, header_length;
+  unsigned char first[64] = {0};
+  size_t known = length < sizeof first ? (size_t)length : sizeof first;
+  SLUICE_TRY(read_at(s, first, known, 0));
+  SLUICE_TRY(checkpoint_check_kind(s->path, first, known));
   if (length < 8)
     return sluice_error(SLUICE_INVALID, "%s: %llu bytes are too few for a safetensors file", s->path,
                         (unsigned long long)length);
-  unsigned char first[8];
-  SLUICE_TRY(read_at(s, first, sizeof first, 0));
   SLUICE_TRY(safetensors_header_length(first, length, s->path, &header_length));
   char *json = sluice_allocate((size_t)header_length + 1);
   if (!json) return sluice_out_of_memory();
@@ -73,22 +85,46 @@ static int by_name(const void *a, const void *b) {
   return strcmp(((const located *)a)->entry->info.name, ((const located *)b)->entry->info.name);
 }
 
-/* Lists the tensors of all shards by name; none may be in two. */
+/* The shard that the index has tensor `name` in, NULL when it says nothing. */
+static const char *indexed_in(const sluice_checkpoint *checkpoint, const char *name) {
+  if (!checkpoint->index) return NULL;
+  const sluice_json_value *map = sluice_json_get(sluice_json_root(checkpoint->index), "weight_map");
+  const sluice_json_value *file = sluice_json_get(map, name);
+  return file ? file->string : NULL;
+}
+
+/* Of two tensors of one name, the one that the index names. */
+static sluice_status *choose(const sluice_checkpoint *checkpoint, const located *a, const located *b,
+                             const located **out) {
+  const char *file = indexed_in(checkpoint, a->entry->info.name);
+  *out = file && strcmp(strrchr(a->shard->path, '/') + 1, file) == 0   ? a
+         : file && strcmp(strrchr(b->shard->path, '/') + 1, file) == 0 ? b
+                                                                       : NULL;
+  if (*out) return NULL;
+  return sluice_error(SLUICE_INVALID, "tensor '%.200s' is in both %s and %s", a->entry->info.name, a->shard->path,
+                      b->shard->path);
+}
+
+/* Lists the tensors of all shards by name. */
 static sluice_status *list_tensors(sluice_checkpoint *checkpoint) {
-  size_t count = 0;
+  size_t count = 0, listed = 0;
   for (size_t i = 0; i < checkpoint->shard_count; i++) count += checkpoint->shards[i].header.count;
-  checkpoint->tensors = sluice_allocate_array(count, sizeof *checkpoint->tensors);
-  if (!checkpoint->tensors) return sluice_out_of_memory();
+  located *tensors = checkpoint->tensors = sluice_allocate_array(count, sizeof *checkpoint->tensors);
+  if (!tensors) return sluice_out_of_memory();
   for (size_t i = 0; i < checkpoint->shard_count; i++)
     for (size_t t = 0; t < checkpoint->shards[i].header.count; t++)
-      checkpoint->tensors[checkpoint->tensor_count++] =
-          (located){.entry = &checkpoint->shards[i].header.entries[t], .shard = &checkpoint->shards[i]};
-  qsort(checkpoint->tensors, count, sizeof *checkpoint->tensors, by_name);
-  for (size_t i = 1; i < count; i++)
-    if (by_name(&checkpoint->tensors[i - 1], &checkpoint->tensors[i]) == 0)
-      return sluice_error(SLUICE_INVALID, "tensor '%.200s' is in both %s and %s",
-                          checkpoint->tensors[i].entry->info.name, checkpoint->tensors[i - 1].shard->path,
-                          checkpoint->tensors[i].shard->path);
+      tensors[listed++] = (located){.entry = &checkpoint->shards[i].header.entries[t], .shard = &checkpoint->shards[i]};
+  qsort(tensors, count, sizeof *tensors, by_name);
+  for (size_t i = 0; i < count; i++) {
+    located *last = checkpoint->tensor_count ? &tensors[checkpoint->tensor_count - 1] : NULL;
+    if (last && by_name(last, &tensors[i]) == 0) {
+      const located *chosen;
+      SLUICE_TRY(choose(checkpoint, last, &tensors[i], &chosen));
+      *last = *chosen;
+    } else {
+      tensors[checkpoint->tensor_count++] = tensors[i];
+    }
+  }
   return NULL;
 }
 
@@ -111,7 +147,8 @@ static sluice_status *check_shard_name(const sluice_json_document *index, const 
   return NULL;
 }
 
-/* The distinct shard names of the index, sorted: opens each. */
+/* The distinct shard names of the index, sorted: opens each. One that cannot be read is remembered as such: nobody may
+ * want what is in it. But one must be readable. */
 static sluice_status *open_shards(sluice_checkpoint *checkpoint, const char *directory,
                                   const sluice_json_document *index, const sluice_json_value *map) {
   const char **names = sluice_allocate_array(map->length, sizeof *names);
@@ -129,60 +166,59 @@ static sluice_status *open_shards(sluice_checkpoint *checkpoint, const char *dir
     checkpoint->shards = sluice_allocate_array(count, sizeof *checkpoint->shards);
     if (!checkpoint->shards) status = sluice_out_of_memory();
   }
+  size_t readable = 0;
   for (size_t i = 0; i < count && !status; i++) {
     shard *s = &checkpoint->shards[checkpoint->shard_count++];
     s->file = -1;
     s->path = sluice_format_string("%s/%s", directory, names[i]);
     status = s->path ? shard_open(s) : sluice_out_of_memory();
+    readable += !status;
+    if (!status || sluice_status_code(status) == SLUICE_OUT_OF_MEMORY || (i + 1 == count && !readable)) continue;
+    const char *message = sluice_status_message(status);
+    s->problem = sluice_copy_string(message, strlen(message));
+    sluice_status_free(status);
+    status = s->problem ? NULL : sluice_out_of_memory();
   }
   sluice_release(names);
   return status;
 }
 
-/* Every tensor of the index is in the shard that the index names, and no shard holds others. `indexed` is scratch: a
- * flag for each tensor of the checkpoint, all false. */
-static sluice_status *check_index(const sluice_checkpoint *checkpoint, const sluice_json_document *index,
-                                  const sluice_json_value *map, bool *indexed) {
+static int compare_promises(const void *a, const void *b) {
+  return strcmp(((const promised *)a)->name, ((const promised *)b)->name);
+}
+
+static const located *find(const sluice_checkpoint *checkpoint, const char *name);
+
+/* Remembers what the index names and no shard has. */
+static sluice_status *list_promises(sluice_checkpoint *checkpoint, const sluice_json_value *map) {
+  checkpoint->promises = sluice_allocate_array(map->length, sizeof *checkpoint->promises);
+  if (!checkpoint->promises) return sluice_out_of_memory();
   for (size_t i = 0; i < map->length; i++) {
     const sluice_json_member *member = &map->members[i];
-    safetensors_entry key_entry = {.info = {.name = member->key}};
-    located key = {.entry = &key_entry};
-    const located *found = NULL;
-    if (checkpoint->tensor_count)
-      found = bsearch(&key, checkpoint->tensors, checkpoint->tensor_count, sizeof key, by_name);
-    const char *base = found ? strrchr(found->shard->path, '/') + 1 : NULL;
-    if (!found || strcmp(base, member->value.string))
-      return sluice_json_error(index, member->key_offset, SLUICE_INVALID,
-                               "tensor '%.200s' is not in %.200s, where the index has it%s%s", member->key,
-                               member->value.string, found ? ", but in " : "", found ? base : "");
-    indexed[found - checkpoint->tensors] = true;
+    if (find(checkpoint, member->key)) continue;
+    size_t low = 0, high = checkpoint->shard_count; /* shards are sorted by name */
+    while (high - low > 1) {
+      size_t middle = low + (high - low) / 2;
+      const char *name = strrchr(checkpoint->shards[middle].path, '/') + 1;
+      *(strcmp(name, member->value.string) <= 0 ? &low : &high) = middle;
+    }
+    checkpoint->promises[checkpoint->promise_count++] = (promised){member->key, &checkpoint->shards[low]};
   }
-  for (size_t i = 0; i < checkpoint->tensor_count; i++) {
-    const located *t = &checkpoint->tensors[i];
-    if (!indexed[i])
-      return sluice_error(SLUICE_INVALID, "%s: tensor '%.200s' is not in the index %s", t->shard->path,
-                          t->entry->info.name, sluice_json_file(index));
-  }
+  qsort(checkpoint->promises, checkpoint->promise_count, sizeof *checkpoint->promises, compare_promises);
   return NULL;
 }
 
 static sluice_status *open_index(sluice_checkpoint *checkpoint, const char *directory, const char *path) {
-  sluice_json_document *index;
-  SLUICE_TRY(sluice_json_parse_file(path, &index));
+  SLUICE_TRY(checkpoint_check_text(path));
+  SLUICE_TRY(sluice_json_parse_file(path, &checkpoint->index));
+  const sluice_json_document *index = checkpoint->index;
   const sluice_json_value *root = sluice_json_root(index), *map = sluice_json_get(root, "weight_map");
-  sluice_status *status = NULL;
   if (!map || map->kind != SLUICE_JSON_OBJECT)
-    status = sluice_json_error(index, map ? map->offset : root->offset, SLUICE_INVALID,
-                               "no object \"weight_map\", which says where each tensor is");
-  if (!status) status = open_shards(checkpoint, directory, index, map);
-  if (!status) status = list_tensors(checkpoint);
-  if (!status) {
-    bool *indexed = sluice_allocate_array(checkpoint->tensor_count, sizeof *indexed);
-    status = indexed ? check_index(checkpoint, index, map, indexed) : sluice_out_of_memory();
-    sluice_release(indexed);
-  }
-  sluice_json_free(index);
-  return status;
+    return sluice_json_error(index, map ? map->offset : root->offset, SLUICE_INVALID,
+                             "no object \"weight_map\", which says where each tensor is");
+  SLUICE_TRY(open_shards(checkpoint, directory, index, map));
+  SLUICE_TRY(list_tensors(checkpoint));
+  return list_promises(checkpoint, map);
 }
 
 static sluice_status *open_single(sluice_checkpoint *checkpoint, const char *path) {
@@ -207,8 +243,7 @@ static sluice_status *open_directory(sluice_checkpoint *checkpoint, const char *
   else if (access(single, F_OK) == 0)
     status = open_single(checkpoint, single);
   else
-    status = sluice_error(SLUICE_NOT_FOUND, "%s: neither model.safetensors.index.json nor model.safetensors is in it",
-                          directory);
+    status = checkpoint_without_weights(directory);
   sluice_release(index);
   sluice_release(single);
   return status;
@@ -254,9 +289,12 @@ void sluice_checkpoint_close(sluice_checkpoint *checkpoint) {
     if (checkpoint->shards[i].file >= 0) close(checkpoint->shards[i].file);
     safetensors_header_free(&checkpoint->shards[i].header);
     sluice_release(checkpoint->shards[i].path);
+    sluice_release(checkpoint->shards[i].problem);
   }
   sluice_release(checkpoint->shards);
   sluice_release(checkpoint->tensors);
+  sluice_release(checkpoint->promises);
+  sluice_json_free(checkpoint->index);
   sluice_release(checkpoint->source);
   sluice_release(checkpoint);
 }
@@ -293,6 +331,16 @@ const sluice_tensor_info *sluice_checkpoint_find(const sluice_checkpoint *checkp
   return found ? &found->entry->info : NULL;
 }
 
+const char *sluice_checkpoint_promised(const sluice_checkpoint *checkpoint, const char *name,
+                                       const char **out_problem) {
+  promised key = {.name = name};
+  const promised *found = NULL;
+  if (checkpoint->promise_count)
+    found = bsearch(&key, checkpoint->promises, checkpoint->promise_count, sizeof key, compare_promises);
+  *out_problem = found ? found->shard->problem : NULL;
+  return found ? found->shard->path : NULL;
+}
+
 /* ---- reading elements ---- */
 
 static void format_shape(char text[128], const int64_t *shape, unsigned rank) {
@@ -313,11 +361,11 @@ static sluice_status *check_shape(const located *tensor, const int64_t *shape, u
 }
 
 static sluice_status *inexact(const char *name, const char *file, double value) {
-  return sluice_error(
-      SLUICE_UNSUPPORTED,
-      "%s: tensor '%s' holds %.9g, which bfloat16 cannot hold exactly; the bundle keeps weights in bfloat16: "
-      "set \"torch_dtype\": \"float32\" in the config and compile again",
-      file, name, value);
+  return sluice_error(SLUICE_UNSUPPORTED,
+                      "%s: tensor '%s' holds %.9g, which bfloat16 cannot hold exactly, and the bundle keeps weights in "
+                      "bfloat16, as its "
+                      "config said: compile it with --weight-dtype float32",
+                      file, name, value);
 }
 
 /* Converts `count` elements of `from` at `source` to `as`. */
@@ -378,7 +426,7 @@ sluice_status *sluice_checkpoint_read(const sluice_checkpoint *checkpoint, const
   const sluice_tensor_info *info = &tensor->entry->info;
   if (info->dtype != SLUICE_F32 && info->dtype != SLUICE_BF16 && info->dtype != SLUICE_F16)
     return sluice_error(SLUICE_UNSUPPORTED, "%s: tensor '%s' has dtype %s; expected BF16, F16 or F32",
-                        tensor->shard->path, name, tensor->entry->dtype_name);
+                        tensor->shard->path, name, info->dtype_name);
   uint64_t size = sluice_dtype_size(info->dtype), total = info->bytes / size;
   if (first > total || count > total - first)
     return sluice_error(SLUICE_INTERNAL, "%s: elements past the end of tensor '%s'", tensor->shard->path, name);

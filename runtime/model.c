@@ -138,6 +138,7 @@ void sluice_model_close(sluice_model *model) {
     model->device->driver->close(model->device);
   }
   sluice_release(model->offsets);
+  sluice_release(model->skipped);
   sluice_json_free(model->manifest);
   sluice_bundle_close(model->bundle);
   sluice_release(model);
@@ -153,6 +154,10 @@ const char *sluice_model_target(const sluice_model *model) {
 
 double sluice_model_device_seconds(const sluice_model *model) {
   return model->device_seconds;
+}
+
+const char *sluice_model_skipped(const sluice_model *model) {
+  return model->skipped;
 }
 
 const sluice_bundle *sluice_model_bundle(const sluice_model *model) {

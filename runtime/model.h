@@ -17,6 +17,7 @@ struct sluice_model {
   uint64_t weight_bytes; /* of all weights of the plan */
   char *weights;         /* device memory, the plan's weights one after another; NULL until loaded */
   uint64_t *offsets;     /* of each weight in it */
+  char *skipped;         /* what sluice_model_skipped says */
 };
 
 /* "12.3 GB" (powers of ten), for messages. */

@@ -93,8 +93,8 @@ static sluice_status *parse_entry(const sluice_json_member *member, uint64_t dat
   while (d < sizeof dtypes / sizeof *dtypes && !equals(dtypes[d].name, dtype->string, dtype->length)) d++;
   if (d == sizeof dtypes / sizeof *dtypes)
     return sluice_error(SLUICE_INVALID, "%s: tensor '%.200s': unknown dtype '%.40s'", file, member->key, dtype->string);
-  *entry = (safetensors_entry){.info = {.name = member->key, .file = file, .dtype = dtypes[d].dtype},
-                               .dtype_name = dtypes[d].name};
+  *entry = (safetensors_entry){
+      .info = {.name = member->key, .file = file, .dtype = dtypes[d].dtype, .dtype_name = dtypes[d].name}};
   SLUICE_TRY(parse_shape(sluice_json_get(value, "shape"), file, member->key, dtypes[d].bits, &entry->info));
   if (!offsets || offsets->kind != SLUICE_JSON_ARRAY || offsets->length != 2 || !offsets->items[0].is_integer ||
       !offsets->items[1].is_integer || offsets->items[0].integer < 0 ||

@@ -8,8 +8,7 @@
 #define SAFETENSORS_MAX_HEADER 100000000u
 
 typedef struct safetensors_entry {
-  sluice_tensor_info info; /* dtype 0: a dtype that sluice does not read, named by dtype_name */
-  const char *dtype_name;
+  sluice_tensor_info info;
   uint64_t offset; /* of the data, from the start of the file */
 } safetensors_entry;
 

@@ -179,7 +179,7 @@ static sluice_status *add_matrix(synthesis *s, const sluice_plan_weight *weight,
   for (uint32_t i = 0; i < weight->source_count; i++) {
     const sluice_plan_source *source = &plan->sources[weight->first_source + i];
     char name[SLUICE_MAX_TENSOR_NAME];
-    SLUICE_TRY(sluice_weight_tensor_name(plan, weight, source, expert, name));
+    SLUICE_TRY(sluice_source_name(plan, source, expert, name));
     sluice_synthetic_piece piece = {.base = sluice_synthetic_base(name, s->seed),
                                     .row_elements = weight->columns,
                                     .rows = 1,

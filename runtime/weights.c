@@ -10,50 +10,30 @@
 #include <string.h>
 
 #define BLOCK_ELEMENTS ((uint64_t)1 << 19) /* of a block, about; at least one panel */
-#define TEXT_MODEL_PREFIX "language_model."
-
-/* ---- Names ---- */
-
-sluice_status *sluice_weight_tensor_name(const sluice_plan *plan, const sluice_plan_weight *weight,
-                                         const sluice_plan_source *source, uint32_t expert,
-                                         char out_name[SLUICE_MAX_TENSOR_NAME]) {
-  const char *pattern = sluice_plan_string(plan, source->name);
-  const char *mark = weight->batch > 1 ? strstr(pattern, "{expert}") : NULL;
-  int length = mark ? snprintf(out_name, SLUICE_MAX_TENSOR_NAME, "%.*s%u%s", (int)(mark - pattern), pattern, expert,
-                               mark + strlen("{expert}"))
-                    : snprintf(out_name, SLUICE_MAX_TENSOR_NAME, "%s", pattern);
-  if (length < 0 || length >= SLUICE_MAX_TENSOR_NAME)
-    return sluice_error(SLUICE_INVALID, "a tensor name of the plan is longer than %d bytes: %.60s...",
-                        SLUICE_MAX_TENSOR_NAME, pattern);
-  return NULL;
-}
-
-static unsigned source_shape(const sluice_plan_source *source, int64_t shape[2]) {
-  if (source->rank == 1) {
-    shape[0] = source->columns;
-    return 1;
-  }
-  shape[0] = source->rows;
-  shape[1] = source->columns;
-  return 2;
-}
 
 /* ---- Checking a checkpoint on disk before anything is read ---- */
 
-static sluice_status *check_shape(const sluice_tensor_info *info, const sluice_plan_source *source) {
-  int64_t shape[2];
-  unsigned rank = source_shape(source, shape);
-  bool equal = info->rank == rank;
-  for (unsigned i = 0; equal && i < rank; i++) equal = info->shape[i] == shape[i];
-  if (equal) return NULL;
-  char found[SLUICE_MAX_RANK * 24] = "", expected[64];
+/* Type before shape: a packed weight has both of them other than expected, and its type says why. */
+static sluice_status *check_tensor(const tensor_place *place) {
+  const sluice_tensor_info *info = place->info;
+  if (info->dtype != SLUICE_F32 && info->dtype != SLUICE_BF16 && info->dtype != SLUICE_F16) {
+    bool wide = info->dtype == SLUICE_I64 || strcmp(info->dtype_name, "F64") == 0;
+    return sluice_error(SLUICE_UNSUPPORTED, "%s: tensor \"%s\" is %s, expected BF16, F16 or F32%s", info->file,
+                        info->name, info->dtype_name,
+                        wide ? ""
+                             : ": the checkpoint is quantised, which sluice does not read; use the model's BF16 "
+                               "weights");
+  }
+  if (info->rank == place->rank && memcmp(info->shape, place->shape, place->rank * sizeof *place->shape) == 0)
+    return NULL;
+  char found[SLUICE_MAX_RANK * 24] = "", expected[3 * 24] = "";
   size_t used = 0;
   for (unsigned i = 0; i < info->rank; i++)
     used += (size_t)snprintf(found + used, sizeof found - used, "%s%lld", i ? ", " : "", (long long)info->shape[i]);
-  if (rank == 1)
-    snprintf(expected, sizeof expected, "%lld", (long long)shape[0]);
-  else
-    snprintf(expected, sizeof expected, "%lld, %lld", (long long)shape[0], (long long)shape[1]);
+  used = 0;
+  for (unsigned i = 0; i < place->rank; i++)
+    used +=
+        (size_t)snprintf(expected + used, sizeof expected - used, "%s%lld", i ? ", " : "", (long long)place->shape[i]);
   return sluice_error(SLUICE_INVALID, "%s: tensor \"%s\" has the shape [%s], the model wants [%s]", info->file,
                       info->name, found, expected);
 }
@@ -73,39 +53,99 @@ static size_t find_index(const sluice_checkpoint *checkpoint, const char *name) 
   return SIZE_MAX;
 }
 
+/* Marks in `used` what the plan takes. */
 static sluice_status *check_sources(const sluice_plan *plan, const sluice_checkpoint *checkpoint, bool *used) {
   for (uint64_t w = 0; w < plan->header->weights.count; w++) {
     const sluice_plan_weight *weight = &plan->weights[w];
     for (uint32_t expert = 0; expert < weight->batch; expert++)
       for (uint32_t s = 0; s < weight->source_count; s++) {
         const sluice_plan_source *source = &plan->sources[weight->first_source + s];
-        char name[SLUICE_MAX_TENSOR_NAME];
-        SLUICE_TRY(sluice_weight_tensor_name(plan, weight, source, expert, name));
-        size_t index = find_index(checkpoint, name);
-        if (index == SIZE_MAX)
-          return sluice_error(SLUICE_NOT_FOUND,
-                              "%s: the checkpoint lacks the tensor \"%s\"; is it the model that the bundle was "
-                              "compiled for?",
-                              sluice_checkpoint_source(checkpoint), name);
-        SLUICE_TRY(check_shape(sluice_checkpoint_tensor(checkpoint, index), source));
-        used[index] = true;
+        tensor_place place;
+        SLUICE_TRY(tensor_find(checkpoint, plan, source, expert, weight->batch, &place));
+        if (!place.info) return tensor_missing(checkpoint, plan, source, expert);
+        SLUICE_TRY(check_tensor(&place));
+        used[find_index(checkpoint, place.info->name)] = true;
       }
-  }
-  for (size_t i = 0; i < sluice_checkpoint_tensor_count(checkpoint); i++) {
-    const sluice_tensor_info *info = sluice_checkpoint_tensor(checkpoint, i);
-    if (!used[i] && strncmp(info->name, TEXT_MODEL_PREFIX, strlen(TEXT_MODEL_PREFIX)) == 0)
-      return sluice_error(SLUICE_INVALID,
-                          "%s: tensor \"%s\" belongs to the text model, but the bundle's model has no use for it; "
-                          "compile the config that came with this checkpoint",
-                          info->file, info->name);
   }
   return NULL;
 }
 
-static sluice_status *check_checkpoint(const sluice_plan *plan, const sluice_checkpoint *checkpoint) {
+/* ---- What the plan does not take ---- */
+
+/* Skipped tensors of one sort. */
+typedef struct skipped_sort {
+  const char *what, *first; /* a name */
+  size_t count;
+} skipped_sort;
+
+static sluice_status *describe_skipped(const sluice_checkpoint *checkpoint, const skipped_sort *sorts, size_t count,
+                                       char **out_line) {
+  if (!count) return NULL;
+  sluice_text text = {0};
+  size_t total = 0;
+  for (size_t i = 0; i < count; i++) total += sorts[i].count;
+  sluice_text_printf(&text, "%s: %zu tensor%s that the text model does not need %s skipped:",
+                     sluice_checkpoint_source(checkpoint), total, total > 1 ? "s" : "", total > 1 ? "are" : "is");
+  for (size_t i = 0; i < count; i++) {
+    sluice_text_printf(&text, "%s \"%.200s\"", i ? "," : "", sorts[i].first);
+    if (sorts[i].count > 1) sluice_text_printf(&text, " and %zu more", sorts[i].count - 1);
+    sluice_text_printf(&text, " (%s)", sorts[i].what);
+  }
+  if (!text.failed) { /* through a status: names from a file may hold what no terminal should see */
+    sluice_status *line = sluice_error(SLUICE_INVALID, "%s", text.data);
+    *out_line = sluice_copy_string(sluice_status_message(line), strlen(sluice_status_message(line)));
+    sluice_status_free(line);
+  }
+  sluice_text_free(&text);
+  return *out_line ? NULL : sluice_out_of_memory();
+}
+
+/* Refuses what may be a part of the model that would be left out; the rest becomes one line, NULL when there is none.
+ */
+static sluice_status *check_rest(const sluice_plan *plan, const sluice_checkpoint *checkpoint, const bool *used,
+                                 char **out_line) {
+  skipped_sort sorts[8];
+  size_t count = 0;
+  for (size_t i = 0; i < sluice_checkpoint_tensor_count(checkpoint); i++) {
+    if (used[i]) continue;
+    const sluice_tensor_info *info = sluice_checkpoint_tensor(checkpoint, i);
+    const char *what;
+    size_t sort = 0;
+    switch (tensor_classify(info, plan->header->layers, &what)) {
+    case LEFTOVER_OTHER_MODEL:
+      break;
+    case LEFTOVER_SKIPPED:
+      while (sort < count && strcmp(sorts[sort].what, what) != 0) sort++;
+      if (sort == count && count < sizeof sorts / sizeof *sorts) sorts[count++] = (skipped_sort){what, info->name, 0};
+      if (sort < count) sorts[sort].count++;
+      break;
+    case LEFTOVER_QUANTISED:
+      return sluice_error(SLUICE_UNSUPPORTED,
+                          "%s: tensor \"%s\" is of a quantised checkpoint, which sluice does not read: use the "
+                          "model's BF16 weights",
+                          info->file, info->name);
+    case LEFTOVER_ADAPTER:
+      return sluice_error(SLUICE_UNSUPPORTED,
+                          "%s: tensor \"%s\" is of an adapter that is not merged: merge it into the weights "
+                          "(merge_and_unload) and save the model again",
+                          info->file, info->name);
+    case LEFTOVER_TEXT:
+      return sluice_error(SLUICE_INVALID,
+                          "%s: tensor \"%s\" belongs to the text model, but the compiled model has no use for it: "
+                          "either another config.json was compiled than this checkpoint's, or it has a part that "
+                          "sluice does not know",
+                          info->file, info->name);
+    }
+  }
+  return describe_skipped(checkpoint, sorts, count, out_line);
+}
+
+static sluice_status *check_checkpoint(const sluice_plan *plan, const sluice_checkpoint *checkpoint,
+                                       char **out_skipped) {
   bool *used = sluice_allocate_array(sluice_checkpoint_tensor_count(checkpoint), sizeof *used);
   if (!used) return sluice_out_of_memory();
   sluice_status *status = check_sources(plan, checkpoint, used);
+  if (!status) status = check_rest(plan, checkpoint, used, out_skipped);
   sluice_release(used);
   return status;
 }
@@ -173,12 +213,12 @@ static sluice_status *read_rows(const loader *load, const sluice_plan_weight *we
     uint64_t end = start + source->rows;
     if (first < end) {
       uint64_t here = count < end - first ? count : end - first;
-      char name[SLUICE_MAX_TENSOR_NAME];
-      SLUICE_TRY(sluice_weight_tensor_name(plan, weight, source, expert, name));
-      int64_t shape[2];
-      unsigned rank = source_shape(source, shape);
-      SLUICE_TRY(sluice_checkpoint_read(load->checkpoint, name, shape, rank, (first - start) * weight->columns,
-                                        here * weight->columns, (sluice_dtype)weight->dtype, may_round, to));
+      tensor_place place;
+      SLUICE_TRY(tensor_find(load->checkpoint, plan, source, expert, weight->batch, &place));
+      if (!place.info) return tensor_missing(load->checkpoint, plan, source, expert);
+      SLUICE_TRY(sluice_checkpoint_read(load->checkpoint, place.info->name, place.shape, place.rank,
+                                        place.first + (first - start) * weight->columns, here * weight->columns,
+                                        (sluice_dtype)weight->dtype, may_round, to));
       to += here * row_bytes;
       first += here;
       count -= here;
@@ -380,7 +420,7 @@ sluice_status *sluice_model_load(sluice_model *model, const sluice_checkpoint *c
                                  void *user) {
   if (model->weights) return sluice_error(SLUICE_USAGE, "the model has its weights already");
   bool synthetic = sluice_checkpoint_is_synthetic(checkpoint);
-  if (!synthetic) SLUICE_TRY(check_checkpoint(&model->plan, checkpoint));
+  if (!synthetic) SLUICE_TRY(check_checkpoint(&model->plan, checkpoint, &model->skipped));
   SLUICE_TRY(check_room(model));
   sluice_device *device = model->device;
   void *memory = NULL;

@@ -45,6 +45,8 @@ static sluice_status *load_weights(sluice_model *model, const tool_model_options
   sluice_status *status = sluice_model_load(model, checkpoint, bar.terminal || trace ? show_progress : NULL, &bar);
   tool_trace_weights_end(trace);
   if (status && bar.terminal && bar.next > 0) fputc('\n', stderr);
+  const char *skipped = sluice_model_skipped(model);
+  if (!status && skipped) fprintf(stderr, "warning: %s\n", skipped);
   sluice_checkpoint_close(checkpoint);
   if (options->weights_seconds) *options->weights_seconds = tool_now() - start;
   return status;

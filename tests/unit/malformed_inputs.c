@@ -361,7 +361,6 @@ static void checkpoints(void **state) {
                                         "{\"weight_map\":null}",
                                         "{\"weight_map\":{\"language_model.scale.weight\":1}}",
                                         "{\"weight_map\":{\"language_model.scale.weight\":null}}",
-                                        "{\"weight_map\":{\"language_model.no.weight\":\"1.safetensors\"}}",
                                         "{\"weight_map\":{\"a\":\"1.safetensors\",\"a\":\"1.safetensors\"}}",
                                         "{\"weight_map\":{\"a\":\"1.safetensors\"}",
                                         "{\"weight_map\":{}}{}"};

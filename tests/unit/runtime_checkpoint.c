@@ -209,10 +209,12 @@ static const struct {
     {"{\"weight_map\":{\"a\":\"..\"}}", "is no plain file name"},
     {"{\"weight_map\":{\"a\":\"\"}}", "is no plain file name"},
     {"{\"weight_map\":{\"a\":\"3.safetensors\"}}", "3.safetensors"},
-    {"{\"weight_map\":{\"a\":\"2.safetensors\",\"b\":\"1.safetensors\"}}", "tensor 'a' is not in 2.safetensors"},
-    {"{\"weight_map\":{\"a\":\"1.safetensors\",\"c\":\"2.safetensors\"}}", "tensor 'c' is not in 2.safetensors"},
+    {"{\"weight_map\":{\"a\":\"2.safetensors\",\"b\":\"1.safetensors\"}}", NULL}, /* swapped: both are there */
+    {"{\"weight_map\":{\"a\":\"1.safetensors\",\"c\":\"2.safetensors\"}}", NULL}, /* nobody asks for c */
     {"{\"weight_map\":{\"a\":\"1.safetensors\",\"a\":\"2.safetensors\"}}", "stands twice"},
     {"{\"weight_map\":{\"a\":\"1.safetensors\"}}", NULL},
+    {"{\"weight_map\":{\"a\":\"1.safetensors\",\"c\":\"none.safetensors\"}}", NULL},
+    {"{\"weight_map\":{\"c\":\"none.safetensors\"}}", "none.safetensors: No such file"},
 };
 
 static void index_checks(void **state) {
@@ -235,14 +237,45 @@ static void index_checks(void **state) {
       must(status);
     sluice_checkpoint_close(c);
   }
-  /* A shard with a tensor that the index does not name. */
+  /* What the index promises of a tensor that is not there. */
+  const char *promise = "{\"weight_map\":{\"a\":\"1.safetensors\",\"c\":\"2.safetensors\",\"d\":\"none.safetensors\"}}";
+  write_file("model.safetensors.index.json", promise, strlen(promise));
+  sluice_checkpoint *promising = NULL;
+  must(sluice_checkpoint_open(directory, &promising));
+  const char *problem = "";
+  assert_non_null(strstr(sluice_checkpoint_promised(promising, "c", &problem), "/2.safetensors"));
+  assert_null(problem);
+  assert_non_null(strstr(sluice_checkpoint_promised(promising, "d", &problem), "/none.safetensors"));
+  assert_non_null(strstr(problem, "No such file"));
+  assert_null(sluice_checkpoint_promised(promising, "a", &problem));
+  assert_null(sluice_checkpoint_promised(promising, "e", &problem));
+  sluice_checkpoint_close(promising);
+  /* A shard with a tensor that the index does not name: it is there all the same. */
   size_t length = make(buffer,
                        "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"z\":{\"dtype\":\"U8\","
                        "\"shape\":[1],\"data_offsets\":[1,2]}}",
                        2);
   write_file("1.safetensors", buffer, length);
   sluice_checkpoint *c = NULL;
-  must_fail(sluice_checkpoint_open(directory, &c), "tensor 'z' is not in the index");
+  must(sluice_checkpoint_open(directory, &c));
+  assert_non_null(sluice_checkpoint_find(c, "z"));
+  sluice_checkpoint_close(c);
+  /* In both shards: the index decides; one that it does not name is in doubt. */
+  const char *both = "{\"weight_map\":{\"a\":\"2.safetensors\",\"b\":\"1.safetensors\"}}";
+  write_file("model.safetensors.index.json", both, strlen(both));
+  length = make(buffer,
+                "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"b\":{\"dtype\":\"U8\","
+                "\"shape\":[1],\"data_offsets\":[1,2]}}",
+                2);
+  write_file("1.safetensors", buffer, length);
+  write_file("2.safetensors", buffer, length);
+  must(sluice_checkpoint_open(directory, &c));
+  assert_non_null(strstr(sluice_checkpoint_find(c, "a")->file, "/2.safetensors"));
+  assert_non_null(strstr(sluice_checkpoint_find(c, "b")->file, "/1.safetensors"));
+  sluice_checkpoint_close(c);
+  both = "{\"weight_map\":{\"a\":\"2.safetensors\",\"x\":\"1.safetensors\"}}";
+  write_file("model.safetensors.index.json", both, strlen(both));
+  must_fail(sluice_checkpoint_open(directory, &c), "tensor 'b' is in both");
   /* A dtype that is no weight's. */
   snprintf(header, sizeof header, shard_header, "a");
   write_file("1.safetensors", buffer, make(buffer, header, 1));

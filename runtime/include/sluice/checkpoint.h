@@ -8,8 +8,9 @@
  *
  * A safetensors file is refused unless its header fits the file and is at most 100,000,000 bytes, every tensor has a
  * known dtype, dtype x shape equals its byte range without overflow, ranges neither overlap nor leave holes nor leave
- * the file, and no name occurs twice. An index is refused when a shard name is absolute, has a path separator or "..",
- * or when a tensor's shard does not hold it. Messages name the file and the tensor.
+ * the file, and no name occurs twice. An index is refused when a shard name is absolute or has a path separator or
+ * "..". What it says of tensors that nobody asks for does not matter: shards may be absent, or lack tensors, or hold
+ * more. Messages name the file and the tensor.
  */
 #ifndef SLUICE_CHECKPOINT_H
 #define SLUICE_CHECKPOINT_H
@@ -22,9 +23,10 @@
 #define SLUICE_MAX_RANK 8
 
 typedef struct sluice_tensor_info {
-  const char *name; /* owned by the checkpoint */
-  const char *file; /* the shard that holds it, for messages */
-  sluice_dtype dtype;
+  const char *name;       /* owned by the checkpoint */
+  const char *file;       /* the shard that holds it, for messages */
+  sluice_dtype dtype;     /* 0: one that sluice does not read */
+  const char *dtype_name; /* as the file spells it: "BF16", "F8_E4M3", ...; static */
   unsigned rank;
   int64_t shape[SLUICE_MAX_RANK];
   uint64_t bytes;
@@ -48,6 +50,10 @@ const sluice_tensor_info *sluice_checkpoint_tensor(const sluice_checkpoint *chec
  * use sluice_checkpoint_read alone). */
 const sluice_tensor_info *sluice_checkpoint_find(const sluice_checkpoint *checkpoint, const char *name);
 
+/* Of a tensor that is not there: the shard that the index has it in (with *out_problem why that shard cannot be read,
+ * NULL when it was read and lacks the tensor), or NULL when the index does not name it. */
+const char *sluice_checkpoint_promised(const sluice_checkpoint *checkpoint, const char *name, const char **out_problem);
+
 /* Reads `count` elements of tensor `name` starting at element `first` (row-major) into `destination`, converted to
  * `as` (SLUICE_F32, or SLUICE_BF16). `shape`/`rank` is the shape the caller expects: another one is an error that names
  * tensor, file, both shapes. Converting F32 or F16 to BF16 rounds to nearest even when `may_round`; without it a value
@@ -56,6 +62,10 @@ SLUICE_MUST_USE sluice_status *sluice_checkpoint_read(const sluice_checkpoint *c
                                                       const int64_t *shape, unsigned rank, uint64_t first,
                                                       uint64_t count, sluice_dtype as, bool may_round,
                                                       void *destination);
+
+/* Refuses what a failed or half-done download leaves in place of any file: a Git LFS pointer or a web page. `first` are
+ * the file's first `count` bytes (64 are enough). */
+SLUICE_MUST_USE sluice_status *sluice_check_downloaded(const char *path, const void *first, size_t count);
 
 /* The synthetic weight function (docs/synthetic.md): elements [first, first + count) of tensor `name`, whose last
  * dimension is `last_dimension`, as bfloat16. */

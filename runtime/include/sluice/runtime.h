@@ -58,11 +58,15 @@ const sluice_json_value *sluice_model_manifest(const sluice_model *model);
  * one at a time. */
 typedef void sluice_progress(void *user, uint64_t done, uint64_t total, const char *tensor);
 
-/* Loads and packs all weights; those of a synthetic checkpoint are made on the device. A checkpoint that lacks a
- * tensor, or has one of another shape, or has text-model tensors that the plan does not know ("extra"), is refused with
- * the tensor and file named; a synthetic one where the bundle, built by an older compiler, has no kernel for it. */
+/* Loads and packs all weights; those of a synthetic checkpoint are made on the device. Tensors are found under every
+ * spelling of docs/checkpoints.md. Refused, with tensor and file named, is a checkpoint that lacks a tensor, has one of
+ * another shape or a quantised one, or has text-model tensors that the plan does not know; a synthetic one where the
+ * bundle, built by an older compiler, has no kernel for it. */
 SLUICE_MUST_USE sluice_status *sluice_model_load(sluice_model *model, const sluice_checkpoint *checkpoint,
                                                  sluice_progress *progress, void *user);
+/* One line about tensors of the checkpoint that were skipped because the text model does not need them, for a warning;
+ * NULL when there were none (those of the vision tower are not counted). Lives as long as the model. */
+const char *sluice_model_skipped(const sluice_model *model);
 
 typedef struct sluice_session_options {
   uint32_t max_sequences;   /* in one step; 0: 1 */
