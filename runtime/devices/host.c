@@ -1,15 +1,14 @@
 /* The host CPU as a device: code is an ELF shared object, memory is ordinary memory, a launch is a parallel loop. */
 #include "runtime/device.h"
+#include "runtime/devices/host_code.h"
 #include "sluice/memory.h"
 
 #include <dlfcn.h>
-#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 /* Parts that a launch is cut into for each thread. Many, because the workgroups of one launch can differ a lot: grids
  * of grouped products are sized for the worst case, and the workgroups beyond the real tile count do nothing. */
@@ -30,7 +29,7 @@ typedef struct host_piece {
 } host_piece;
 
 struct sluice_loaded_code {
-  void *handle;
+  sluice_host_code library;
   sluice_host_kernel **kernels; /* as in the plan */
   char *workgroups;             /* one piece of `workgroup_stride` bytes for each thread of the pool but the caller */
   uint64_t workgroup_stride;
@@ -145,7 +144,7 @@ static void release_piece(host_piece *piece) {
 static void host_unload(sluice_device *device, sluice_loaded_code *code) {
   (void)device;
   if (!code) return;
-  if (code->handle) dlclose(code->handle);
+  sluice_host_code_close(&code->library);
   while (code->pieces) {
     host_piece *piece = code->pieces;
     code->pieces = piece->next;
@@ -157,39 +156,10 @@ static void host_unload(sluice_device *device, sluice_loaded_code *code) {
   sluice_release(code);
 }
 
-static sluice_status *write_all(int file, const char *data, size_t length) {
-  while (length) {
-    ssize_t written = write(file, data, length);
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return sluice_error(SLUICE_IO, "cannot copy the code to memory: %s", strerror(errno));
-    data += written;
-    length -= (size_t)written;
-  }
-  return NULL;
-}
-
-/* dlopen wants a file: an anonymous one in memory, which vanishes with the last use. */
-static sluice_status *open_library(const void *code, size_t length, void **out_handle) {
-  int file = memfd_create("sluice-code", MFD_CLOEXEC);
-  if (file < 0) return sluice_error(SLUICE_IO, "cannot create a file in memory for the code: %s", strerror(errno));
-  sluice_status *status = write_all(file, code, length);
-  if (!status) {
-    char path[64];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", file);
-    *out_handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!*out_handle) {
-      const char *why = dlerror();
-      status = sluice_error(SLUICE_DEVICE, "cannot load the bundle's code: %s", why ? why : "unknown reason");
-    }
-  }
-  close(file);
-  return status;
-}
-
 static sluice_status *find_kernels(sluice_loaded_code *code, const sluice_plan *plan) {
   for (uint32_t i = 0; i < plan->header->kernels.count; i++) {
     const char *name = sluice_plan_string(plan, plan->kernels[i].name);
-    void *symbol = dlsym(code->handle, name);
+    void *symbol = dlsym(code->library.handle, name);
     if (!symbol) return sluice_error(SLUICE_INVALID, "the bundle's code lacks the kernel \"%s\" of its plan", name);
     memcpy(&code->kernels[i], &symbol, sizeof symbol); /* C has no conversion from object to function pointers */
   }
@@ -213,7 +183,7 @@ static sluice_status *host_load(sluice_device *device, const sluice_code_section
   code->workgroups = sluice_allocate_aligned(64, code->workgroup_stride * (sluice_threads_count(device->threads) - 1));
   sluice_status *status = NULL;
   if (!code->kernels || !code->workgroups) status = sluice_out_of_memory();
-  if (!status) status = open_library(sections->binary, sections->binary_length, &code->handle);
+  if (!status) status = sluice_host_code_open(sections->binary, sections->binary_length, &code->library);
   if (!status) status = find_kernels(code, plan);
   if (status) {
     host_unload(device, code);

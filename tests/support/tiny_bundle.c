@@ -8,21 +8,23 @@
 static const char kernel_source[] =
     "#include <math.h>\n#include <stdint.h>\n"
     "#define V 16\n#define PAGE 4\n#define STRIDE sizes[5]\n"
-    "void tiny_append(void *const *a, const int32_t *sizes, int64_t first, int64_t last, void *w) {\n"
+    "static void append(void *const *a, const int32_t *sizes, int64_t first, int64_t last, void *w) {\n"
     "  const int32_t *tokens = a[0], *positions = a[1], *sequence = a[2], *table = a[3];\n"
     "  (void)w;\n"
     "  for (int64_t t = first; t < last; t++) {\n"
     "    int32_t page = table[sequence[t] * STRIDE + positions[t] / PAGE];\n"
     "    ((int32_t *)((char *)a[4] + 64 * (int64_t)page))[positions[t] % PAGE] = tokens[t];\n"
     "  }\n}\n"
+    "void tiny_append(void *const *a, const int32_t *sizes, int64_t first, int64_t last, void *w) {\n"
+    "  append(a, sizes, first, last, w);\n}\n"
     "/* Part 1 waits for part 0 and resets the counters; it cannot when they were not zero. */\n"
     "void tiny_join(void *const *a, const int32_t *sizes, int64_t first, int64_t last, void *w) {\n"
     "  int32_t *counters = a[10], tokens = sizes[1];\n"
     "  for (int64_t i = first; i < last; i++) {\n"
     "    if (i < tokens) {\n"
-    "      tiny_append(a, sizes, i, i + 1, w);\n      counters[0]++;\n"
+    "      append(a, sizes, i, i + 1, w);\n      counters[0]++;\n"
     "    } else if (counters[0] == tokens) {\n"
-    "      tiny_append(a + 5, sizes, i - tokens, i - tokens + 1, w);\n"
+    "      append(a + 5, sizes, i - tokens, i - tokens + 1, w);\n"
     "      if (++counters[32] == tokens) counters[0] = counters[32] = 0;\n"
     "    }\n  }\n}\n"
     "void tiny_count(void *const *a, const int32_t *sizes, int64_t first, int64_t last, void *w) {\n"
@@ -351,7 +353,11 @@ int tiny_bundle_write_for(const char *path, const char *target) {
   snprintf(source, sizeof source, "%s.kernels.c", path);
   snprintf(library, sizeof library, "%s.kernels.so", path);
   if (write_file(source, kernel_source, sizeof kernel_source - 1)) return 1;
-  snprintf(command, sizeof command, "cc -O1 -shared -fPIC -o '%s' '%s'", library, source);
+  /* As the host backend links: nothing but code and a table of functions. */
+  snprintf(command, sizeof command,
+           "cc -O1 -shared -fPIC -nostdlib -fcf-protection=none -fno-asynchronous-unwind-tables -Wl,--build-id=none "
+           "-Wl,--hash-style=gnu -o '%s' '%s'",
+           library, source);
   if (system(command) != 0) return 1;
   size_t code_length = 0, length = 0;
   char *code = read_file(library, &code_length);

@@ -392,7 +392,7 @@ static void other_devices_are_refused(void **state) {
   assert_int_equal(fwrite(bytes, 1, length, file), length);
   fclose(file);
   sluice_release(bytes);
-  refused(sluice_model_open(path, NULL, &model), "cannot load the bundle's code");
+  refused(sluice_model_open(path, NULL, &model), "not what the compiler makes");
   unlink(path);
 }
 
