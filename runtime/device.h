@@ -114,12 +114,13 @@ typedef struct sluice_device_driver {
 
 struct sluice_device {
   const sluice_device_driver *driver;
-  char name[128];          /* what the machine is: "host:x86-64-v3", "cuda:sm_90 (NVIDIA H100 80GB HBM3)" */
-  char target[32];         /* what to compile for: "host:x86-64-v3", "cuda:sm_90a" */
-  bool host_memory;        /* device memory is the host's: no copies are needed */
-  uint64_t cache_bytes;    /* of the last level of cache, 0: unknown */
-  uint32_t marks;          /* put into the queue so far; wraps around */
-  sluice_threads *threads; /* pool for work on the host (packing weights); owned by the device */
+  char name[128];           /* what the machine is: "host:x86-64-v3", "cuda:sm_90 (NVIDIA H100 80GB HBM3)" */
+  char target[32];          /* what to compile for: "host:x86-64-v3", "cuda:sm_90a" */
+  bool host_memory;         /* device memory is the host's: no copies are needed */
+  uint64_t cache_bytes;     /* of the last level of cache, 0: unknown */
+  uint64_t largest_grid[2]; /* workgroups of a launch, in x and in y */
+  uint32_t marks;           /* put into the queue so far; wraps around */
+  sluice_threads *threads;  /* pool for work on the host (packing weights); owned by the device */
 };
 
 /* Range functions that do nothing where the device has none. */

@@ -1,6 +1,7 @@
 /* One step: check the batch, take cache pages, write the inputs, run the plan's launches. */
 #include "runtime/session.h"
 
+#include <stdio.h>
 #include <string.h>
 
 typedef struct step {
@@ -283,6 +284,72 @@ static bool launch_grid(const step *s, uint64_t index, uint64_t grid[2]) {
   return sluice_plan_runs(launch, s->sizes) && grid[0] && grid[1];
 }
 
+static sluice_status *annotate_launch(const step *s, sluice_status *status, uint64_t index) {
+  const sluice_plan *plan = &s->session->model->plan;
+  const sluice_plan_launch *launch = &plan->launches[index];
+  const char *label = sluice_plan_string(plan, launch->label);
+  const char *kernel = sluice_plan_string(plan, plan->kernels[launch->kernel].name);
+  return sluice_annotate(status, "launch %llu (%s%s%s)", (unsigned long long)index, label, label[0] ? ", kernel " : "",
+                         kernel);
+}
+
+/* The most tokens that a step like this one may have, so that the grid dimension stays within `most`; 0: none. No other
+ * size of a step grows faster than its tokens and their contexts. */
+static uint64_t most_tokens(const step *s, const sluice_plan_extent *extent, uint64_t most) {
+  uint64_t units = most / extent->factor * extent->divisor, tokens = s->extents[SLUICE_SIZE_TOKENS];
+  switch ((sluice_size)extent->size) {
+  case SLUICE_SIZE_ONE:
+  case SLUICE_SIZE_CACHE_PAGES:
+  case SLUICE_SIZE_PAGE_STRIDE:
+  case SLUICE_SIZE_CONTEXT:
+  case SLUICE_SIZE_PAGES:
+    return 0;
+  case SLUICE_SIZE_TOKENS_CONTEXT:
+  case SLUICE_SIZE_TOKENS_PAGES:
+    units /= s->extents[extent->size] / tokens; /* one row of them for each token */
+    break;
+  case SLUICE_SIZE_TOKENS:
+  case SLUICE_SIZE_ROWS:
+  case SLUICE_SIZE_SEQUENCES:
+  case SLUICE_SIZE_TILES:
+  case SLUICE_SIZE_LONGEST:
+  case SLUICE_SIZE_COUNT:
+    break;
+  }
+  return units < tokens ? units : tokens - 1;
+}
+
+/* Checks a launch's workgroups before anything of the step is put into the queue. */
+static sluice_status *check_grid(const step *s, uint64_t index) {
+  const sluice_plan_launch *launch = &s->session->model->plan.launches[index];
+  const sluice_device *device = s->session->model->device;
+  uint64_t grid[2];
+  if (!launch_grid(s, index, grid)) return NULL;
+  for (int d = 0; d < 2; d++) {
+    if (grid[d] <= device->largest_grid[d]) continue;
+    uint64_t tokens = most_tokens(s, &launch->grid[d], device->largest_grid[d]);
+    char advice[96] = "use shorter contexts";
+    if (tokens)
+      snprintf(advice, sizeof advice, "use steps of at most %llu tokens (--chunk, max_step_tokens)",
+               (unsigned long long)tokens);
+    return annotate_launch(
+        s,
+        sluice_error(
+            SLUICE_INVALID,
+            "a step of %llu tokens would be a launch of %llu x %llu workgroups, %s takes at most %llu x %llu; %s",
+            (unsigned long long)s->extents[SLUICE_SIZE_TOKENS], (unsigned long long)grid[0],
+            (unsigned long long)grid[1], device->name, (unsigned long long)device->largest_grid[0],
+            (unsigned long long)device->largest_grid[1], advice),
+        index);
+  }
+  return NULL;
+}
+
+static sluice_status *check_grids(const step *s) {
+  for (uint64_t i = 0; i < s->session->model->plan.header->launches.count; i++) SLUICE_TRY(check_grid(s, i));
+  return NULL;
+}
+
 static sluice_status *run_launch(step *s, uint32_t index) {
   sluice_session *session = s->session;
   sluice_model *model = session->model;
@@ -326,15 +393,6 @@ static sluice_status *observe(step *s, const sluice_plan_observable *observable,
                                             data, (uint32_t)s->extents[buffer->size], buffer->width);
   sluice_release(copy);
   return status;
-}
-
-static sluice_status *annotate_launch(const step *s, sluice_status *status, uint64_t index) {
-  const sluice_plan *plan = &s->session->model->plan;
-  const sluice_plan_launch *launch = &plan->launches[index];
-  const char *label = sluice_plan_string(plan, launch->label);
-  const char *kernel = sluice_plan_string(plan, plan->kernels[launch->kernel].name);
-  return sluice_annotate(status, "launch %llu (%s%s%s)", (unsigned long long)index, label, label[0] ? ", kernel " : "",
-                         kernel);
 }
 
 /* The step's copies, on devices with memory of their own. */
@@ -491,6 +549,7 @@ static sluice_status *run_launches(step *s, bool *out_device_failed) {
 static sluice_status *prepare_and_run(step *s, bool *out_device_failed) {
   *out_device_failed = false;
   measure(s);
+  SLUICE_TRY(check_grids(s));
   SLUICE_TRY(take_pages(s));
   SLUICE_TRY(grow_memory(s));
   write_inputs(s);

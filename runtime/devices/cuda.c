@@ -263,12 +263,10 @@ static sluice_status *cuda_launch(sluice_device *device, sluice_loaded_code *cod
                                   void *const *arguments, uint32_t argument_count, const int32_t *sizes,
                                   const uint64_t grid[2]) {
   cuda_device *d = enter(device);
-  if (grid[0] > INT32_MAX || grid[1] > UINT16_MAX)
-    return sluice_error(
-        SLUICE_INVALID,
-        "a launch of %llu x %llu workgroups; a GPU takes at most 2147483647 x 65535: use steps of fewer "
-        "tokens",
-        (unsigned long long)grid[0], (unsigned long long)grid[1]);
+  if (grid[0] > device->largest_grid[0] || grid[1] > device->largest_grid[1])
+    return sluice_error(SLUICE_INVALID, "a launch of %llu x %llu workgroups; %s takes at most %llu x %llu",
+                        (unsigned long long)grid[0], (unsigned long long)grid[1], device->name,
+                        (unsigned long long)device->largest_grid[0], (unsigned long long)device->largest_grid[1]);
   void *parameters[MOST_ARGUMENTS];
   for (uint32_t i = 0; i < argument_count; i++) parameters[i] = (void *)(uintptr_t)&arguments[i];
   parameters[argument_count] = &sizes;
@@ -470,6 +468,8 @@ static sluice_status *open_all(cuda_device *d, const char *library, unsigned ind
   TRY(device_attribute(&cache, CUDA_ATTRIBUTE_L2_CACHE_SIZE, d->device), "asking for the GPU's cache");
   d->capability = major * 10 + minor;
   d->base.cache_bytes = (uint64_t)cache;
+  d->base.largest_grid[0] = INT32_MAX;
+  d->base.largest_grid[1] = UINT16_MAX;
   name_device(d, product);
   TRY(context_retain(&d->context, d->device), "opening the GPU");
   SLUICE_TRY(create_queue(d));

@@ -274,6 +274,7 @@ sluice_status *sluice_host_open(unsigned threads, sluice_device **out_device) {
   if (!device) return sluice_out_of_memory();
   device->base.driver = &host_driver;
   device->base.host_memory = true;
+  device->base.largest_grid[0] = device->base.largest_grid[1] = INT32_MAX; /* their product is far below 2^63 */
   device->level = level_of_machine();
   snprintf(device->base.name, sizeof device->base.name, "%s", level_names[device->level]);
   snprintf(device->base.target, sizeof device->base.target, "%s", level_names[device->level]);

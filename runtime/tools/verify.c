@@ -119,22 +119,29 @@ static bool contains(const int32_t *ids, size_t count, int32_t id) {
   return false;
 }
 
-/* The same ids, in any order and equally many; negative ids are padding. */
-static bool same_set(const int32_t *a, const int32_t *b, size_t count) {
-  size_t in_a = 0, in_b = 0;
-  for (size_t i = 0; i < count; i++) {
-    in_a += a[i] >= 0;
-    in_b += b[i] >= 0;
-    if ((a[i] >= 0 && !contains(b, count, a[i])) || (b[i] >= 0 && !contains(a, count, b[i]))) return false;
+/* Every id of `a` is in `b`; counts them. Negative ids are padding. */
+static bool is_subset(const int32_t *a, size_t a_count, const int32_t *b, size_t b_count, size_t *out_ids) {
+  *out_ids = 0;
+  for (size_t i = 0; i < a_count; i++) {
+    if (a[i] < 0) continue;
+    ++*out_ids;
+    if (!contains(b, b_count, a[i])) return false;
   }
-  return in_a == in_b;
+  return true;
+}
+
+/* The same ids, in any order and equally many. */
+static bool same_set(const int32_t *a, size_t a_count, const int32_t *b, size_t b_count) {
+  size_t in_a, in_b;
+  return is_subset(a, a_count, b, b_count, &in_a) && is_subset(b, b_count, a, a_count, &in_b) && in_a == in_b;
 }
 
 /* Selections of one layer, ours and a golden file's, in their own layouts. */
 typedef struct selection {
   const int32_t *ours;   /* [S][heads][k] */
-  const int32_t *golden; /* [heads][S][k] */
+  const int32_t *golden; /* [heads][S][golden_k] */
   size_t heads, positions, k;
+  size_t golden_k; /* at most k: of blocks, the file has no more than a short prompt has */
 } selection;
 
 static const int32_t *our_ids(const selection *s, size_t head, size_t position) {
@@ -142,18 +149,18 @@ static const int32_t *our_ids(const selection *s, size_t head, size_t position) 
 }
 
 static const int32_t *golden_ids(const selection *s, size_t head, size_t position) {
-  return s->golden + (head * s->positions + position) * s->k;
+  return s->golden + (head * s->positions + position) * s->golden_k;
 }
 
 static bool selection_agrees(const selection *s, size_t head, size_t position) {
-  return same_set(our_ids(s, head, position), golden_ids(s, head, position), s->k);
+  return same_set(our_ids(s, head, position), s->k, golden_ids(s, head, position), s->golden_k);
 }
 
 /* The ids of `a` that `b` lacks. */
-static void list_others(sluice_text *text, const int32_t *a, const int32_t *b, size_t count) {
+static void list_others(sluice_text *text, const int32_t *a, size_t a_count, const int32_t *b, size_t b_count) {
   sluice_text_free(text);
-  for (size_t i = 0; i < count; i++)
-    if (a[i] >= 0 && !contains(b, count, a[i])) sluice_text_printf(text, "%s%d", text->length ? ", " : "", a[i]);
+  for (size_t i = 0; i < a_count; i++)
+    if (a[i] >= 0 && !contains(b, b_count, a[i])) sluice_text_printf(text, "%s%d", text->length ? ", " : "", a[i]);
 }
 
 /* Keeps this selection, which differs, when it comes before the one in `first`. */
@@ -165,8 +172,9 @@ static void keep_first(different_selection *first, const selection *s, char kind
   first->layer = layer;
   first->position = position;
   first->head = head;
-  list_others(&first->ours, our_ids(s, head, position), golden_ids(s, head, position), s->k);
-  list_others(&first->golden, golden_ids(s, head, position), our_ids(s, head, position), s->k);
+  const int32_t *ours = our_ids(s, head, position), *golden = golden_ids(s, head, position);
+  list_others(&first->ours, ours, s->k, golden, s->golden_k);
+  list_others(&first->golden, golden, s->golden_k, ours, s->k);
 }
 
 static bool ends_with(const char *text, const char *end) {
@@ -194,8 +202,10 @@ static sluice_status *match(const prompt_run *run, const sluice_safetensors *fil
   if (fits) {
     out->heads = blocks ? (size_t)info->shape[0] : 1;
     out->positions = (size_t)info->shape[rank - 2];
-    out->k = (size_t)info->shape[rank - 1];
-    fits = out->positions == run->length && out->k == value->dimension && out->heads * out->k == value->row_elements;
+    out->k = value->dimension;
+    out->golden_k = (size_t)info->shape[rank - 1];
+    fits = out->positions == run->length && (blocks ? out->golden_k <= out->k : out->golden_k == out->k) &&
+           out->heads * out->k == value->row_elements;
   }
   if (!fits)
     return sluice_error(SLUICE_INVALID, "%s: \"%s\" has another shape or type than the bundle's model gives", path,
@@ -278,16 +288,17 @@ static sluice_status *reference_agrees(const golden_file *golden, const golden_f
     if (!kind) continue;
     const sluice_tensor_info *other = sluice_safetensors_find(reference->file, info->name);
     bool fits = other && other->dtype == info->dtype && other->rank == info->rank &&
-                memcmp(other->shape, info->shape, info->rank * sizeof *info->shape) == 0;
+                memcmp(other->shape, info->shape, (info->rank - 1) * sizeof *info->shape) == 0;
     if (!fits)
       return sluice_error(SLUICE_INVALID, "%s: \"%s\" is missing or has another shape than in the golden file", path,
                           info->name);
-    size_t heads = kind == 'b' ? (size_t)info->shape[0] : 1, k = (size_t)info->shape[info->rank - 1];
+    size_t heads = kind == 'b' ? (size_t)info->shape[0] : 1;
+    size_t k = (size_t)info->shape[info->rank - 1], other_k = (size_t)other->shape[info->rank - 1];
     const int32_t *a = sluice_safetensors_data(golden->file, info);
     const int32_t *b = sluice_safetensors_data(reference->file, other);
     for (size_t head = 0; head < heads; head++) {
-      size_t at = (head * golden->prompt + position) * k;
-      if (!same_set(a + at, b + at, k)) *out_agrees = false;
+      size_t list = head * golden->prompt + position;
+      if (!same_set(a + list * k, k, b + list * other_k, other_k)) *out_agrees = false;
     }
   }
   return NULL;

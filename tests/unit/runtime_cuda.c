@@ -441,8 +441,41 @@ static void grids_have_limits(void **state) {
   const sluice_device_driver *driver = model->device->driver;
   void *arguments[8] = {NULL};
   refused(driver->launch(model->device, model->code, 0, arguments, 5, NULL, (uint64_t[]){1, 65536}), SLUICE_INVALID,
-          "use steps of fewer tokens");
+          "takes at most 2147483647 x 65535");
   assert_int_equal(fake->launches, 0);
+  sluice_model_close(model);
+}
+
+/* A step with too large a launch is refused as a whole, whichever launch it is, and the session goes on as if there had
+ * been none. */
+static void steps_with_large_grids_change_nothing(void **state) {
+  (void)state;
+  float expected[TINY_VOCABULARY], found[TINY_VOCABULARY];
+  sluice_model *model = loaded_model(cuda_bundle, "cuda:0");
+  sluice_session *session = session_of(model);
+  int32_t sequence;
+  ok(sluice_sequence_add(session, &sequence));
+  ok(step(session, 1, 3, 1, expected, NULL));
+  sluice_session_close(session);
+  for (uint64_t most = 1; most < 8; most++) {
+    session = session_of(model);
+    ok(sluice_sequence_add(session, &sequence));
+    model->device->largest_grid[0] = most;
+    sluice_status *status = step(session, 1, 8, 1, NULL, NULL);
+    assert_non_null(status);
+    assert_int_equal(sluice_status_code(status), SLUICE_INVALID);
+    unsigned long long tokens = 0;
+    const char *advice = strstr(sluice_status_message(status), "use steps of at most ");
+    if (!advice || sscanf(advice, "use steps of at most %llu tokens", &tokens) != 1 || tokens < 1 || tokens > most)
+      fail_msg("\"%s\" gives no such advice", sluice_status_message(status));
+    if (!strstr(sluice_status_message(status), "launch ")) fail_msg("\"%s\"", sluice_status_message(status));
+    sluice_status_free(status);
+    assert_int_equal(sluice_session_free_pages(session), 128 / TINY_PAGE);
+    model->device->largest_grid[0] = INT32_MAX;
+    ok(step(session, 1, 3, 1, found, NULL));
+    assert_memory_equal(expected, found, sizeof found);
+    sluice_session_close(session);
+  }
   sluice_model_close(model);
 }
 
@@ -528,12 +561,18 @@ static void device_memory_runs_out_anywhere(void **state) {
 
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, reset, nothing_is_left)
-  const struct CMUnitTest tests[] = {
-      TEST(opening_fails_in_words),           TEST(another_architecture_is_refused),
-      TEST(code_that_does_not_suit),          TEST(memory_runs_out_in_words),
-      TEST(steps_give_what_the_host_gives),   TEST(synthetic_weights_are_made_by_one_launch),
-      TEST(profilers_see_steps_and_launches), TEST(many_batch_sizes_share_sixteen_graphs),
-      TEST(failures_name_launch_and_step),    TEST(grids_have_limits),
-      TEST(host_memory_runs_out_anywhere),    TEST(device_memory_runs_out_anywhere)};
+  const struct CMUnitTest tests[] = {TEST(opening_fails_in_words),
+                                     TEST(another_architecture_is_refused),
+                                     TEST(code_that_does_not_suit),
+                                     TEST(memory_runs_out_in_words),
+                                     TEST(steps_give_what_the_host_gives),
+                                     TEST(synthetic_weights_are_made_by_one_launch),
+                                     TEST(profilers_see_steps_and_launches),
+                                     TEST(many_batch_sizes_share_sixteen_graphs),
+                                     TEST(failures_name_launch_and_step),
+                                     TEST(grids_have_limits),
+                                     TEST(steps_with_large_grids_change_nothing),
+                                     TEST(host_memory_runs_out_anywhere),
+                                     TEST(device_memory_runs_out_anywhere)};
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }
