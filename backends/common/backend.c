@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const backend *const backends[] = {&host_backend, &nvptx_backend};
+static const backend *const backends[] = {&host_backend, &nvptx_backend, &amdgcn_backend};
 enum { BACKENDS = sizeof backends / sizeof *backends, MOST_CHILDREN = 4 };
 
 static const backend *find(const char *target) {
@@ -30,8 +30,8 @@ sluice_status *target_canonicalise(const char *name, char canonical[32]) {
     memset(canonical, 0, 32);
     if (backends[i]->canonicalise(name, canonical)) return NULL;
   }
-  return sluice_error(SLUICE_UNSUPPORTED, "unknown target '%s'; known are %s; %s", name, host_backend.known,
-                      nvptx_backend.known);
+  return sluice_error(SLUICE_UNSUPPORTED, "unknown target '%s'; known are %s; %s; %s", name, host_backend.known,
+                      nvptx_backend.known, amdgcn_backend.known);
 }
 
 sluice_status *target_default_tiles(const char *target, target_tiles *out_tiles) {

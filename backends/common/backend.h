@@ -21,6 +21,6 @@ typedef struct backend {
                          const size_t *lengths, size_t file_count, code_object *code);
 } backend;
 
-extern const backend host_backend, nvptx_backend;
+extern const backend host_backend, nvptx_backend, amdgcn_backend;
 
 #endif

@@ -1,0 +1,28 @@
+/* AMD targets: kernels as code objects for one processor each, through LLVM's AMDGPU backend and ld.lld.
+ *
+ * A kernel takes one pointer for each operand, then a pointer to the step's sizes, all to global memory. A workgroup has
+ * e->lanes lanes in x, in waves of 64; e->x and e->y are its indices in the grid; workgroup memory is LDS, of a size
+ * that the code object states.
+ */
+#ifndef BACKENDS_AMDGCN_AMDGCN_H
+#define BACKENDS_AMDGCN_AMDGCN_H
+
+#include "backends/common/backend.h"
+
+enum { AMDGCN_WAVE = 64 };
+
+extern const atoms amdgcn_atoms;
+
+/* backend.link: the relocatable objects become one code object, and what its metadata says of each kernel goes into
+ * code->kernels. */
+SLUICE_MUST_USE sluice_status *amdgcn_link(const char *target, const kernel_spec *specs, size_t count,
+                                           void *const *files, const size_t *lengths, size_t file_count,
+                                           code_object *code);
+
+/* Fills in registers, spill_bytes and code_bytes of `kernels` from the symbols and the metadata note of a code object
+ * (LLVM's AMDGPU usage guide, "Code Object Metadata": a MessagePack map in an ELF note). Every kernel has to be in it.
+ */
+SLUICE_MUST_USE sluice_status *amdgcn_read_metadata(const void *object, size_t length, const kernel_spec *specs,
+                                                    size_t count, kernel_info *kernels);
+
+#endif

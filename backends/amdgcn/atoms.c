@@ -1,0 +1,217 @@
+/* What AMD GPUs do their own way in kernels of the common skeletons. */
+#include "backends/amdgcn/amdgcn.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { KERNEL_CALLING_CONVENTION = 91, GLOBAL = 1, LDS = 3 };
+
+static void string_attribute(emitter *e, const char *name, const char *value) {
+  LLVMAddAttributeAtIndex(
+      e->function, (LLVMAttributeIndex)LLVMAttributeFunctionIndex,
+      LLVMCreateStringAttribute(e->context, name, (unsigned)strlen(name), value, (unsigned)strlen(value)));
+}
+
+static void enum_attribute(emitter *e, const char *name) {
+  LLVMAttributeRef attribute =
+      LLVMCreateEnumAttribute(e->context, LLVMGetEnumAttributeKindForName(name, strlen(name)), 0);
+  LLVMAddAttributeAtIndex(e->function, (LLVMAttributeIndex)LLVMAttributeFunctionIndex, attribute);
+}
+
+/* A number below `end`, as i64. Saying so saves the upper halves of what is computed from it. */
+static V small_number(emitter *e, const char *name, uint64_t end) {
+  V number = intrinsic(e, name, NULL, 0, NULL, 0);
+  const uint64_t first[] = {0}, last[] = {end};
+  unsigned range = LLVMGetEnumAttributeKindForName("range", 5);
+  LLVMAddCallSiteAttribute(number, LLVMAttributeReturnIndex,
+                           LLVMCreateConstantRangeAttribute(e->context, range, 32, first, last));
+  return LLVMBuildZExt(e->builder, number, e->i64, "");
+}
+
+/* The widest vector, at most 8 elements, that divides every width that this kernel goes over in vectors. */
+static unsigned common_vector(const emitter *e) {
+  static const char *const names[] = {"width", "x_width", "offset", "head_dim",   "index_dim", "dim",
+                                      "page",  "experts", "n",      "vocabulary", "k_width",   "rotary_dim"};
+  unsigned vector = e->atoms->vector;
+  for (size_t i = 0; i < e->spec->attribute_count; i++) {
+    const kernel_attribute *a = &e->spec->attributes[i];
+    for (size_t j = 0; j < sizeof names / sizeof *names; j++) {
+      if (a->kind != KERNEL_INTEGER || strcmp(a->name, names[j]) != 0) continue;
+      int64_t width = strcmp(a->name, "rotary_dim") == 0 ? a->integer / 2 : a->integer;
+      while (width % vector) vector /= 2;
+    }
+  }
+  return vector;
+}
+
+static V lane(emitter *e) {
+  return small_number(e, "llvm.amdgcn.workitem.id.x", e->lanes);
+}
+
+static void begin(emitter *e, const kernel_spec *spec) {
+  e->spec = spec;
+  e->vector = common_vector(e);
+  T global = LLVMPointerTypeInContext(e->context, GLOBAL), parameters[KERNEL_MOST_ARGUMENTS + 1];
+  for (uint32_t i = 0; i <= spec->argument_count; i++) parameters[i] = global;
+  e->function =
+      LLVMAddFunction(e->module, spec->symbol, LLVMFunctionType(e->nothing, parameters, spec->argument_count + 1, 0));
+  LLVMSetFunctionCallConv(e->function, KERNEL_CALLING_CONVENTION);
+  LLVMSetVisibility(e->function, LLVMProtectedVisibility);
+  enum_attribute(e, "nounwind");
+  string_attribute(e, "no-trapping-math", "true");
+  string_attribute(e, "uniform-work-group-size", "true");
+  char lanes[32];
+  snprintf(lanes, sizeof lanes, "%u,%u", e->lanes, e->lanes);
+  string_attribute(e, "amdgpu-flat-work-group-size", lanes);
+  e->entry = LLVMAppendBasicBlockInContext(e->context, e->function, "entry");
+  LLVMPositionBuilderAtEnd(e->builder, LLVMAppendBasicBlockInContext(e->context, e->function, "body"));
+  for (uint32_t i = 0; i < spec->argument_count; i++)
+    e->argument[i] = LLVMBuildAddrSpaceCast(e->builder, LLVMGetParam(e->function, i), e->pointer, "");
+  e->sizes = LLVMBuildAddrSpaceCast(e->builder, LLVMGetParam(e->function, spec->argument_count), e->pointer, "");
+  e->x = LLVMBuildZExt(e->builder, intrinsic(e, "llvm.amdgcn.workgroup.id.x", NULL, 0, NULL, 0), e->i64, "");
+  e->y = LLVMBuildZExt(e->builder, intrinsic(e, "llvm.amdgcn.workgroup.id.y", NULL, 0, NULL, 0), e->i64, "");
+  /* How large it is turns out while the body is emitted: `end` puts memory of that size in its place. */
+  V unsized = LLVMAddGlobalInAddressSpace(e->module, LLVMArrayType2(e->i8, 0), "unsized_workgroup_memory", LDS);
+  e->workgroup = LLVMConstAddrSpaceCast(unsized, e->pointer);
+}
+
+static void end(emitter *e) {
+  LLVMBuildRetVoid(e->builder);
+  LLVMPositionBuilderAtEnd(e->builder, e->entry);
+  LLVMBuildBr(e->builder, LLVMGetNextBasicBlock(e->entry));
+  V unsized = LLVMGetNamedGlobal(e->module, "unsized_workgroup_memory");
+  if (e->workgroup_bytes) {
+    char name[160];
+    snprintf(name, sizeof name, "%s_workgroup_memory", e->spec->symbol);
+    T type = LLVMArrayType2(e->i8, e->workgroup_bytes);
+    V sized = LLVMAddGlobalInAddressSpace(e->module, type, name, LDS);
+    LLVMSetLinkage(sized, LLVMInternalLinkage);
+    LLVMSetInitializer(sized, LLVMGetPoison(type));
+    LLVMSetAlignment(sized, 64);
+    LLVMReplaceAllUsesWith(unsized, sized);
+  }
+  LLVMDeleteGlobal(unsized);
+}
+
+/* Memory that the workgroup's lanes wrote before it is what they read after it. */
+static void barrier(emitter *e) {
+  static const char scope_name[] = "workgroup";
+  unsigned scope = LLVMGetSyncScopeID(e->context, scope_name, sizeof scope_name - 1);
+  LLVMBuildFenceSyncScope(e->builder, LLVMAtomicOrderingRelease, scope, "");
+  intrinsic(e, "llvm.amdgcn.s.barrier", NULL, 0, NULL, 0);
+  LLVMBuildFenceSyncScope(e->builder, LLVMAtomicOrderingAcquire, scope, "");
+}
+
+/* Launches of a queue run one after another: there is nothing to wait for. */
+static void no_wait(emitter *e) {
+  (void)e;
+}
+
+/* ---- over the lanes ---- */
+
+/* Applies `move` to each 32-bit word of `value` (4 or 8 bytes). */
+static V each_word(emitter *e, V value, V (*move)(emitter *e, V word, int control), int control) {
+  T type = LLVMTypeOf(value);
+  if (type == e->f32) return bitcast(e, move(e, bitcast(e, value, e->i32), control), type);
+  T pair_type = LLVMVectorType(e->i32, 2);
+  V pair = bitcast(e, value, pair_type), result = LLVMGetPoison(pair_type);
+  for (int32_t i = 0; i < 2; i++) {
+    V word = LLVMBuildExtractElement(e->builder, pair, int32(e, i), "");
+    result = LLVMBuildInsertElement(e->builder, result, move(e, word, control), int32(e, i), "");
+  }
+  return bitcast(e, result, type);
+}
+
+static V permute(emitter *e, V word, int control) {
+  V all = int32(e, 15);
+  return intrinsic(e, "llvm.amdgcn.update.dpp", &e->i32, 1,
+                   (V[]){LLVMGetPoison(e->i32), word, int32(e, control), all, all, LLVMConstInt(e->i1, 1, 0)}, 6);
+}
+
+static V read_lane(emitter *e, V word, int from) {
+  return intrinsic(e, "llvm.amdgcn.readlane", &e->i32, 1, (V[]){word, int32(e, from)}, 2);
+}
+
+static V combine(emitter *e, V a, V b, reduction operation) {
+  bool integers = LLVMTypeOf(a) == e->i64;
+  switch (operation) {
+  case REDUCE_ADD:
+    return integers ? add(e, a, b) : fadd_(e, a, b);
+  case REDUCE_MAX:
+    return integers ? imax(e, a, b) : fmax_(e, a, b);
+  case REDUCE_MIN:
+    break;
+  }
+  return integers ? imin(e, a, b) : fmin_(e, a, b);
+}
+
+/* Rows of 16 lanes by permutations that come with an instruction: after each, groups of 2, 4, 8, 16 lanes agree. Then
+ * the rows, at most four, through scalar registers. */
+static V reduce_wave(emitter *e, V value, reduction operation) {
+  enum { SWAP_NEIGHBOURS = 0xb1, SWAP_PAIRS = 0x4e, MIRROR_HALF_ROW = 0x141, MIRROR_ROW = 0x140, ROW = 16 };
+  static const int controls[] = {SWAP_NEIGHBOURS, SWAP_PAIRS, MIRROR_HALF_ROW, MIRROR_ROW};
+  unsigned width = e->lanes < AMDGCN_WAVE ? e->lanes : AMDGCN_WAVE;
+  for (unsigned i = 0; i < 4 && 2u << i <= width; i++)
+    value = combine(e, value, each_word(e, value, permute, controls[i]), operation);
+  if (width <= ROW) return value;
+  V rows[AMDGCN_WAVE / ROW];
+  unsigned count = width / ROW;
+  for (unsigned i = 0; i < count; i++) rows[i] = each_word(e, value, read_lane, (int)(i * ROW));
+  for (; count > 1; count /= 2)
+    for (unsigned i = 0; i < count / 2; i++) rows[i] = combine(e, rows[2 * i], rows[2 * i + 1], operation);
+  return rows[0];
+}
+
+/* The same, then the waves' results through workgroup memory. */
+static V reduce(emitter *e, V value, reduction operation) {
+  value = reduce_wave(e, value, operation);
+  unsigned waves = e->lanes / AMDGCN_WAVE;
+  if (waves <= 1) return value;
+  T type = LLVMTypeOf(value);
+  if (!e->reduce_memory) e->reduce_memory = workgroup_take(e, 16 * sizeof(double));
+  V me = lane(e);
+  barrier(e); /* the memory's last readers are done */
+  branch first = if_begin(e, icmp(e, LLVMIntEQ, and_(e, me, int64(e, AMDGCN_WAVE - 1)), int64(e, 0)));
+  store(e, value, element(e, type, e->reduce_memory, lshr(e, me, int64(e, 6))));
+  if_end(e, &first);
+  barrier(e);
+  V result = load(e, type, element(e, type, e->reduce_memory, int64(e, 0)));
+  for (unsigned i = 1; i < waves; i++)
+    result = combine(e, result, load(e, type, element(e, type, e->reduce_memory, int64(e, i))), operation);
+  return result;
+}
+
+static V exp2_(emitter *e, V x) {
+  unsigned width = width_of(x);
+  if (width == 1) return intrinsic(e, "llvm.amdgcn.exp2", &e->f32, 1, &x, 1);
+  V result = LLVMGetPoison(LLVMTypeOf(x));
+  for (unsigned i = 0; i < width; i++) {
+    V one = exp2_(e, LLVMBuildExtractElement(e->builder, x, int32(e, (int32_t)i), ""));
+    result = LLVMBuildInsertElement(e->builder, result, one, int32(e, (int32_t)i), "");
+  }
+  return result;
+}
+
+/* Correctly rounded twice: norms are few, and what they scale decides selections. */
+static V rsqrt(emitter *e, V x) {
+  T type = LLVMTypeOf(x);
+  return fdiv_(e, splat(e, float32(e, 1), width_of(x)), intrinsic(e, "llvm.sqrt", &type, 1, &x, 1));
+}
+
+const atoms amdgcn_atoms = {.name = "amdgcn",
+                            .lanes = 256,
+                            .wave = AMDGCN_WAVE,
+                            .vector = 8,
+                            .vector_registers = 32,
+                            .aligned_vectors = true,
+                            .begin = begin,
+                            .end = end,
+                            .lane = lane,
+                            .barrier = barrier,
+                            .wait = no_wait,
+                            .wait_early = no_wait,
+                            .let_go = no_wait,
+                            .reduce = reduce,
+                            .reduce_wave = reduce_wave,
+                            .exp2 = exp2_,
+                            .rsqrt = rsqrt};
