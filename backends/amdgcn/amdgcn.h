@@ -1,8 +1,8 @@
 /* AMD targets: kernels as code objects for one processor each, through LLVM's AMDGPU backend and ld.lld.
  *
- * A kernel takes one pointer for each operand, then a pointer to the step's sizes, all to global memory. A workgroup has
- * e->lanes lanes in x, in waves of 64; e->x and e->y are its indices in the grid; workgroup memory is LDS, of a size
- * that the code object states.
+ * A kernel takes one pointer for each operand, then a pointer to the step's sizes, all to global memory. A workgroup
+ * has e->lanes lanes in x, in waves of 64; e->x and e->y are its indices in the grid; workgroup memory is LDS, of a
+ * size that the code object states.
  */
 #ifndef BACKENDS_AMDGCN_AMDGCN_H
 #define BACKENDS_AMDGCN_AMDGCN_H
@@ -12,6 +12,12 @@
 enum { AMDGCN_WAVE = 64 };
 
 extern const atoms amdgcn_atoms;
+extern const struct gemm_engine amdgcn_gemm; /* few_rows.c */
+
+/* Whether the target is gfx950 (CDNA 4), not gfx942 (CDNA 3). */
+bool amdgcn_is_gfx950(const emitter *e);
+/* Number of the wave in the workgroup, i64, the same for all its lanes and known to be: in a scalar register. */
+V amdgcn_wave(emitter *e);
 
 /* backend.link: the relocatable objects become one code object, and what its metadata says of each kernel goes into
  * code->kernels. */

@@ -1,10 +1,21 @@
 /* What AMD GPUs do their own way in kernels of the common skeletons. */
 #include "backends/amdgcn/amdgcn.h"
+#include "backends/common/gemm.h"
 
 #include <stdio.h>
 #include <string.h>
 
 enum { KERNEL_CALLING_CONVENTION = 91, GLOBAL = 1, LDS = 3 };
+
+/* Data-parallel primitives: permutations of the lanes in each row of 16 (ISA, "DPP control word"). */
+enum { SWAP_NEIGHBOURS = 0xb1, SWAP_PAIRS = 0x4e, MIRROR_HALF_ROW = 0x141, MIRROR_ROW = 0x140 };
+
+bool amdgcn_is_gfx950(const emitter *e) {
+  char *processor = LLVMGetTargetMachineCPU(e->machine);
+  bool is = strcmp(processor, "gfx950") == 0;
+  LLVMDisposeMessage(processor);
+  return is;
+}
 
 static void string_attribute(emitter *e, const char *name, const char *value) {
   LLVMAddAttributeAtIndex(
@@ -46,6 +57,12 @@ static unsigned common_vector(const emitter *e) {
 
 static V lane(emitter *e) {
   return small_number(e, "llvm.amdgcn.workitem.id.x", e->lanes);
+}
+
+V amdgcn_wave(emitter *e) {
+  V wave = to_i32(e, lshr(e, lane(e), int64(e, 6)));
+  wave = intrinsic(e, "llvm.amdgcn.readfirstlane", &e->i32, 1, &wave, 1);
+  return LLVMBuildZExt(e->builder, wave, e->i64, "");
 }
 
 static void begin(emitter *e, const kernel_spec *spec) {
@@ -132,6 +149,28 @@ static V read_lane(emitter *e, V word, int from) {
   return intrinsic(e, "llvm.amdgcn.readlane", &e->i32, 1, (V[]){word, int32(e, from)}, 2);
 }
 
+/* Lanes of a row of 16 by permutations that come with an instruction, rows and halves through the LDS crossbar, which
+ * needs no LDS. */
+static V exchange(emitter *e, V value, unsigned distance) {
+  enum { ROTATE_ROW = 0x120, SHIFT_LEFT = 0x100, SHIFT_RIGHT = 0x110, EVEN_BANKS = 5, ODD_BANKS = 10 };
+  V word = bitcast(e, value, e->i32), all = int32(e, 15), clear = LLVMConstInt(e->i1, 0, 0);
+  V result;
+  if (distance <= 2) {
+    result = permute(e, word, distance == 1 ? SWAP_NEIGHBOURS : SWAP_PAIRS);
+  } else if (distance == 4) { /* banks of four lanes: the even ones take from above, the odd ones from below */
+    V from_above[] = {LLVMGetPoison(e->i32), word, int32(e, SHIFT_LEFT + 4), all, int32(e, EVEN_BANKS), clear};
+    result = intrinsic(e, "llvm.amdgcn.update.dpp", &e->i32, 1, from_above, 6);
+    V from_below[] = {result, word, int32(e, SHIFT_RIGHT + 4), all, int32(e, ODD_BANKS), clear};
+    result = intrinsic(e, "llvm.amdgcn.update.dpp", &e->i32, 1, from_below, 6);
+  } else if (distance == 8) {
+    result = permute(e, word, ROTATE_ROW + 8);
+  } else {
+    V other = LLVMBuildXor(e->builder, to_i32(e, lane(e)), int32(e, (int32_t)distance), "");
+    result = intrinsic(e, "llvm.amdgcn.ds.bpermute", NULL, 0, (V[]){shl(e, other, int32(e, 2)), word}, 2);
+  }
+  return bitcast(e, result, LLVMTypeOf(value));
+}
+
 static V combine(emitter *e, V a, V b, reduction operation) {
   bool integers = LLVMTypeOf(a) == e->i64;
   switch (operation) {
@@ -148,7 +187,7 @@ static V combine(emitter *e, V a, V b, reduction operation) {
 /* Rows of 16 lanes by permutations that come with an instruction: after each, groups of 2, 4, 8, 16 lanes agree. Then
  * the rows, at most four, through scalar registers. */
 static V reduce_wave(emitter *e, V value, reduction operation) {
-  enum { SWAP_NEIGHBOURS = 0xb1, SWAP_PAIRS = 0x4e, MIRROR_HALF_ROW = 0x141, MIRROR_ROW = 0x140, ROW = 16 };
+  enum { ROW = 16 };
   static const int controls[] = {SWAP_NEIGHBOURS, SWAP_PAIRS, MIRROR_HALF_ROW, MIRROR_ROW};
   unsigned width = e->lanes < AMDGCN_WAVE ? e->lanes : AMDGCN_WAVE;
   for (unsigned i = 0; i < 4 && 2u << i <= width; i++)
@@ -213,5 +252,7 @@ const atoms amdgcn_atoms = {.name = "amdgcn",
                             .let_go = no_wait,
                             .reduce = reduce,
                             .reduce_wave = reduce_wave,
+                            .exchange = exchange,
                             .exp2 = exp2_,
-                            .rsqrt = rsqrt};
+                            .rsqrt = rsqrt,
+                            .gemm = &amdgcn_gemm};

@@ -1,5 +1,5 @@
-#include "backends/common/tool.h"
 #include "backends/amdgcn/amdgcn.h"
+#include "backends/common/tool.h"
 
 #include "sluice/memory.h"
 
@@ -52,7 +52,7 @@ static sluice_status *run_linker(const char *directory, size_t count) {
 }
 
 sluice_status *amdgcn_link(const char *target, const kernel_spec *specs, size_t count, void *const *objects,
-                         const size_t *lengths, size_t object_count, code_object *code) {
+                           const size_t *lengths, size_t object_count, code_object *code) {
   (void)target;
   char directory[] = "/tmp/sluice-link-XXXXXX", path[96];
   if (!mkdtemp(directory)) return sluice_error(SLUICE_IO, "no temporary directory in /tmp: %s", strerror(errno));

@@ -7,8 +7,11 @@
 /* Products by their names, and the processor in each. */
 static const struct {
   const char *name, *processor;
-} names[] = {{"hip:gfx942", "gfx942"}, {"hip:gfx950", "gfx950"}, {"mi300x", "gfx942"},
-             {"mi325x", "gfx942"},     {"mi355x", "gfx950"}};
+} names[] = {{"hip:gfx942", "gfx942"},
+             {"hip:gfx950", "gfx950"},
+             {"mi300x", "gfx942"},
+             {"mi325x", "gfx942"},
+             {"mi355x", "gfx950"}};
 
 static bool canonicalise(const char *name, char canonical[32]) {
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -21,8 +24,17 @@ static bool canonicalise(const char *name, char canonical[32]) {
 
 static target_tiles tiles(const char *target) {
   (void)target;
-  return (target_tiles){
-      .gemm_tile_m = 16, .gemm_panel = 64, .expert_tile_m = 16, .query_tile = 8, .transposed_values = true};
+  return (target_tiles){.gemm_tile_m = 16,
+                        .gemm_panel = 64,
+                        .expert_tile_m = 16,
+                        .query_tile = 2,
+                        .split_selection = true,
+                        .split_router = true,
+                        .matrix_panel = 16,
+                        .ranges = {{16, 16, 0, 16, 0, false}, {32, 32, 17, UINT32_MAX, 0, false}},
+                        .expert_ranges = {{16, 16, 0, 64, 0, false}, {32, 32, 65, UINT32_MAX, 0, false}},
+
+                        .transposed_values = true};
 }
 
 static LLVMTargetMachineRef machine(const char *target, char **out_error) {

@@ -52,8 +52,11 @@ typedef struct atoms {
   void (*prefetch)(emitter *e, V pointer);
   V (*reduce)(emitter *e, V value, reduction operation); /* an f32, f64 or i64 over all lanes; every lane gets it */
   V (*reduce_wave)(emitter *e, V value, reduction operation); /* over the lanes of each wave, no barrier in it */
-  V (*exp2)(emitter *e, V x);                                 /* f32 scalar or vector; at most 2 ulp; exp2(-inf) = 0 */
-  V (*rsqrt)(emitter *e, V x);                                /* f32, at most 2 ulp */
+  /* The value (f32) of the lane whose number differs in bit `distance`, a power of two below `wave`; all lanes of the
+   * wave together. NULL on the host. */
+  V (*exchange)(emitter *e, V value, unsigned distance);
+  V (*exp2)(emitter *e, V x);  /* f32 scalar or vector; at most 2 ulp; exp2(-inf) = 0 */
+  V (*rsqrt)(emitter *e, V x); /* f32, at most 2 ulp */
   /* Emits the joined kernel `spec`, whose parts have become functions (e->joined); NULL: the target has none. */
   void (*join)(emitter *e, const kernel_spec *spec);
   /* accumulator (f32 vector) + the two products of each lane's pair of bf16 (i32 vectors, first of the pair in the low

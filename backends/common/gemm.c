@@ -131,7 +131,8 @@ static void finish(emitter *e, const gemm *g, V panel, V c, V up) {
 
 /* What the target's engine gets; without weights and memory while only the number of lanes is wanted. */
 static gemm_product engine_product(gemm *g) {
-  return (gemm_product){.x_row = x_row,
+  return (gemm_product){.x = g->x,
+                        .x_row = x_row,
                         .user = g,
                         .rows = g->rows,
                         .k = g->k,

@@ -7,6 +7,7 @@
 /* c[row][column] = x[row] . w[column] for the rows of x and a slice of w, one panel or several, of one workgroup, in
  * f32. All bf16 on input; the weight lies in panels of groups of 8 columns. */
 typedef struct gemm_product {
+  V x;                                       /* all rows of x are in the 4 GB behind it */
   V (*x_row)(emitter *e, V row, void *user); /* first element of row `row` (i64) of x */
   void *user;
   V rows;                   /* i64, 1 .. tile_m */
