@@ -137,4 +137,7 @@ SLUICE_MUST_USE sluice_status *sluice_host_open(unsigned threads, sluice_device 
 /* Opens GPU `index` of the NVIDIA driver, with `threads` threads for loading weights (0: one for each core). */
 SLUICE_MUST_USE sluice_status *sluice_cuda_open(unsigned index, unsigned threads, sluice_device **out_device);
 
+/* The same for GPU `index` of AMD's HIP library. */
+SLUICE_MUST_USE sluice_status *sluice_hip_open(unsigned index, unsigned threads, sluice_device **out_device);
+
 #endif

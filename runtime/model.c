@@ -25,25 +25,31 @@ sluice_bytes_text sluice_describe_bytes(uint64_t bytes) {
   return result;
 }
 
-/* "cuda", "cuda:0", ...: true and the number. */
-static bool parse_cuda(const char *device, unsigned *out_index) {
+/* "cuda", "cuda:0", ... for kind "cuda": true and the number. */
+static bool parse_device(const char *device, const char *kind, unsigned *out_index) {
+  const size_t length = strlen(kind);
   *out_index = 0;
-  if (strcmp(device, "cuda") == 0) return true;
-  if (strncmp(device, "cuda:", 5) != 0 || device[5] < '0' || device[5] > '9') return false;
+  if (strncmp(device, kind, length) != 0) return false;
+  if (device[length] == 0) return true;
+  if (device[length] != ':' || device[length + 1] < '0' || device[length + 1] > '9') return false;
   char *end;
-  unsigned long index = strtoul(device + 5, &end, 10);
+  unsigned long index = strtoul(device + length + 1, &end, 10);
   *out_index = index > 65535 ? 65535 : (unsigned)index;
   return *end == 0;
 }
 
 static sluice_status *open_device(const sluice_model_options *options, sluice_device **out_device) {
+  static const struct {
+    const char *kind;
+    sluice_status *(*open)(unsigned index, unsigned threads, sluice_device **out_device);
+  } gpus[] = {{"cuda", sluice_cuda_open}, {"hip", sluice_hip_open}};
   const char *device = options && options->device ? options->device : "host";
   unsigned threads = options ? options->threads : 0, index;
   if (strcmp(device, "host") == 0) return sluice_host_open(threads, out_device);
-  if (parse_cuda(device, &index)) return sluice_cuda_open(index, threads, out_device);
-  if (strncmp(device, "hip:", 4) == 0)
-    return sluice_error(SLUICE_UNSUPPORTED, "device \"%s\": this version runs on \"host\" and \"cuda:N\" only", device);
-  return sluice_error(SLUICE_USAGE, "unknown device \"%s\": expected \"host\" or \"cuda:N\"", device);
+  for (size_t i = 0; i < sizeof gpus / sizeof *gpus; i++)
+    if (parse_device(device, gpus[i].kind, &index))
+      return sluice_annotate(gpus[i].open(index, threads, out_device), "device \"%s\"", device);
+  return sluice_error(SLUICE_USAGE, "unknown device \"%s\": expected \"host\", \"cuda:N\" or \"hip:N\"", device);
 }
 
 /* The section of the best plan for the device. */

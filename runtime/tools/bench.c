@@ -300,7 +300,7 @@ sluice_status *command_bench(int argc, char **argv) {
       {"--repeat", TOOL_COUNT, &b.repeat, "N", "take the median of N measurements (30)"},
       {"--memory-rate", TOOL_REAL, &memory_rate, "GB/s", "of the floor (measured at the start)"},
       {"--flop-rate", TOOL_REAL, &flop_rate, "TFLOP/s", "of the floor (GPU: 790 for bfloat16; host: unknown, no part)"},
-      {"--device", TOOL_TEXT, &model.device, "D", "host, cuda:N (host)"},
+      {"--device", TOOL_TEXT, &model.device, "D", "host, cuda:N, hip:N (host)"},
       {"--threads", TOOL_COUNT, &model.threads, "N", "threads on the host (0: one for each core)"},
       {"--trace", TOOL_OUTPUT, &trace, "FILE", "write a Chrome/Perfetto trace; adds a step that waits for each launch"},
       {"--json", TOOL_FLAG, &b.json, NULL, "print a JSON object a line"},

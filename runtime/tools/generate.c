@@ -238,7 +238,7 @@ sluice_status *command_generate(int argc, char **argv) {
       {"--top-p", TOOL_REAL, &o.top_p, "X", "draw from the most likely tokens that reach probability X (1: all)"},
       {"--top-k", TOOL_COUNT, &o.top_k, "N", "draw from the N most likely tokens (0: all)"},
       {"--seed", TOOL_COUNT, &o.seed, "N", "of the random numbers (0)"},
-      {"--device", TOOL_TEXT, &o.model.device, "D", "host, cuda:N (host)"},
+      {"--device", TOOL_TEXT, &o.model.device, "D", "host, cuda:N, hip:N (host)"},
       {"--threads", TOOL_COUNT, &o.model.threads, "N", "threads on the host (0: one for each core)"},
       {"--dump", TOOL_OUTPUT, &o.dump, "OUT.safetensors", "write logits and tokens, as golden files have them"},
       {"--dump-rows", TOOL_COUNT, &o.dump_rows, "R", "rows of the prompt's end in the dump (64)"},

@@ -2,6 +2,7 @@
  * and nothing left over. The double's kernels are those of the tiny bundle, so steps give the host's logits. */
 #include "fake_cuda/fake_cuda.h"
 #include "runtime/devices/cuda.h"
+#include "runtime/devices/gpu.h"
 #include "runtime/model.h"
 #include "runtime/session.h"
 #include "support/tiny_bundle.h"
@@ -18,9 +19,9 @@
 
 #if __has_include(<cuda.h>)
 #include <cuda.h>
-_Static_assert(CUDA_SUCCESS_ == (int)CUDA_SUCCESS && CUDA_OUT_OF_MEMORY == (int)CUDA_ERROR_OUT_OF_MEMORY, "results");
-_Static_assert(CUDA_NO_DEVICE == (int)CUDA_ERROR_NO_DEVICE, "results");
-_Static_assert(CUDA_NO_BINARY_FOR_GPU == (int)CUDA_ERROR_NO_BINARY_FOR_GPU, "results");
+_Static_assert(GPU_SUCCESS == (int)CUDA_SUCCESS && GPU_OUT_OF_MEMORY == (int)CUDA_ERROR_OUT_OF_MEMORY, "results");
+_Static_assert(GPU_NO_DEVICE == (int)CUDA_ERROR_NO_DEVICE, "results");
+_Static_assert(GPU_NO_BINARY == (int)CUDA_ERROR_NO_BINARY_FOR_GPU, "results");
 _Static_assert(CUDA_UNSUPPORTED_PTX_VERSION == (int)CUDA_ERROR_UNSUPPORTED_PTX_VERSION, "results");
 _Static_assert(CUDA_ATTRIBUTE_L2_CACHE_SIZE == (int)CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE, "attributes");
 _Static_assert(CUDA_ATTRIBUTE_CAPABILITY_MAJOR == (int)CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, "attributes");
@@ -29,14 +30,14 @@ _Static_assert(CUDA_FUNCTION_MAX_DYNAMIC_SHARED == (int)CU_FUNC_ATTRIBUTE_MAX_DY
 _Static_assert(CUDA_FUNCTION_CARVEOUT == (int)CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, "attributes");
 _Static_assert(CUDA_FUNCTION_NON_PORTABLE_CLUSTER == (int)CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED,
                "attributes");
-_Static_assert(CUDA_STREAM_NON_BLOCKING == (int)CU_STREAM_NON_BLOCKING, "flags");
-_Static_assert(CUDA_EVENT_DISABLE_TIMING == (int)CU_EVENT_DISABLE_TIMING, "flags");
-_Static_assert(CUDA_CAPTURE_THREAD_LOCAL == (int)CU_STREAM_CAPTURE_MODE_THREAD_LOCAL, "flags");
+_Static_assert(GPU_STREAM_NON_BLOCKING == (int)CU_STREAM_NON_BLOCKING, "flags");
+_Static_assert(GPU_EVENT_DISABLE_TIMING == (int)CU_EVENT_DISABLE_TIMING, "flags");
+_Static_assert(GPU_CAPTURE_THREAD_LOCAL == (int)CU_STREAM_CAPTURE_MODE_THREAD_LOCAL, "flags");
 _Static_assert(CUDA_JIT_ERROR_LOG == (int)CU_JIT_ERROR_LOG_BUFFER, "options");
 _Static_assert(CUDA_JIT_ERROR_LOG_BYTES == (int)CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES, "options");
 _Static_assert(CUDA_LAUNCH_PROGRAMMATIC_SERIALIZATION == (int)CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
                "ids");
-_Static_assert(sizeof(cuda_pointer) == sizeof(CUdeviceptr), "pointers");
+_Static_assert(sizeof(gpu_pointer) == sizeof(CUdeviceptr), "pointers");
 _Static_assert(sizeof(cuda_launch_attribute) == sizeof(CUlaunchAttribute), "launch attribute");
 _Static_assert(offsetof(cuda_launch_attribute, value) == offsetof(CUlaunchAttribute, value), "launch attribute");
 _Static_assert(sizeof(cuda_launch_config) == sizeof(CUlaunchConfig), "launch");
