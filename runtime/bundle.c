@@ -1,13 +1,9 @@
 /* The bundle reader. Everything is checked in sluice_bundle_open, before any byte is used. */
 #include "sluice/bundle.h"
+#include "sluice/file.h"
 #include "sluice/memory.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 _Static_assert(sizeof(sluice_bundle_section) == 88, "the section entry is part of the file format");
 _Static_assert(sizeof(sluice_bundle_header) == SLUICE_BUNDLE_PAGE, "the header fills the first page");
@@ -15,7 +11,7 @@ _Static_assert(sizeof(sluice_bundle_header) == SLUICE_BUNDLE_PAGE, "the header f
 struct sluice_bundle {
   const uint8_t *data;
   size_t length;
-  void *mapping; /* NULL for memory of the caller */
+  void *owned; /* NULL for memory of the caller */
 };
 
 static bool all_zero(const uint8_t *bytes, size_t count) {
@@ -75,6 +71,28 @@ static sluice_status *check_section(const uint8_t *data, size_t length, const ch
   return NULL;
 }
 
+static bool is_code(const sluice_bundle_section *section) {
+  return section->kind == SLUICE_SECTION_CODE || section->kind == SLUICE_SECTION_ASSEMBLY;
+}
+
+/* Whether each code section was compiled with the plan of its target: see sluice/bundle.h. */
+static sluice_status *check_code(const uint8_t *data, const char *name, const sluice_bundle_header *header) {
+  for (uint32_t i = 0; i < header->section_count; i++) {
+    const sluice_bundle_section *code = &header->sections[i], *plan = NULL;
+    if (!is_code(code)) continue;
+    for (uint32_t j = 0; j < header->section_count; j++)
+      if (header->sections[j].kind == SLUICE_SECTION_PLAN && strcmp(header->sections[j].target, code->target) == 0)
+        plan = &header->sections[j];
+    if (!plan || code->length < sizeof plan->digest ||
+        memcmp(data + code->offset + code->length - sizeof plan->digest, plan->digest, sizeof plan->digest) != 0)
+      return sluice_error(SLUICE_INVALID,
+                          "%s: damaged bundle: the code of %s was compiled with another plan than the one beside it; "
+                          "compile it again",
+                          name, code->target);
+  }
+  return NULL;
+}
+
 static sluice_status *check(const uint8_t *data, size_t length, const char *name) {
   if (length < SLUICE_BUNDLE_PAGE)
     return sluice_error(SLUICE_INVALID, "%s: not a bundle: %zu bytes, a bundle has at least %u", name, length,
@@ -83,7 +101,8 @@ static sluice_status *check(const uint8_t *data, size_t length, const char *name
   if (memcmp(header->magic, SLUICE_BUNDLE_MAGIC, sizeof header->magic) != 0)
     return sluice_error(SLUICE_INVALID, "%s: not a bundle: it does not start with the magic bytes of one", name);
   if (header->version != SLUICE_BUNDLE_VERSION)
-    return sluice_error(SLUICE_UNSUPPORTED, "%s: bundle format version %u, this program reads version %u", name,
+    return sluice_error(SLUICE_UNSUPPORTED,
+                        "%s: bundle format version %u, this program reads version %u: compile it again", name,
                         header->version, SLUICE_BUNDLE_VERSION);
   uint8_t digest[32];
   sluice_sha256(data, SLUICE_BUNDLE_PAGE - sizeof header->digest, digest);
@@ -116,7 +135,7 @@ static sluice_status *check(const uint8_t *data, size_t length, const char *name
   if (offset != length) return damaged(name, "bytes follow the last section");
   if (manifests != 1 || header->sections[0].kind != SLUICE_SECTION_MANIFEST)
     return damaged(name, "it needs exactly one manifest, as the first section");
-  return NULL;
+  return check_code(data, name, header);
 }
 
 sluice_status *sluice_bundle_open_memory(const void *data, size_t length, const char *name,
@@ -133,37 +152,20 @@ sluice_status *sluice_bundle_open_memory(const void *data, size_t length, const 
 
 sluice_status *sluice_bundle_open(const char *path, sluice_bundle **out_bundle) {
   *out_bundle = NULL;
-  int file = open(path, O_RDONLY | O_CLOEXEC);
-  if (file < 0)
-    return sluice_error(errno == ENOENT ? SLUICE_NOT_FOUND : SLUICE_IO, "%s: cannot open the bundle: %s", path,
-                        strerror(errno));
-  struct stat info;
-  if (fstat(file, &info) != 0 || !S_ISREG(info.st_mode)) {
-    close(file);
-    return sluice_error(SLUICE_IO, "%s: cannot open the bundle: it is not a regular file", path);
-  }
-  if (info.st_size < (off_t)SLUICE_BUNDLE_PAGE) {
-    close(file);
-    return sluice_error(SLUICE_INVALID, "%s: not a bundle: %lld bytes, a bundle has at least %u", path,
-                        (long long)info.st_size, SLUICE_BUNDLE_PAGE);
-  }
-  size_t length = (size_t)info.st_size;
-  void *mapping = mmap(NULL, length, PROT_READ, MAP_PRIVATE, file, 0);
-  int map_error = errno;
-  close(file);
-  if (mapping == MAP_FAILED) return sluice_error(SLUICE_IO, "%s: cannot map the bundle: %s", path, strerror(map_error));
-  sluice_status *status = sluice_bundle_open_memory(mapping, length, path, out_bundle);
-  if (status) {
-    munmap(mapping, length);
-    return status;
-  }
-  (*out_bundle)->mapping = mapping;
-  return NULL;
+  void *data = NULL;
+  size_t length;
+  SLUICE_TRY(sluice_read_file(path, SLUICE_BUNDLE_MAX_BYTES, &data, &length));
+  sluice_status *status = sluice_bundle_open_memory(data, length, path, out_bundle);
+  if (status)
+    sluice_release(data);
+  else
+    (*out_bundle)->owned = data;
+  return status;
 }
 
 void sluice_bundle_close(sluice_bundle *bundle) {
   if (!bundle) return;
-  if (bundle->mapping) munmap(bundle->mapping, bundle->length);
+  sluice_release(bundle->owned);
   sluice_release(bundle);
 }
 
@@ -173,6 +175,11 @@ const sluice_bundle_header *sluice_bundle_contents(const sluice_bundle *bundle) 
 
 const void *sluice_bundle_data(const sluice_bundle *bundle, uint32_t index) {
   return bundle->data + sluice_bundle_contents(bundle)->sections[index].offset;
+}
+
+size_t sluice_bundle_code_length(const sluice_bundle *bundle, uint32_t index) {
+  const sluice_bundle_section *section = &sluice_bundle_contents(bundle)->sections[index];
+  return (size_t)section->length - sizeof section->digest;
 }
 
 int sluice_bundle_find(const sluice_bundle *bundle, sluice_section_kind kind, const char *target) {

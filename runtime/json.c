@@ -1,19 +1,17 @@
 /* Recursive descent over the text, limited in depth. Values and strings live in an arena of the document: containers
  * are built on a stack of pending values and copied to the arena when they close, so that arrays lie together. */
 #include "sluice/json.h"
+#include "sluice/file.h"
 
 #include "sluice/memory.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <locale.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 typedef struct chunk { /* of the arena */
   struct chunk *next;
@@ -433,36 +431,9 @@ sluice_status *sluice_json_parse(const char *text, size_t length, const char *fi
 
 sluice_status *sluice_json_parse_file(const char *path, sluice_json_document **out_document) {
   *out_document = NULL;
-  int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe without a writer must not hang */
-  struct stat info;
-  if (file < 0) return sluice_error(errno == ENOENT ? SLUICE_NOT_FOUND : SLUICE_IO, "%s: %s", path, strerror(errno));
-  sluice_status *status = NULL;
-  if (fstat(file, &info))
-    status = sluice_error(SLUICE_IO, "%s: %s", path, strerror(errno));
-  else if (!S_ISREG(info.st_mode))
-    status = sluice_error(SLUICE_INVALID, "%s: not a regular file", path);
-  else if ((uint64_t)info.st_size > SLUICE_JSON_MAX_BYTES)
-    status = sluice_error(SLUICE_INVALID, "%s: %lld bytes are more than the %zu that are accepted", path,
-                          (long long)info.st_size, SLUICE_JSON_MAX_BYTES);
-  size_t length = status ? 0 : (size_t)info.st_size, done = 0;
-  char *text = status ? NULL : sluice_allocate(length + 1);
-  if (!status && !text) status = sluice_out_of_memory();
-  while (!status && done < length) {
-    ssize_t n = read(file, text + done, length - done);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0)
-      status = sluice_error(SLUICE_IO, "%s: %s", path, strerror(errno));
-    else if (n == 0)
-      length = done; /* it has become shorter */
-    else
-      done += (size_t)n;
-  }
-  close(file);
-  if (status) {
-    sluice_release(text);
-    return status;
-  }
-  text[length] = 0;
+  void *text = NULL;
+  size_t length;
+  SLUICE_TRY(sluice_read_file(path, SLUICE_JSON_MAX_BYTES, &text, &length));
   return parse_owned(text, length, path, out_document);
 }
 

@@ -95,15 +95,14 @@ static sluice_status *open_plan(sluice_model *model, const char *path) {
     model->offsets[i] = model->weight_bytes;
     model->weight_bytes += model->plan.weights[i].bytes;
   }
-  const sluice_bundle_section *sections = sluice_bundle_contents(model->bundle)->sections;
   sluice_code_sections code = {0};
   if (binary >= 0) {
     code.binary = sluice_bundle_data(model->bundle, (uint32_t)binary);
-    code.binary_length = (size_t)sections[binary].length;
+    code.binary_length = sluice_bundle_code_length(model->bundle, (uint32_t)binary);
   }
   if (assembly >= 0) {
     code.assembly = sluice_bundle_data(model->bundle, (uint32_t)assembly);
-    code.assembly_length = (size_t)sections[assembly].length;
+    code.assembly_length = sluice_bundle_code_length(model->bundle, (uint32_t)assembly);
   }
   return sluice_annotate(model->device->driver->load_code(model->device, &code, &model->plan, &model->code), "%s",
                          path);

@@ -1,14 +1,11 @@
 /* Reading safetensors: 8 bytes of little-endian header length, a JSON object, then the tensors' bytes without holes. */
 #include "runtime/safetensors.h"
 
+#include "sluice/file.h"
 #include "sluice/memory.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include <string.h>
 
 /* The format's dtypes and their bits; those with a sluice_dtype can be read. */
 static const struct {
@@ -198,7 +195,7 @@ struct sluice_safetensors {
   char *name;
   const unsigned char *data;
   size_t length;
-  bool mapped;
+  void *owned; /* NULL: `data` is the caller's */
   safetensors_header header;
 };
 
@@ -220,33 +217,10 @@ static sluice_status *create(const char *name, sluice_safetensors **out_file) {
   return sluice_out_of_memory();
 }
 
-static sluice_status *map(sluice_safetensors *file) {
-  int descriptor = open(file->name, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not hang */
-  if (descriptor < 0)
-    return sluice_error(errno == ENOENT ? SLUICE_NOT_FOUND : SLUICE_IO, "%s: %s", file->name, strerror(errno));
-  struct stat info;
-  sluice_status *status = NULL;
-  if (fstat(descriptor, &info))
-    status = sluice_error(SLUICE_IO, "%s: %s", file->name, strerror(errno));
-  else if (!S_ISREG(info.st_mode))
-    status = sluice_error(SLUICE_INVALID, "%s: not a regular file", file->name);
-  else if (info.st_size > 0) {
-    void *data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, descriptor, 0);
-    if (data == MAP_FAILED)
-      status = sluice_error(SLUICE_IO, "%s: cannot be mapped: %s", file->name, strerror(errno));
-    else {
-      file->data = data;
-      file->length = (size_t)info.st_size;
-      file->mapped = true;
-    }
-  }
-  close(descriptor);
-  return status;
-}
-
 sluice_status *sluice_safetensors_open(const char *path, sluice_safetensors **out_file) {
   SLUICE_TRY(create(path, out_file));
-  sluice_status *status = map(*out_file);
+  sluice_status *status = sluice_read_file(path, SIZE_MAX - 64, &(*out_file)->owned, &(*out_file)->length);
+  (*out_file)->data = (*out_file)->owned;
   if (!status) status = open_bytes(*out_file);
   if (!status) return NULL;
   sluice_safetensors_close(*out_file);
@@ -269,7 +243,7 @@ sluice_status *sluice_safetensors_open_memory(const void *data, size_t length, c
 void sluice_safetensors_close(sluice_safetensors *file) {
   if (!file) return;
   safetensors_header_free(&file->header);
-  if (file->mapped) munmap((void *)(uintptr_t)file->data, file->length);
+  sluice_release(file->owned);
   sluice_release(file->name);
   sluice_release(file);
 }

@@ -17,7 +17,7 @@ def require(condition, what):
 
 def read_sections(data):
     magic, version, count, length = struct.unpack_from("<8sIIQ", data, 0)
-    require(magic == b"SLUICE\x1a\n" and version == 1 and length == len(data), "header")
+    require(magic == b"SLUICE\x1a\n" and version == 2 and length == len(data), "header")
     require(hashlib.sha256(data[:4064]).digest() == data[4064:4096], "digest of the header")
     end, sections = 4096, []
     for i in range(count):
@@ -30,6 +30,9 @@ def read_sections(data):
         sections.append({"kind": KINDS[kind], "target": target.rstrip(b"\0").decode(), "offset": offset, "length": size,
                          "sha256": digest.hex(), "body": body})
     require(end == len(data), "length")
+    plans = {s["target"]: s["sha256"] for s in sections if s["kind"] == "plan"}
+    for s in sections:
+        require(s["kind"] not in ("code", "assembly") or s["body"][-32:].hex() == plans.get(s["target"]), "plan of the code")
     return sections
 
 

@@ -7,14 +7,23 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length);
 
+static bool inside(const sluice_bundle_section *section, size_t length) {
+  return section->offset >= SLUICE_BUNDLE_PAGE && section->offset <= length &&
+         section->length <= length - section->offset;
+}
+
 static void seal(uint8_t *bytes, size_t length) {
   sluice_bundle_header *header = (sluice_bundle_header *)(void *)bytes;
+  const sluice_bundle_section *plan = NULL;
   header->file_length = length;
   for (uint32_t i = 0; i < header->section_count && i < SLUICE_BUNDLE_MAX_SECTIONS; i++) {
     sluice_bundle_section *section = &header->sections[i];
-    if (section->offset >= SLUICE_BUNDLE_PAGE && section->offset <= length &&
-        section->length <= length - section->offset)
-      sluice_sha256(bytes + section->offset, (size_t)section->length, section->digest);
+    if (!inside(section, length)) continue;
+    bool is_code = section->kind == SLUICE_SECTION_CODE && section->length >= sizeof section->digest;
+    if (is_code && plan) /* it was compiled with the plan before it */
+      memcpy(bytes + section->offset + section->length - sizeof plan->digest, plan->digest, sizeof plan->digest);
+    sluice_sha256(bytes + section->offset, (size_t)section->length, section->digest);
+    if (section->kind == SLUICE_SECTION_PLAN) plan = section;
   }
   sluice_sha256(bytes, SLUICE_BUNDLE_PAGE - sizeof header->digest, header->digest);
 }

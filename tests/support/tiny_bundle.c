@@ -277,6 +277,15 @@ void *tiny_plan(size_t *out_length) {
   return data;
 }
 
+enum { TINY_DIGEST = 32 };
+
+void tiny_bundle_bind(void *bundle) {
+  const sluice_bundle_section *sections = ((const sluice_bundle_header *)bundle)->sections;
+  const sluice_bundle_section *plan = &sections[1], *code = &sections[2];
+  uint8_t *bytes = bundle;
+  sluice_sha256(bytes + plan->offset, plan->length, bytes + code->offset + code->length - TINY_DIGEST);
+}
+
 void tiny_bundle_seal(void *bundle) {
   sluice_bundle_header *header = bundle;
   for (uint32_t i = 0; i < header->section_count && i < SLUICE_BUNDLE_MAX_SECTIONS; i++) {
@@ -298,7 +307,7 @@ void *tiny_bundle_bytes(const char *target, const void *code, size_t code_length
     size_t length;
   } parts[] = {{SLUICE_SECTION_MANIFEST, "", manifest, sizeof manifest - 1},
                {SLUICE_SECTION_PLAN, target, plan, plan_length},
-               {SLUICE_SECTION_CODE, target, code, code_length}};
+               {SLUICE_SECTION_CODE, target, code, code_length + TINY_DIGEST}};
   size_t length = SLUICE_BUNDLE_PAGE;
   for (int i = 0; i < 3; i++)
     length += (parts[i].length + SLUICE_BUNDLE_PAGE - 1) / SLUICE_BUNDLE_PAGE * SLUICE_BUNDLE_PAGE;
@@ -316,9 +325,10 @@ void *tiny_bundle_bytes(const char *target, const void *code, size_t code_length
     section->offset = offset;
     section->length = parts[i].length;
     snprintf(section->target, sizeof section->target, "%s", parts[i].target);
-    memcpy(data + offset, parts[i].data, parts[i].length);
+    memcpy(data + offset, parts[i].data, i == 2 ? code_length : parts[i].length);
     offset += (parts[i].length + SLUICE_BUNDLE_PAGE - 1) / SLUICE_BUNDLE_PAGE * SLUICE_BUNDLE_PAGE;
   }
+  tiny_bundle_bind(data);
   tiny_bundle_seal(data);
   sluice_release(plan);
   *out_length = length;

@@ -33,8 +33,10 @@ void *tiny_plan(size_t *out_length);
 /* A bundle's bytes (4096-byte aligned) for `target`; released by the caller. `code` is the code section. */
 void *tiny_bundle_bytes(const char *target, const void *code, size_t code_length, size_t *out_length);
 
-/* Recomputes all digests of a bundle that a test has changed. */
+/* Recomputes the digests of the sections and of the header of a bundle that a test has changed. */
 void tiny_bundle_seal(void *bundle);
+/* Makes a changed plan the one that the code was compiled with; seal comes after it. */
+void tiny_bundle_bind(void *bundle);
 
 /* Compiles the kernels with cc and writes the bundle to `path`; 0 on success. */
 int tiny_bundle_write(const char *path);

@@ -90,10 +90,14 @@ static void a_bundle_reads_back(void **state) {
   for (uint32_t i = 0; i < 4; i++) {
     assert_int_equal(header->sections[i].kind, parts[i].kind);
     assert_string_equal(header->sections[i].target, parts[i].target);
-    assert_int_equal(header->sections[i].length, parts[i].length);
+    bool is_code = parts[i].kind == SLUICE_SECTION_CODE;
+    assert_int_equal(header->sections[i].length, parts[i].length + (is_code ? 32 : 0));
+    if (is_code) assert_int_equal(sluice_bundle_code_length(bundle, i), parts[i].length);
     assert_int_equal(header->sections[i].offset % SLUICE_BUNDLE_PAGE, 0);
     if (parts[i].length) assert_memory_equal(sluice_bundle_data(bundle, i), parts[i].data, parts[i].length);
   }
+  const char *bytes = sluice_bundle_data(bundle, 2); /* the code ends with the digest of its plan */
+  assert_memory_equal(bytes + parts[2].length, header->sections[1].digest, 32);
   sluice_bundle_close(bundle);
   static char first[8 * SLUICE_BUNDLE_PAGE], second[sizeof first];
   size_t length = read_back(first, sizeof first);
@@ -101,6 +105,16 @@ static void a_bundle_reads_back(void **state) {
   assert_int_equal(read_back(second, sizeof second), length);
   assert_memory_equal(first, second, length);
   assert_int_equal(entries(), 1);
+}
+
+static void code_without_a_plan_is_refused(void **state) {
+  (void)state;
+  bundle_part parts[4];
+  make_parts(parts);
+  parts[1].target = "host:x86-64-v4";
+  int before = entries();
+  fails(bundle_write(path, parts, 4), SLUICE_INTERNAL, "no plan");
+  assert_int_equal(entries(), before);
 }
 
 static void too_many_sections_are_refused(void **state) {
@@ -164,11 +178,9 @@ static void short_memory_leaves_nothing(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(a_bundle_reads_back),
-      cmocka_unit_test(too_many_sections_are_refused),
-      cmocka_unit_test(a_full_disk_leaves_the_old_file),
-      cmocka_unit_test(a_bad_path_is_named),
-      cmocka_unit_test(short_memory_leaves_nothing),
+      cmocka_unit_test(a_bundle_reads_back),           cmocka_unit_test(code_without_a_plan_is_refused),
+      cmocka_unit_test(too_many_sections_are_refused), cmocka_unit_test(a_full_disk_leaves_the_old_file),
+      cmocka_unit_test(a_bad_path_is_named),           cmocka_unit_test(short_memory_leaves_nothing),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -54,6 +54,7 @@ static void set_range(sluice_size size, uint32_t from, uint32_t to) {
   launches[LOGITS_LAUNCH].range_size = size;
   launches[LOGITS_LAUNCH].range_from = from;
   launches[LOGITS_LAUNCH].range_to = to;
+  tiny_bundle_bind(bytes);
   tiny_bundle_seal(bytes);
   rewind(file);
   assert_int_equal(fwrite(bytes, 1, length, file), length);

@@ -75,19 +75,17 @@ void sluice_synthetic_fill(const char *name, uint64_t seed, int64_t last_dimensi
 /* True for the tensors that the released checkpoint stores as F32 (`gate.weight`, `e_score_correction_bias`). */
 bool sluice_synthetic_is_f32(const char *name);
 
-/* ---- Reading one safetensors file as data (golden files, tests) ---- */
+/* ---- Reading one safetensors file as data (golden files, tests): all of it is read into memory ---- */
 typedef struct sluice_safetensors sluice_safetensors;
 SLUICE_MUST_USE sluice_status *sluice_safetensors_open(const char *path, sluice_safetensors **out_file);
-/* The same checks on `length` bytes at `data`, which must stay valid; nothing is mapped. */
+/* The same checks on `length` bytes at `data`, which must stay valid. */
 SLUICE_MUST_USE sluice_status *sluice_safetensors_open_memory(const void *data, size_t length, const char *name,
                                                               sluice_safetensors **out_file);
 void sluice_safetensors_close(sluice_safetensors *file);
 size_t sluice_safetensors_count(const sluice_safetensors *file);
 const sluice_tensor_info *sluice_safetensors_tensor(const sluice_safetensors *file, size_t index);
 const sluice_tensor_info *sluice_safetensors_find(const sluice_safetensors *file, const char *name);
-/* The tensor's bytes inside the mapped file, at whatever alignment the file gives them. As with every mapping, a file
- * that another process cuts short meanwhile raises SIGBUS: weights are read with sluice_checkpoint_read, which reports
- * that as an error. */
+/* The tensor's bytes, at whatever alignment the file gives them. */
 const void *sluice_safetensors_data(const sluice_safetensors *file, const sluice_tensor_info *tensor);
 
 /* ---- Writing safetensors: a tensor's name, dtype, rank and shape are used, the rest of its info is not. All tensors

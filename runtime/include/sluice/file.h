@@ -1,6 +1,7 @@
-/* Output files.
+/* Files: reading one whole, and output files.
  *
- * A file appears under its name only when it is complete: the data goes to a new file in the same directory, named
+ * An output file appears under its name only when it is complete: the data goes to a new file in the same directory,
+ * named
  * ".sluice-*.tmp", which is synced and renamed at the end. Symbolic links are followed, so the link stays and the file
  * it leads to is replaced; that file's permission bits are kept. What is no regular file (/dev/null, a pipe, a
  * terminal) is written as it is, and so is an open descriptor of the process (/dev/stdout, /dev/fd/3).
@@ -18,6 +19,10 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* Reads a regular file of at most `most` bytes into memory (64-byte aligned; sluice_release): whatever becomes of the
+ * file afterwards, the bytes stay. A NUL follows them. A file that becomes shorter meanwhile is an error. */
+SLUICE_MUST_USE sluice_status *sluice_read_file(const char *path, size_t most, void **out_data, size_t *out_length);
 
 typedef struct sluice_temporary sluice_temporary;
 
