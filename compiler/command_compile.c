@@ -1,5 +1,6 @@
 #include "compiler/commands.h"
 #include "compiler/compile.h"
+#include "compiler/products.h"
 #include "sluice/memory.h"
 
 #include <string.h>
@@ -60,6 +61,18 @@ static sluice_status *find_targets(const option_list *given, char (*storage)[32]
   return NULL;
 }
 
+/* Those of the targets' names that are a machine's, without duplicates. */
+static size_t find_products(const option_list *given, const char **products) {
+  size_t count = 0;
+  for (size_t i = 0; i < given->count; i++) {
+    const product *p = product_find(given->items[i]);
+    size_t earlier = 0;
+    while (p && earlier < count && products[earlier] != p->name) earlier++;
+    if (p && earlier == count) products[count++] = p->name;
+  }
+  return count;
+}
+
 static sluice_status *compile_with(const compile_arguments *arguments, const char *config_path) {
   compile_options options = {
       .dtype = SLUICE_BF16,
@@ -86,16 +99,20 @@ static sluice_status *compile_with(const compile_arguments *arguments, const cha
     return sluice_error(SLUICE_USAGE, "a bundle cannot go to standard output: give -o a file");
   char (*storage)[32] = sluice_allocate_array(arguments->targets.count, sizeof *storage);
   const char **names = sluice_allocate_array(arguments->targets.count, sizeof *names);
+  const char **products = sluice_allocate_array(arguments->targets.count, sizeof *products);
   model_config *config = NULL;
   sluice_status *status = sluice_out_of_memory();
-  if (storage && names) status = find_targets(&arguments->targets, storage, names, &options.target_count);
+  if (storage && names && products) status = find_targets(&arguments->targets, storage, names, &options.target_count);
   options.targets = names;
+  options.products = products;
+  if (products) options.product_count = find_products(&arguments->targets, products);
   if (!status && options.emit != EMIT_BUNDLE && options.target_count > 1)
     status =
         sluice_error(SLUICE_USAGE, "--emit=%s takes one target, %zu are given", arguments->emit, options.target_count);
   if (!status) status = model_config_read(config_path, command_warning, NULL, &config);
   if (!status) status = compile_model(config, &options);
   model_config_free(config);
+  sluice_release(products);
   sluice_release(names);
   sluice_release(storage);
   return status;

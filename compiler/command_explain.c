@@ -8,8 +8,10 @@ static const option_description explain_command_options[] = {
     {"context", 0, OPTION_INTEGER, "N", AT(context), "tokens of each sequence after it (the longest context)", 1,
      false},
     {"sequences", 0, OPTION_INTEGER, "N", AT(sequences), "sequences in the step (1)", 1, false},
-    {"bandwidth", 0, OPTION_NUMBER, "GB/S", AT(bandwidth), "memory bandwidth, for floor times", 0, false},
-    {"flops", 0, OPTION_NUMBER, "TFLOP/S", AT(flops), "arithmetic rate, for floor times", 0, false},
+    {"product", 0, OPTION_TEXT, "NAME", AT(product),
+     "whose data sheet floor times are made of: h100, mi300x, ... (the one compiled for)", 0, false},
+    {"bandwidth", 0, OPTION_NUMBER, "GB/S", AT(bandwidth), "memory bandwidth, instead of the data sheet's", 0, false},
+    {"flops", 0, OPTION_NUMBER, "TFLOP/S", AT(flops), "arithmetic rate, instead of the data sheet's", 0, false},
 };
 
 static sluice_status *run(const command_description *self, int argc, char **argv) {

@@ -27,6 +27,8 @@ typedef enum emit_form { EMIT_MODEL_IR, EMIT_KERNEL_IR, EMIT_LLVM_IR, EMIT_ASM, 
 typedef struct compile_options {
   const char *const *targets; /* canonical */
   size_t target_count;
+  const char *const *products; /* names of machines that were asked for (compiler/products.h), for the manifest */
+  size_t product_count;
   sluice_dtype dtype;  /* of activations */
   int64_t max_context; /* 0: the model's */
   emit_form emit;

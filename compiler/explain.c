@@ -2,6 +2,8 @@
  */
 #include "compiler/inspect.h"
 
+#include "compiler/products.h"
+#include "sluice/dtype.h"
 #include "sluice/memory.h"
 
 #include <stdio.h>
@@ -13,6 +15,12 @@ typedef struct step_shape {
   uint64_t keys;          /* sum over the tokens of the keys each sees */
   uint64_t distinct_keys; /* the same keys, counted once for each sequence */
 } step_shape;
+
+/* What floor times of a target are made of; 0: unknown. */
+typedef struct rates {
+  double bandwidth, flops; /* bytes and FLOPs a second */
+  const product *product;  /* where the ones that were not given come from; NULL: nowhere */
+} rates;
 
 typedef struct launch_total {
   double bytes, flops, seconds;
@@ -48,7 +56,7 @@ static double distinct_experts(const sluice_plan_header *header, uint64_t tokens
 }
 
 static launch_total cost_of(const sluice_plan *plan, const sluice_plan_launch *launch, const step_shape *s,
-                            const explain_options *options) {
+                            const rates *at) {
   const sluice_plan_cost *c = &launch->cost;
   bool by_rows = launch->grid[0].size == SLUICE_SIZE_ROWS || launch->grid[1].size == SLUICE_SIZE_ROWS;
   double rows = (double)(by_rows ? s->sequences : s->tokens);
@@ -61,9 +69,8 @@ static launch_total cost_of(const sluice_plan *plan, const sluice_plan_launch *l
             distinct_experts(plan->header, s->tokens) * (double)c->expert_bytes;
   t.flops = (double)c->fixed_flops + rows * (double)c->row_flops + (double)s->keys * (double)c->key_flops +
             limited * (double)c->limited_key_flops;
-  if (options->bandwidth > 0) t.seconds = t.bytes / (options->bandwidth * 1e9);
-  if (options->flops > 0 && t.flops / (options->flops * 1e12) > t.seconds)
-    t.seconds = t.flops / (options->flops * 1e12);
+  if (at->bandwidth > 0) t.seconds = t.bytes / at->bandwidth;
+  if (at->bandwidth > 0 && at->flops > 0 && t.flops / at->flops > t.seconds) t.seconds = t.flops / at->flops;
   return t;
 }
 
@@ -88,21 +95,36 @@ static bool same_launch(const sluice_plan_launch *a, const sluice_plan_launch *b
   return a->kernel == b->kernel && a->label == b->label && memcmp(&a->cost, &b->cost, sizeof a->cost) == 0;
 }
 
+/* "12.34", or `unknown` without a bandwidth. */
+typedef struct floor_text {
+  char text[32];
+} floor_text;
+
+static floor_text write_floor(const rates *at, double seconds, int digits, const char *unknown) {
+  floor_text result;
+  if (at->bandwidth > 0)
+    snprintf(result.text, sizeof result.text, "%.*f", digits, seconds * 1e6);
+  else
+    snprintf(result.text, sizeof result.text, "%s", unknown);
+  return result;
+}
+
 static void write_line(const sluice_plan *plan, const sluice_plan_launch *launch, uint64_t times,
-                       const launch_total *total, const explain_options *options, bool first, sluice_text *out) {
+                       const launch_total *total, const rates *at, bool json, bool first, sluice_text *out) {
   const char *kernel = sluice_plan_string(plan, plan->kernels[launch->kernel].name);
   const char *label = sluice_plan_string(plan, launch->label);
-  if (options->json)
+  if (json)
     sluice_text_printf(
-        out, "%s{\"op\":\"%s\",\"kernel\":\"%s\",\"launches\":%llu,\"bytes\":%.0f,\"flops\":%.0f,\"floor_us\":%.3f}",
-        first ? "" : ",", label, kernel, (unsigned long long)times, total->bytes, total->flops, total->seconds * 1e6);
+        out, "%s{\"op\":\"%s\",\"kernel\":\"%s\",\"launches\":%llu,\"bytes\":%.0f,\"flops\":%.0f,\"floor_us\":%s}",
+        first ? "" : ",", label, kernel, (unsigned long long)times, total->bytes, total->flops,
+        write_floor(at, total->seconds, 3, "null").text);
   else
-    sluice_text_printf(out, "  %-18s %-22s %5llu %15.0f %17.0f %12.2f\n", label, kernel, (unsigned long long)times,
-                       total->bytes, total->flops, total->seconds * 1e6);
+    sluice_text_printf(out, "  %-18s %-22s %5llu %15.0f %17.0f %12s\n", label, kernel, (unsigned long long)times,
+                       total->bytes, total->flops, write_floor(at, total->seconds, 2, "-").text);
 }
 
 /* Launches that agree in op, kernel and cost are listed once, where the first of them stands. */
-static sluice_status *write_launches(const sluice_plan *plan, const step_shape *shape, const explain_options *options,
+static sluice_status *write_launches(const sluice_plan *plan, const step_shape *shape, const rates *at, bool json,
                                      sluice_text *out) {
   uint64_t count = plan->header->launches.count;
   bool *listed = sluice_allocate_array(count, sizeof *listed), first = true;
@@ -114,7 +136,7 @@ static sluice_status *write_launches(const sluice_plan *plan, const step_shape *
   for (uint64_t i = 0; i < count; i++) {
     if (!sluice_plan_runs(&plan->launches[i], sizes)) continue;
     run++;
-    launch_total one = cost_of(plan, &plan->launches[i], shape, options);
+    launch_total one = cost_of(plan, &plan->launches[i], shape, at);
     sum.bytes += one.bytes;
     sum.flops += one.flops;
     sum.seconds += one.seconds;
@@ -126,18 +148,18 @@ static sluice_status *write_launches(const sluice_plan *plan, const step_shape *
         listed[j] = true;
         times++;
       }
-    write_line(plan, &plan->launches[i], times, &one, options, first, out);
+    write_line(plan, &plan->launches[i], times, &one, at, json, first, out);
     first = false;
   }
   sluice_release(listed);
-  if (options->json)
+  if (json)
     sluice_text_printf(
-        out, "],\"step\":{\"launches\":%llu,\"joined_launches\":%llu,\"bytes\":%.0f,\"flops\":%.0f,\"floor_us\":%.3f}}",
+        out, "],\"step\":{\"launches\":%llu,\"joined_launches\":%llu,\"bytes\":%.0f,\"flops\":%.0f,\"floor_us\":%s}}",
         (unsigned long long)run, (unsigned long long)sluice_plan_count_launches(plan, sizes, true), sum.bytes,
-        sum.flops, sum.seconds * 1e6);
+        sum.flops, write_floor(at, sum.seconds, 3, "null").text);
   else
-    sluice_text_printf(out, "  %-18s %-22s %5llu %15.0f %17.0f %12.2f\n", "whole step", "", (unsigned long long)run,
-                       sum.bytes, sum.flops, sum.seconds * 1e6);
+    sluice_text_printf(out, "  %-18s %-22s %5llu %15.0f %17.0f %12s\n", "whole step", "", (unsigned long long)run,
+                       sum.bytes, sum.flops, write_floor(at, sum.seconds, 2, "-").text);
   return NULL;
 }
 
@@ -156,7 +178,46 @@ static void write_fusions(const sluice_json_value *manifest, sluice_text *out) {
   }
 }
 
-static sluice_status *write_targets(const sluice_bundle *bundle, const explain_options *options, sluice_text *out) {
+/* The machine whose data sheet counts for code of `target`: the one asked for, or the first that the bundle was
+ * compiled for by its name. */
+static const product *find_product(const explain_options *options, const sluice_json_value *manifest,
+                                   const char *target) {
+  if (options->product) return product_find(options->product);
+  const sluice_json_value *names = sluice_json_get(manifest, "products");
+  for (size_t i = 0; names && names->kind == SLUICE_JSON_ARRAY && i < names->length; i++) {
+    const sluice_json_value *name = &names->items[i];
+    const product *p = name->kind == SLUICE_JSON_STRING ? product_find(name->string) : NULL;
+    if (p && strcmp(p->target, target) == 0) return p;
+  }
+  return NULL;
+}
+
+static rates rates_of(const explain_options *options, const sluice_plan *plan, const product *p) {
+  rates at = {.bandwidth = options->bandwidth * 1e9, .flops = options->flops * 1e12, .product = p};
+  if (p && options->bandwidth <= 0) at.bandwidth = p->gigabytes_second * 1e9;
+  if (p && options->flops <= 0 && plan->header->dtype == SLUICE_BF16) at.flops = p->bf16_teraflops * 1e12;
+  return at;
+}
+
+/* Where the floors come from, in one line. */
+static void write_rates(const explain_options *options, const rates *at, sluice_text *out) {
+  if (at->bandwidth <= 0) {
+    sluice_text_printf(out,
+                       "  no floors: no machine's rates are known for it; --product (%s) or --bandwidth says which\n",
+                       product_names);
+    return;
+  }
+  const char *given = "as given", *sheet = at->product ? at->product->name : "";
+  sluice_text_printf(out, "  floors: memory at %.0f GB/s%s%s", at->bandwidth / 1e9,
+                     options->bandwidth > 0 ? " " : ", data sheet of ", options->bandwidth > 0 ? given : sheet);
+  if (at->flops > 0)
+    sluice_text_printf(out, "; arithmetic at %.0f TFLOP/s%s%s", at->flops / 1e12,
+                       options->flops > 0 ? " " : ", dense bf16, data sheet of ", options->flops > 0 ? given : sheet);
+  sluice_text_printf(out, at->flops > 0 ? "\n" : "; arithmetic is not counted\n");
+}
+
+static sluice_status *write_targets(const sluice_bundle *bundle, const sluice_json_value *manifest,
+                                    const explain_options *options, sluice_text *out) {
   const sluice_bundle_header *header = sluice_bundle_contents(bundle);
   bool first = true;
   for (uint32_t i = 0; i < header->section_count; i++) {
@@ -164,6 +225,8 @@ static sluice_status *write_targets(const sluice_bundle *bundle, const explain_o
     sluice_plan plan;
     SLUICE_TRY(sluice_plan_open(sluice_bundle_data(bundle, i), header->sections[i].length, &plan));
     step_shape shape = shape_of(options, plan.header);
+    const product *p = find_product(options, manifest, header->sections[i].target);
+    const rates at = rates_of(options, &plan, p);
     if (shape.context > plan.header->max_context || shape.tokens < shape.sequences)
       return sluice_error(SLUICE_INVALID,
                           "a step of %llu tokens in %llu sequences of %llu tokens: expected at least a token for each "
@@ -172,23 +235,30 @@ static sluice_status *write_targets(const sluice_bundle *bundle, const explain_o
                           (unsigned long long)shape.context, plan.header->max_context);
     if (options->json)
       sluice_text_printf(out,
-                         "%s{\"target\":\"%.31s\",\"tokens\":%llu,\"sequences\":%llu,\"context\":%llu,\"launches\":[",
+                         "%s{\"target\":\"%.31s\",\"tokens\":%llu,\"sequences\":%llu,\"context\":%llu,"
+                         "\"product\":%s%s%s,\"bandwidth\":%.0f,\"flop_rate\":%.0f,\"launches\":[",
                          first ? "" : ",", header->sections[i].target, (unsigned long long)shape.tokens,
-                         (unsigned long long)shape.sequences, (unsigned long long)shape.context);
+                         (unsigned long long)shape.sequences, (unsigned long long)shape.context, p ? "\"" : "",
+                         p ? p->name : "null", p ? "\"" : "", at.bandwidth, at.flops);
     else
-      sluice_text_printf(out,
-                         "%starget %.31s, a step of %llu token(s) in %llu sequence(s) of %llu tokens\n  %-18s %-22s "
-                         "%5s %15s %17s %12s\n",
+      sluice_text_printf(out, "%starget %.31s, a step of %llu token(s) in %llu sequence(s) of %llu tokens\n",
                          first ? "" : "\n", header->sections[i].target, (unsigned long long)shape.tokens,
-                         (unsigned long long)shape.sequences, (unsigned long long)shape.context, "op", "kernel",
-                         "times", "bytes each", "FLOPs each", "floor us");
+                         (unsigned long long)shape.sequences, (unsigned long long)shape.context);
+    if (!options->json) {
+      write_rates(options, &at, out);
+      sluice_text_printf(out, "  %-18s %-22s %5s %15s %17s %12s\n", "op", "kernel", "times", "bytes each", "FLOPs each",
+                         "floor us");
+    }
     first = false;
-    SLUICE_TRY(write_launches(&plan, &shape, options, out));
+    SLUICE_TRY(write_launches(&plan, &shape, &at, options->json, out));
   }
   return NULL;
 }
 
 sluice_status *explain_bundle(const explain_options *options, sluice_text *out) {
+  if (options->product && !product_find(options->product))
+    return sluice_error(SLUICE_USAGE, "--product is '%s', expected one of %s; or give --bandwidth and --flops",
+                        options->product, product_names);
   sluice_bundle *bundle;
   SLUICE_TRY(sluice_bundle_open(options->path, &bundle));
   sluice_json_document *manifest = NULL;
@@ -198,7 +268,7 @@ sluice_status *explain_bundle(const explain_options *options, sluice_text *out) 
   sluice_status *status = sluice_json_parse(text, length, options->path, &manifest);
   if (!status) {
     if (options->json) sluice_text_printf(out, "{\"targets\":[");
-    status = write_targets(bundle, options, out);
+    status = write_targets(bundle, sluice_json_root(manifest), options, out);
   }
   if (!status && !options->json) write_fusions(sluice_json_root(manifest), out);
   if (!status && options->json) {

@@ -21,8 +21,11 @@ typedef struct explain_options {
   /* One step: `tokens` in all, shared evenly by `sequences`, each of which ends at `context` tokens, its new ones
    * included. Zeros stand for 1 sequence, as many tokens as sequences (decoding), and the longest context. */
   int64_t tokens, context, sequences;
-  double bandwidth; /* GB/s (1e9 bytes) of the device's memory; 0: no floor times */
-  double flops;     /* TFLOP/s; 0: floor times from bytes alone */
+  /* What floor times are made of: a machine's rates (compiler/products.h; NULL: the one that the bundle was compiled
+   * for by name, if any), and instead of them what is given here. */
+  const char *product;
+  double bandwidth; /* GB/s (1e9 bytes) of the device's memory; 0: the product's, without one no floor times */
+  double flops;     /* TFLOP/s; 0: the product's for bf16, without one floor times from bytes alone */
 } explain_options;
 SLUICE_MUST_USE sluice_status *explain_bundle(const explain_options *options, sluice_text *out);
 

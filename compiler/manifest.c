@@ -113,6 +113,11 @@ sluice_status *manifest_write(const model_config *config, const compile_options 
     if (i) sluice_text_append(out, ",", 1);
     sluice_text_json_string(out, options->targets[i]);
   }
+  sluice_text_printf(out, "],\"products\":[");
+  for (size_t i = 0; i < options->product_count; i++) {
+    if (i) sluice_text_append(out, ",", 1);
+    sluice_text_json_string(out, options->products[i]);
+  }
   sluice_text_printf(out, "],");
   SLUICE_TRY(write_fusions(out, remarks));
   sluice_text_printf(out, "}\n");

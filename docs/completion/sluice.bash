@@ -48,7 +48,7 @@ _sluice() {
         --time-passes --help" "$current"
       ;;
     inspect) _sluice_complete_from "--json --sequences --context --step-tokens --help" "$current" ;;
-    explain) _sluice_complete_from "--json --tokens --context --sequences --bandwidth --flops --help" "$current" ;;
+    explain) _sluice_complete_from "--json --tokens --context --sequences --product --bandwidth --flops --help" "$current" ;;
     esac
     ;;
   esac

@@ -14,7 +14,7 @@ for model in nano blocks; do
     cmp "$work/a.ptx" "$work/b.ptx"
     grep -x '\.target sm_90a' "$work/a.ptx" > /dev/null
     "${compile[@]}" --target=h100 -o "$work/a.sluice" 2> /dev/null
-    "${compile[@]}" --target=cuda:sm_90a -o "$work/b.sluice" 2> /dev/null
+    "${compile[@]}" --target=h100 --target=cuda:sm_90a -o "$work/b.sluice" 2> /dev/null
     cmp "$work/a.sluice" "$work/b.sluice"
     "$SLUICE" inspect "$work/a.sluice" --json > "$work/inspect.json"
     python3 "$SLUICE_SOURCE/tests/data/read_bundle.py" "$work/a.sluice" "$work/inspect.json"
@@ -54,6 +54,23 @@ code=0
 [ "$code" -eq 1 ]
 grep "unknown target 'cuda:sm_80'.*cuda:sm_90a" "$work/err" > /dev/null
 [ ! -e "$work/no" ]
+
+# Floors are those of the machine that the bundle was compiled for by name, and say so; of several machines of one target that of
+# the first; without a name there are none, and no zeros.
+compile_for() { "$SLUICE" compile "$SLUICE_SOURCE/tests/golden/nano" --target "$1" -o "$work/named.sluice" 2> /dev/null; }
+floor() { "$SLUICE" explain "$work/named.sluice" --json "$@" | python3 -c 'import json, sys; t = json.load(sys.stdin)["targets"][0]; print(t["product"], t["bandwidth"], t["flop_rate"], t["step"]["floor_us"])'; }
+compile_for h200,h100
+floor | grep -E '^h200 4800000000000 989000000000000 [0-9.]*[1-9]' > /dev/null
+"$SLUICE" explain "$work/named.sluice" | grep -F 'floors: memory at 4800 GB/s, data sheet of h200; arithmetic at 989 TFLOP/s, dense bf16, data sheet of h200' > /dev/null
+"$SLUICE" explain "$work/named.sluice" --bandwidth 3000 | grep -F 'memory at 3000 GB/s as given; arithmetic at 989 TFLOP/s, dense bf16, data sheet of h200' > /dev/null
+compile_for cuda:sm_90a
+test "$(floor)" = "None 0 0 None"
+"$SLUICE" explain "$work/named.sluice" > "$work/explained"
+grep -F 'no floors: no machine' "$work/explained" > /dev/null
+grep -E 'whole step .* -$' "$work/explained" > /dev/null
+floor --product mi300x | grep '^mi300x 5300000000000 1307000000000000 [0-9.]*[1-9]' > /dev/null
+if "$SLUICE" explain "$work/named.sluice" --product b200 2> "$work/err"; then exit 1; fi
+grep -F "expected one of h100, h200, mi300x, mi325x, mi355x" "$work/err" > /dev/null
 
 # Of several kernels for one op a step runs one, and explain counts one: the bytes of a step are those of the host's plan, but for
 # what passes between launches. (Weights are padded to whole panels on either.)

@@ -1,0 +1,20 @@
+/* Machines by the names they are sold under, and what their data sheets say of their speed: for floors in `sluice
+ * explain`. A target stands for all machines that run its code ("h100" and "h200" are both cuda:sm_90a), so the names
+ * that were asked for at compile time are kept in the manifest. */
+#ifndef COMPILER_PRODUCTS_H
+#define COMPILER_PRODUCTS_H
+
+typedef struct product {
+  const char *name;        /* "h100" */
+  const char *target;      /* canonical: the code that it runs */
+  double gigabytes_second; /* of its memory, 1e9 bytes */
+  double bf16_teraflops;   /* of its matrix units, bf16 with f32 sums, without sparsity */
+} product;
+
+/* NULL for an unknown name. */
+const product *product_find(const char *name);
+
+/* All names, separated by commas: for messages. */
+extern const char product_names[];
+
+#endif
