@@ -1,4 +1,5 @@
 /* sluice: model configurations to bundles. */
+#include "backends/common/short_memory.h"
 #include "compiler/commands.h"
 #include "compiler/suggest.h"
 #include "sluice/program.h"
@@ -50,6 +51,7 @@ static sluice_status *run(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+  short_memory_react(short_memory_exit);
   sluice_status *status = sluice_program_begin();
   if (!status) status = run(argc, argv);
   return sluice_program_end(status);

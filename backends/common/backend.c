@@ -1,5 +1,7 @@
 #include "backends/common/backend.h"
 #include "backends/common/families.h"
+#include "backends/common/short_memory.h"
+#include "sluice/file.h"
 #include "sluice/memory.h"
 
 #include <errno.h>
@@ -9,9 +11,11 @@
 #include <llvm-c/ErrorHandling.h>
 #include <llvm-c/Transforms/PassBuilder.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -76,6 +80,12 @@ static void child_fails(int file, sluice_code code, const char *message) {
   send_all(file, &header, sizeof header);
   send_all(file, message, strlen(message));
   _exit(1);
+}
+
+static int short_child; /* where a child that is short of memory says so */
+
+static void child_lacks_memory(void) {
+  child_fails(short_child, SLUICE_OUT_OF_MEMORY, "out of memory");
 }
 
 static void emitter_open(emitter *e, const job *work, LLVMTargetMachineRef machine) {
@@ -257,6 +267,8 @@ static sluice_status *check_child(const generator *c, int wait_status, const cha
                   WEXITSTATUS(wait_status) == 0 &&
                   c->length == sizeof header + header.length + header.kernels * sizeof(kernel_info);
   if (complete) return NULL;
+  if (WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL)
+    return sluice_error(SLUICE_OUT_OF_MEMORY, "code generation was killed, as happens when memory runs out");
   if (header.failed)
     return sluice_error((sluice_code)header.failed, "code generation failed: %.*s", (int)(c->length - sizeof header),
                         c->data + sizeof header);
@@ -299,13 +311,18 @@ static sluice_status *start(generator *c, const job *work, size_t share) {
   fflush(NULL);
   c->process = fork();
   if (c->process < 0) {
+    int error = errno;
     close(ends[0]);
     close(ends[1]);
-    return sluice_error(SLUICE_IO, "no process for code generation: %s", strerror(errno));
+    return sluice_error(error == ENOMEM ? SLUICE_OUT_OF_MEMORY : SLUICE_IO, "no process for code generation: %s",
+                        strerror(error));
   }
   if (c->process == 0) {
     close(ends[0]);
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody waits for it when the parent is ended */
     sluice_set_allocation_hook(NULL, NULL);
+    short_child = ends[1];
+    short_memory_react(child_lacks_memory);
     child_run(ends[1], work, share);
   }
   close(ends[1]);
@@ -346,13 +363,10 @@ static sluice_status *save_form(const job *work, code_form form, const char *dir
   code_object code = {0};
   char *path = sluice_format_string("%s/%s", directory, name);
   sluice_status *status = path ? compile_to(work, form, &code) : sluice_out_of_memory();
-  FILE *file = status || !code.data ? NULL : fopen(path, "wb");
-  if (!status && code.data && !file)
-    status = sluice_error(SLUICE_IO, "%s: cannot be created: %s", path, strerror(errno));
-  if (file) {
-    bool written = fwrite(code.data, 1, code.length, file) == code.length;
-    written &= fclose(file) == 0;
-    if (!written) status = sluice_error(SLUICE_IO, "%s: cannot be written", path);
+  if (!status && code.data) {
+    sluice_pending_file pending;
+    status = sluice_pending_open(&pending, path);
+    if (!status) status = sluice_pending_close(&pending, sluice_pending_write(&pending, code.data, code.length));
   }
   code_object_free(&code);
   sluice_release(path);

@@ -177,3 +177,8 @@ fails 1 "" "${limited[@]}" "$SLUICE" compile "$nano" --target host:x86-64-v2 -o 
 fails 1 "" "${limited[@]}" "$SLUICE" synth "$nano" --seed 1 -o kept.weights
 [ ! -e kept.weights ] && [ ! -e kept.bundle ]
 nothing_left "limits"
+fails 1 "File too large" bash -c 'ulimit -f 100 && exec "$@"' limited "$SLUICE" compile "$nano" --target host:x86-64-v2 \
+  -o kept.bundle --save-temps temps
+[ -s temps/host-x86-64-v2/kernel.mlir ]
+[ ! -e temps/host-x86-64-v2/kernels.ll ]
+if compgen -G "temps/*/.sluice-*" > /dev/null; then fail "left over in the directory of --save-temps"; fi
