@@ -27,4 +27,9 @@ SLUICE_MUST_USE sluice_status *tool_file_read(const tool_file *file, void **out_
 SLUICE_MUST_USE sluice_status *tool_run(const char *program, char *const *arguments, const tool_file *files,
                                         size_t count, const tool_file *output, const tool_file *errors);
 
+/* Links `objects` with ld.lld to a shared object without dependencies; free *out_data with sluice_release. `name` is
+ * its soname, NULL: none. */
+SLUICE_MUST_USE sluice_status *tool_link(const char *name, void *const *objects, const size_t *lengths, size_t count,
+                                         void **out_data, size_t *out_length);
+
 #endif
