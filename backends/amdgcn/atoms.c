@@ -1,5 +1,6 @@
-/* What AMD GPUs do their own way in kernels of the common skeletons. */
+/* What AMD GPUs do their own way in the kernels that all targets share. */
 #include "backends/amdgcn/amdgcn.h"
+#include "backends/common/emit.h"
 #include "backends/common/gemm.h"
 
 #include <stdio.h>
@@ -39,22 +40,6 @@ static V small_number(emitter *e, const char *name, uint64_t end) {
   return LLVMBuildZExt(e->builder, number, e->i64, "");
 }
 
-/* The widest vector, at most 8 elements, that divides every width that this kernel goes over in vectors. */
-static unsigned common_vector(const emitter *e) {
-  static const char *const names[] = {"width", "x_width", "offset", "head_dim",   "index_dim", "dim",
-                                      "page",  "experts", "n",      "vocabulary", "k_width",   "rotary_dim"};
-  unsigned vector = e->atoms->vector;
-  for (size_t i = 0; i < e->spec->attribute_count; i++) {
-    const kernel_attribute *a = &e->spec->attributes[i];
-    for (size_t j = 0; j < sizeof names / sizeof *names; j++) {
-      if (a->kind != KERNEL_INTEGER || strcmp(a->name, names[j]) != 0) continue;
-      int64_t width = strcmp(a->name, "rotary_dim") == 0 ? a->integer / 2 : a->integer;
-      while (width % vector) vector /= 2;
-    }
-  }
-  return vector;
-}
-
 static V lane(emitter *e) {
   return small_number(e, "llvm.amdgcn.workitem.id.x", e->lanes);
 }
@@ -67,7 +52,6 @@ V amdgcn_wave(emitter *e) {
 
 static void begin(emitter *e, const kernel_spec *spec) {
   e->spec = spec;
-  e->vector = common_vector(e);
   T global = LLVMPointerTypeInContext(e->context, GLOBAL), parameters[KERNEL_MOST_ARGUMENTS + 1];
   for (uint32_t i = 0; i <= spec->argument_count; i++) parameters[i] = global;
   e->function =
@@ -117,11 +101,6 @@ static void barrier(emitter *e) {
   LLVMBuildFenceSyncScope(e->builder, LLVMAtomicOrderingRelease, scope, "");
   intrinsic(e, "llvm.amdgcn.s.barrier", NULL, 0, NULL, 0);
   LLVMBuildFenceSyncScope(e->builder, LLVMAtomicOrderingAcquire, scope, "");
-}
-
-/* Launches of a queue run one after another: there is nothing to wait for. */
-static void no_wait(emitter *e) {
-  (void)e;
 }
 
 /* ---- over the lanes ---- */
@@ -238,18 +217,10 @@ static V rsqrt(emitter *e, V x) {
 }
 
 const atoms amdgcn_atoms = {.name = "amdgcn",
-                            .lanes = 256,
-                            .wave = AMDGCN_WAVE,
-                            .vector = 8,
-                            .vector_registers = 32,
-                            .aligned_vectors = true,
                             .begin = begin,
                             .end = end,
                             .lane = lane,
                             .barrier = barrier,
-                            .wait = no_wait,
-                            .wait_early = no_wait,
-                            .let_go = no_wait,
                             .reduce = reduce,
                             .reduce_wave = reduce_wave,
                             .exchange = exchange,

@@ -22,6 +22,28 @@ static bool canonicalise(const char *name, char canonical[32]) {
   return false;
 }
 
+/* "AMD Instinct MI300" and "... CDNA 4" ISA documents and product pages: CDNA 3 has 304 compute units (MI300X, MI325X)
+ * with 64 KB of LDS each, CDNA 4 has 256 (MI355X) with 160 KB. Rows of x are columns of an MFMA, of which a tile may
+ * use some alone. */
+#define FACTS(units, lds)                                                                                              \
+  {.wave = AMDGCN_WAVE,                                                                                                \
+   .lanes = 256,                                                                                                       \
+   .most_lanes = 1024,                                                                                                 \
+   .processors = (units),                                                                                              \
+   .registers = 512,                                                                                                   \
+   .vector = 8,                                                                                                        \
+   .aligned_vectors = true,                                                                                            \
+   .workgroup_bytes = (lds),                                                                                           \
+   .processor_bytes = (lds),                                                                                           \
+   .line_bytes = 128,                                                                                                  \
+   .grid = {INT32_MAX, UINT16_MAX},                                                                                    \
+   .matrix = {.rows = 8, .columns = 16, .depth = 32, .group = 8}}
+
+static const target_facts *facts(const char *target) {
+  static const target_facts gfx942 = FACTS(304, 64 << 10), gfx950 = FACTS(256, 160 << 10);
+  return strcmp(target, "hip:gfx950") == 0 ? &gfx950 : &gfx942;
+}
+
 static target_tiles tiles(const char *target) {
   (void)target;
   return (target_tiles){.gemm_tile_m = 16,
@@ -56,6 +78,7 @@ static const atoms *atoms_of(const char *target) {
 
 const backend amdgcn_backend = {.canonicalise = canonicalise,
                                 .known = "hip:gfx942 (also mi300x, mi325x), hip:gfx950 (also mi355x)",
+                                .facts = facts,
                                 .tiles = tiles,
                                 .machine = machine,
                                 .atoms = atoms_of,

@@ -3,11 +3,16 @@
  *
  * A workgroup is a query tile and a kv head. Its rows are the query heads of that group for the tokens of the tile,
  * token after token: row = token * group + head in group. Rows are taken in chunks of whole tokens that keep queries,
- * scores and outputs in the nearest caches. A chunk goes over pages of keys; on each page S = Q K, masked;   P = exp2(S
- * - m), m the largest score so far;   O = O * exp2(old m - m) + P V;   l likewise and at the end O / l is rounded once
- * (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"; tiled over keys by Dao et al. 2022,
- * "FlashAttention"). scale * log2(e) is part of Q, so that exp2 serves as exp; where the target multiplies pairs of
- * bf16, Q stays as it is, S is scaled, and P is rounded to bf16 for its product.
+ * scores and outputs in the nearest caches. A chunk goes over pages of keys; on each page
+ *
+ *     S = Q K, masked
+ *     P = exp2(S - m)                      m: the largest score so far
+ *     O = O * exp2(old m - m) + P V
+ *     l = l * exp2(old m - m) + sum of P
+ *
+ * and at the end O / l is rounded once (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"; tiled
+ * over keys by Dao et al. 2022, "FlashAttention"). scale * log2(e) is part of Q, so that exp2 serves as exp; where the
+ * target multiplies pairs of bf16, Q stays as it is, S is scaled, and P is rounded to bf16 for its product.
  *
  * Lists of blocks go the same way: the lists of a chunk's tokens are walked together in ascending order, and
  * neighbouring tokens that chose the same block are taken in one product.
@@ -20,11 +25,9 @@
 
 #include <math.h>
 
-/* Rows of a chunk: enough for full register blocks, few enough that queries, scores and outputs stay close. */
+/* Rows of a chunk: enough for full register blocks, few enough that queries, scores and outputs stay close. Where a
+ * workgroup has no room for so many, whole tokens fewer. */
 enum { CHUNK_ROWS = 48 };
-
-/* Stands for "no score yet". Finite, so that differences with it are never NaN, and below every score that matters. */
-static const double NO_SCORE = -1e30;
 
 typedef struct attention_sizes {
   int64_t heads, kv_heads, group, head_dim;
@@ -39,17 +42,47 @@ typedef struct attention_sizes {
   bool transposed_keys; /* [dim][page], and values [page][dim]; or keys [page][dim] and values [dim][page] */
 } attention_sizes;
 
-/* Workgroup memory of a chunk. */
+/* Workgroup memory of a chunk, in parts. */
+typedef enum chunk_part {
+  QUERIES, /* f32 [rows][head_dim] */
+  SCORES,  /* f32 [rows][padded page] */
+  OUTPUTS, /* f32 [rows][padded head_dim] */
+  MAXIMA,  /* f32 [rows] */
+  SUMS,    /* f32 [rows] */
+  CURSORS, /* i32 [lanes][tokens]: each lane's place in the token's list of blocks */
+  /* where products go over pairs of bf16: the page's keys and values in pairs, and rows rounded to bf16 */
+  KEY_PANEL,
+  VALUE_PANEL,
+  ROUNDED,
+  CHUNK_PARTS
+} chunk_part;
+
 typedef struct chunk_memory {
-  V queries; /* f32 [rows][head_dim] */
-  V scores;  /* f32 [rows][padded page] */
-  V outputs; /* f32 [rows][padded head_dim] */
-  V maxima;  /* f32 [rows] */
-  V sums;    /* f32 [rows] */
-  V cursors; /* i32 [tokens]: place in the token's list of blocks, of this lane */
-  /* Where products go over pairs of bf16, else NULL: the page's keys and values in pairs, and rows rounded to bf16. */
-  V key_panel, value_panel, rounded;
+  V queries, scores, outputs, maxima, sums;
+  V cursors;                         /* of this lane */
+  V key_panel, value_panel, rounded; /* NULL without pairs */
 } chunk_memory;
+
+static void chunk_sizes(const emitter *e, const attention_sizes *s, uint64_t bytes[CHUNK_PARTS]) {
+  const uint64_t rows = (uint64_t)(s->chunk_tokens * s->group), dim = (uint64_t)s->head_dim;
+  const uint64_t panel = s->pairs ? (uint64_t)s->page * dim * 2 : 0;
+  const uint64_t widest = (uint64_t)padded_row(s->page > s->head_dim ? s->page : s->head_dim);
+  bytes[QUERIES] = rows * dim * sizeof(float);
+  bytes[SCORES] = rows * (uint64_t)padded_row(s->page) * sizeof(float);
+  bytes[OUTPUTS] = rows * (uint64_t)padded_row(s->head_dim) * sizeof(float);
+  bytes[MAXIMA] = bytes[SUMS] = rows * sizeof(float);
+  bytes[CURSORS] = (uint64_t)s->chunk_tokens * sizeof(int32_t) * e->facts->lanes;
+  bytes[KEY_PANEL] = bytes[VALUE_PANEL] = panel;
+  bytes[ROUNDED] = s->pairs ? rows * widest * 2 : 0;
+}
+
+/* Whether a workgroup of the target has room for a chunk. */
+static bool chunk_fits(const emitter *e, const attention_sizes *s) {
+  uint64_t bytes[CHUNK_PARTS], all = 0;
+  chunk_sizes(e, s, bytes);
+  for (int i = 0; i < CHUNK_PARTS; i++) all += workgroup_rounded(bytes[i]);
+  return all <= e->facts->workgroup_bytes;
+}
 
 static bool attention_read(emitter *e, const kernel_spec *spec, attention_sizes *s) {
   s->heads = kernel_integer(spec, "heads", &e->status);
@@ -59,7 +92,7 @@ static bool attention_read(emitter *e, const kernel_spec *spec, attention_sizes 
   s->page_bytes = kernel_integer(spec, "page_bytes", &e->status);
   s->value_offset = kernel_integer(spec, "value_offset", &e->status);
   s->query_tile = kernel_integer(spec, "query_tile", &e->status);
-  s->query_scale = kernel_float(spec, "scale", &e->status) * 1.4426950408889634;
+  s->query_scale = kernel_float(spec, "scale", &e->status) * LOG2_E;
   s->score_scale = 1;
   s->dtype = kernel_dtype(spec, "dtype", &e->status);
   s->transposed_keys = attribute_is(e, "transposed", "keys");
@@ -81,27 +114,27 @@ static bool attention_read(emitter *e, const kernel_spec *spec, attention_sizes 
   }
   s->chunk_tokens = s->group < CHUNK_ROWS ? CHUNK_ROWS / s->group : 1;
   if (s->chunk_tokens > s->query_tile) s->chunk_tokens = s->query_tile;
+  while (s->chunk_tokens > 1 && !chunk_fits(e, s)) s->chunk_tokens--;
   return true;
 }
 
 static chunk_memory take_memory(emitter *e, const attention_sizes *s) {
-  uint64_t rows = (uint64_t)(s->chunk_tokens * s->group);
-  chunk_memory m = {0};
-  m.queries = workgroup_take(e, rows * (uint64_t)s->head_dim * sizeof(float));
-  m.scores = workgroup_take(e, rows * (uint64_t)padded_row(s->page) * sizeof(float));
-  m.outputs = workgroup_take(e, rows * (uint64_t)padded_row(s->head_dim) * sizeof(float));
-  m.maxima = workgroup_take(e, rows * sizeof(float));
-  m.sums = workgroup_take(e, rows * sizeof(float));
-  /* Every lane keeps cursors of its own. */
-  m.cursors = workgroup_take(e, (uint64_t)s->chunk_tokens * sizeof(int32_t) * e->lanes);
-  m.cursors = element(e, e->i32, m.cursors, mul(e, e->atoms->lane(e), int64(e, s->chunk_tokens)));
-  if (s->pairs) {
-    uint64_t widest = (uint64_t)padded_row(s->page > s->head_dim ? s->page : s->head_dim);
-    m.key_panel = workgroup_take(e, (uint64_t)(s->page * s->head_dim) * 2);
-    m.value_panel = workgroup_take(e, (uint64_t)(s->page * s->head_dim) * 2);
-    m.rounded = workgroup_take(e, rows * widest * 2);
+  uint64_t bytes[CHUNK_PARTS];
+  V part[CHUNK_PARTS];
+  chunk_sizes(e, s, bytes);
+  for (int i = 0; i < CHUNK_PARTS; i++) {
+    part[i] = bytes[i] ? workgroup_take(e, bytes[i]) : NULL;
+    if (i == CURSORS) part[i] = element(e, e->i32, part[i], mul(e, e->atoms->lane(e), int64(e, s->chunk_tokens)));
   }
-  return m;
+  return (chunk_memory){.queries = part[QUERIES],
+                        .scores = part[SCORES],
+                        .outputs = part[OUTPUTS],
+                        .maxima = part[MAXIMA],
+                        .sums = part[SUMS],
+                        .cursors = part[CURSORS],
+                        .key_panel = part[KEY_PANEL],
+                        .value_panel = part[VALUE_PANEL],
+                        .rounded = part[ROUNDED]};
 }
 
 /* Keys of page `index` that come before position `end`. */
@@ -360,10 +393,16 @@ static void attend_tile(emitter *e, const attention_sizes *s, const query_tile *
 
 /* ---- families ---- */
 
+static kernel_shape shape_of(const attention_sizes *s) {
+  kernel_shape shape = each_of(SLUICE_SIZE_TILES, s->kv_heads, s->head_dim);
+  shape.rows[1] = s->page;
+  return shape;
+}
+
 void family_attention(emitter *e, const kernel_spec *spec) {
   attention_sizes s = {0};
   if (!attention_read(e, spec, &s)) return;
-  kernel_begin(e, spec, each_of(SLUICE_SIZE_TILES, s.kv_heads));
+  kernel_begin(e, spec, shape_of(&s));
   V *argument = e->argument; /* q, tiles, page_table, cache, out */
   query_tile tile = query_tile_load(e, argument[1], argument[2]);
   attend_tile(e, &s, &tile, argument[0], argument[3], argument[4], NULL);
@@ -381,7 +420,7 @@ static bool list_read(emitter *e, const kernel_spec *spec, attention_sizes *s) {
 void family_block_attention(emitter *e, const kernel_spec *spec) {
   attention_sizes s = {0};
   if (!list_read(e, spec, &s)) return;
-  kernel_begin(e, spec, each_of(SLUICE_SIZE_TILES, s.kv_heads));
+  kernel_begin(e, spec, shape_of(&s));
   V *argument = e->argument; /* q, blocks, tiles, page_table, cache, out */
   query_tile tile = query_tile_load(e, argument[2], argument[3]);
   attend_tile(e, &s, &tile, argument[0], argument[4], argument[5], argument[1]);
@@ -393,7 +432,9 @@ void family_select_attention(emitter *e, const kernel_spec *spec) {
   if (!list_read(e, spec, &s)) return;
   index_selection selection = {.heads = s.kv_heads, .dim = kernel_integer(spec, "index_dim", &e->status)};
   if (!index_selection_read(e, spec, &selection)) return;
-  kernel_begin(e, spec, each_of(SLUICE_SIZE_TILES, s.kv_heads));
+  kernel_shape shape = shape_of(&s);
+  shape.rows[2] = selection.dim;
+  kernel_begin(e, spec, shape);
   V *argument = e->argument; /* q, iq, tiles, page_table, cache, out, blocks */
   query_tile tile = query_tile_load(e, argument[2], argument[3]);
   index_selection_emit(e, &selection, &tile, e->y, argument[1], argument[4], argument[6]);

@@ -1,12 +1,11 @@
-/* What the attention and the index families share: query tiles, the paged cache, and the selection of blocks.
- *
- * A workgroup of these families is one lane, as on the host: targets with more lanes have emitters of their own for
- * them.
- */
+/* What the attention and the index families share: query tiles, the paged cache, and the selection of blocks. */
 #ifndef BACKENDS_COMMON_ATTENTION_H
 #define BACKENDS_COMMON_ATTENTION_H
 
 #include "backends/common/emit.h"
+
+/* Stands for "no score yet". Finite, so that differences with it are never NaN, and below every score that matters. */
+#define NO_SCORE (-1e30)
 
 /* The query tile of a workgroup (SLUICE_INPUT_TILES). All values are i64. */
 typedef struct query_tile {

@@ -1,5 +1,6 @@
 #include "backends/common/backend.h"
 #include "backends/common/families.h"
+#include "backends/common/limits.h"
 #include "backends/common/short_memory.h"
 #include "sluice/file.h"
 #include "sluice/memory.h"
@@ -19,31 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const backend *const backends[] = {&host_backend, &nvptx_backend, &amdgcn_backend};
-enum { BACKENDS = sizeof backends / sizeof *backends, MOST_CHILDREN = 4 };
-
-static const backend *find(const char *target) {
-  char canonical[32];
-  for (size_t i = 0; i < BACKENDS; i++)
-    if (backends[i]->canonicalise(target, canonical)) return backends[i];
-  return NULL;
-}
-
-sluice_status *target_canonicalise(const char *name, char canonical[32]) {
-  for (size_t i = 0; i < BACKENDS; i++) {
-    memset(canonical, 0, 32);
-    if (backends[i]->canonicalise(name, canonical)) return NULL;
-  }
-  return sluice_error(SLUICE_UNSUPPORTED, "unknown target '%s'; known are %s; %s; %s", name, host_backend.known,
-                      nvptx_backend.known, amdgcn_backend.known);
-}
-
-sluice_status *target_default_tiles(const char *target, target_tiles *out_tiles) {
-  const backend *b = find(target);
-  if (!b) return sluice_error(SLUICE_UNSUPPORTED, "no tiles are known for target '%s'", target);
-  *out_tiles = b->tiles(target);
-  return NULL;
-}
+enum { MOST_CHILDREN = 4 };
 
 /* ---- one child: emits, optimises and compiles its share of the kernels ---- */
 
@@ -89,8 +66,11 @@ static void child_lacks_memory(void) {
 }
 
 static void emitter_open(emitter *e, const job *work, LLVMTargetMachineRef machine) {
-  *e = (emitter){.context = LLVMContextCreate(), .atoms = work->backend->atoms(work->target), .machine = machine};
-  e->vector = e->atoms->vector;
+  *e = (emitter){.context = LLVMContextCreate(),
+                 .target = work->target,
+                 .facts = work->backend->facts(work->target),
+                 .atoms = work->backend->atoms(work->target),
+                 .machine = machine};
   e->module = LLVMModuleCreateWithNameInContext("kernels", e->context);
   char *triple = LLVMGetTargetMachineTriple(machine);
   LLVMSetTarget(e->module, triple);
@@ -109,20 +89,20 @@ static void emitter_open(emitter *e, const job *work, LLVMTargetMachineRef machi
 }
 
 static void emit_kernel(emitter *e, const kernel_spec *spec) {
-  e->vector = e->atoms->vector;
+  e->vector = e->facts->vector;
   e->spec = spec;
   e->declined[0] = 0;
-  for (const target_skeleton *s = e->atoms->skeletons; s && s->family; s++)
-    if (strcmp(s->family, spec->family) == 0 && (s->emit(e, spec) || e->status)) return;
+  for (const own_kernel *own = e->atoms->own_kernels; own && own->family; own++)
+    if (strcmp(own->family, spec->family) == 0 && (own->emit(e, spec) || e->status)) return;
   kernel_family *family = kernel_family_find(spec->family);
   if (family)
     family(e, spec);
   else if (e->declined[0])
     e->status = sluice_error(SLUICE_UNSUPPORTED, "kernel %s: target %s has no kernel %s of this shape: %s",
-                             spec->symbol, e->atoms->name, spec->family, e->declined);
+                             spec->symbol, e->target, spec->family, e->declined);
   else
-    e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: target %s has no kernel family '%s'", spec->symbol,
-                             e->atoms->name, spec->family);
+    e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: target %s has no kernel family '%s'", spec->symbol, e->target,
+                             spec->family);
 }
 
 /* The parts as functions, then the kernel that calls them. */
@@ -133,8 +113,8 @@ static void emit_joined(emitter *e, const kernel_spec *specs, const kernel_spec 
     return;
   }
   joined_kernel joined = {.count = (unsigned)spec->part_count};
-  uint32_t bytes = 0;
-  unsigned lanes = 0, resident = 0;
+  uint64_t bytes = 0;
+  unsigned lanes = 0, workgroups = 0; /* of a processor */
   e->joined = &joined;
   for (joined.at = 0; joined.at < joined.count; joined.at++) {
     char symbol[128];
@@ -153,12 +133,13 @@ static void emit_joined(emitter *e, const kernel_spec *specs, const kernel_spec 
     p->lanes = e->lanes;
     if (bytes < e->workgroup_bytes) bytes = e->workgroup_bytes;
     if (lanes < e->lanes) lanes = e->lanes;
-    if (e->resident && (!resident || e->resident < resident)) resident = e->resident;
+    const unsigned asked = e->workgroups_per_processor;
+    if (asked && (!workgroups || asked < workgroups)) workgroups = asked;
   }
   e->spec = spec;
   e->workgroup_bytes = bytes;
   e->lanes = lanes;
-  e->resident = resident;
+  e->workgroups_per_processor = workgroups;
   if (!e->status) e->atoms->join(e, spec);
   e->joined = NULL;
 }
@@ -178,8 +159,9 @@ static void child_run(int file, const job *work, size_t share) {
       emit_joined(&e, work->specs, &work->specs[i]);
     else
       emit_kernel(&e, &work->specs[i]);
+    if (!e.status) check_limits(&e);
     if (e.status) child_fails(file, sluice_status_code(e.status), sluice_status_message(e.status));
-    infos[kernels++] = (kernel_info){.workgroup_bytes = e.workgroup_bytes,
+    infos[kernels++] = (kernel_info){.workgroup_bytes = (uint32_t)e.workgroup_bytes,
                                      .lanes = e.lanes,
                                      .cache_first = e.cache_first,
                                      .grid = {e.grid[0], e.grid[1]}};
@@ -376,7 +358,7 @@ static sluice_status *save_form(const job *work, code_form form, const char *dir
 sluice_status *backend_compile(const char *target, const kernel_spec *specs, size_t count,
                                const backend_options *options, code_object *out_code) {
   *out_code = (code_object){0};
-  job work = {.backend = find(target), .target = target, .specs = specs, .count = count};
+  job work = {.backend = backend_find(target), .target = target, .specs = specs, .count = count};
   if (!work.backend) return sluice_error(SLUICE_UNSUPPORTED, "no backend for target '%s'", target);
   if (count == 0) return sluice_error(SLUICE_INTERNAL, "no kernels to compile");
   if (options->save_directory) {
@@ -387,10 +369,7 @@ sluice_status *backend_compile(const char *target, const kernel_spec *specs, siz
   SLUICE_TRY(compile_to(&work, options->form, out_code));
   if (options->form == CODE_OBJECT && !out_code->data) {
     code_object_free(out_code);
-    return sluice_error(
-        SLUICE_NOT_FOUND,
-        "no ptxas was found, in PATH or /usr/local/cuda/bin, that could make an object for %s; --emit=asm gives PTX",
-        target);
+    return sluice_error(SLUICE_NOT_FOUND, "no object for %s: %s", target, work.backend->unlinked);
   }
   return NULL;
 }

@@ -1,13 +1,16 @@
-/* What a target brings to backend_compile. One table for each folder of backends/; backend.c holds the list. */
+/* What a folder of backends/ brings: its targets and how code is made for them. backends/targets.h lists them all. */
 #ifndef BACKENDS_COMMON_BACKEND_H
 #define BACKENDS_COMMON_BACKEND_H
 
-#include "backends/common/emit.h"
+#include "backends/common/atoms.h"
+#include "backends/targets.h"
 
 typedef struct backend {
   /* Whether `name` is one of its targets, an alias included; `canonical` gets the name with all parts. */
   bool (*canonicalise)(const char *name, char canonical[32]);
   const char *known; /* its targets, for messages */
+  /* The functions below get canonical names. */
+  const target_facts *(*facts)(const char *target);
   target_tiles (*tiles)(const char *target);
   /* A target machine; NULL with a message in *out_error. Runs in a child. */
   LLVMTargetMachineRef (*machine)(const char *target, char **out_error);
@@ -16,11 +19,18 @@ typedef struct backend {
   size_t children;
   LLVMCodeGenFileType file_type; /* what `link` wants of each child */
   const char *linked_name;       /* file name of the result in a save directory: "kernels.so" */
+  /* Why `link` may leave the result empty, and what to do about it; NULL: it never does. */
+  const char *unlinked;
   /* Makes `code->data` and what else belongs to it from the children's files, and completes code->kernels. */
   sluice_status *(*link)(const char *target, const kernel_spec *specs, size_t count, void *const *files,
                          const size_t *lengths, size_t file_count, code_object *code);
 } backend;
 
-extern const backend host_backend, nvptx_backend, amdgcn_backend;
+#define BACKEND_DECLARATION(name) extern const backend name##_backend;
+BACKENDS(BACKEND_DECLARATION)
+#undef BACKEND_DECLARATION
+
+/* The backend of a target name; NULL: none. */
+const backend *backend_find(const char *target);
 
 #endif

@@ -8,6 +8,9 @@
 #include "backends/common/families.h"
 #include "backends/common/tile.h"
 
+/* Columns of w that lie together where no matrix instructions are used: those of a pair. */
+enum { PAIR = 2 };
+
 typedef enum epilogue { EPILOGUE_NONE, EPILOGUE_ADD, EPILOGUE_SWIGLU } epilogue;
 
 typedef struct gemm {
@@ -28,6 +31,18 @@ typedef struct gemm {
   int64_t slots_per_row; /* slot / this is the row of x */
 } gemm;
 
+/* Whether the target's engine multiplies. */
+static bool has_engine(const gemm *g) {
+  return g->group != PAIR;
+}
+
+/* Whether the target's matrix instructions can make the product. */
+static bool suits_matrix(const emitter *e, const gemm *g) {
+  const matrix_facts *m = &e->facts->matrix;
+  return m->depth && g->group == m->group && g->x_dtype == SLUICE_BF16 && g->weight_dtype == SLUICE_BF16 &&
+         g->k % m->depth == 0 && g->tile_m % m->rows == 0 && g->slice > 0 && g->slice % m->columns == 0;
+}
+
 static void read_attributes(emitter *e, gemm *g) {
   g->n = attribute(e, "n");
   g->k = attribute(e, "k");
@@ -45,28 +60,24 @@ static void read_attributes(emitter *e, gemm *g) {
   g->alpha = attribute_float(e, "alpha");
   g->limit = attribute_float(e, "limit");
   unsigned vector = e->vector;
-  bool fits = e->atoms->lanes > 1 || g->panel <= 4 * (int64_t)vector; /* in registers */
+  bool fits = e->facts->lanes > 1 || g->panel <= 4 * (int64_t)vector; /* in registers */
   if (!e->status && (g->panel <= 0 || g->panel % vector || !fits || g->tile_m <= 0 || g->n <= 0))
     e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: a panel of %lld rows does not fit vectors of %u",
                              e->spec->symbol, (long long)g->panel, vector);
   if (!e->status && g->workgroups > 0) return; /* the target's engine looks at the rest */
   if (!e->status &&
-      (g->slice <= 0 || g->slice % g->panel || g->slice % vector || (g->group == 2 && g->slice != g->panel)))
+      (g->slice <= 0 || g->slice % g->panel || g->slice % vector || (!has_engine(g) && g->slice != g->panel)))
     e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: slices of %lld columns of panels of %lld", e->spec->symbol,
                              (long long)g->slice, (long long)g->panel);
-  bool engine = e->atoms->gemm && g->x_dtype == SLUICE_BF16 && g->weight_dtype == SLUICE_BF16 && g->k % 32 == 0 &&
-                g->tile_m % 8 == 0 && g->slice % 16 == 0;
-  if (!e->status && g->group != 2 && !(g->group == 8 && engine))
+  if (!e->status && has_engine(g) && !(e->atoms->gemm && suits_matrix(e, g)))
     e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: no product takes groups of %lld columns here",
                              e->spec->symbol, (long long)g->group);
 }
 
-/* What the sort of the step wrote. A kernel that has not waited for it reads it past the L1 cache, which may hold what
- * was there before; that it is in the L2 cache when the sort's launch is done is how the hardware works. */
+/* What the sort of the step wrote. */
 static V load_sorted(emitter *e, const gemm *g, T type, V pointer, V index) {
-  V value = load(e, type, element(e, e->i32, pointer, index));
-  if (g->sorted) LLVMSetVolatile(value, true);
-  return value;
+  V at = element(e, e->i32, pointer, index);
+  return g->sorted ? load_ended(e, type, at) : load(e, type, at);
 }
 
 /* The row of out that row `row` of the workgroup goes to: itself, or its slot. */
@@ -143,8 +154,9 @@ static gemm_product engine_product(gemm *g) {
 }
 
 static kernel_shape shape_of(const emitter *e, gemm *g, sluice_plan_extent y) {
-  kernel_shape shape = {.x = {SLUICE_SIZE_ONE, 1, (uint32_t)((g->n + g->slice - 1) / g->slice), 0}, .y = y};
-  if (g->group == 8) {
+  kernel_shape shape = {
+      .x = {SLUICE_SIZE_ONE, 1, (uint32_t)((g->n + g->slice - 1) / g->slice), 0}, .y = y, .rows = {g->n}};
+  if (has_engine(g)) {
     gemm_product product = engine_product(g);
     shape.lanes = e->atoms->gemm->lanes(&product);
   }
@@ -182,7 +194,7 @@ static void compute_tile(emitter *e, gemm *g, V weights, bool early) {
   for (unsigned i = 0; i < product.matrices; i++)
     product.c[i] = workgroup_take(e, (uint64_t)(g->tile_m * g->slice) * sizeof(float));
   V slice = e->x;
-  if (g->group == 8) {
+  if (has_engine(g)) {
     V parked = park(e, g);
     e->atoms->gemm->multiply(e, &product);
     e->atoms->barrier(e);
@@ -249,10 +261,7 @@ static void locate_panels(emitter *e, V number, gemm_round *round, void *user) {
 /* The product's part that all workgroups share; false when the target has no such product. */
 static bool open_stream(emitter *e, stream_kernel *s, gemm_stream *product) {
   gemm *g = &s->g;
-  const bool fits = g->x_dtype == SLUICE_BF16 && g->weight_dtype == SLUICE_BF16 && g->k % 32 == 0 &&
-                    g->tile_m % 8 == 0 && g->panel == GEMM_STREAM_PANEL && g->group == 8 && g->slice > 0 &&
-                    g->slice % GEMM_STREAM_PANEL == 0;
-  if (!e->atoms->gemm_stream || !fits) {
+  if (!e->atoms->gemm_stream || !suits_matrix(e, g) || g->panel != e->facts->matrix.columns) {
     e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: no product streams panels of %lld rows here", e->spec->symbol,
                              (long long)g->panel);
     return false;
@@ -277,15 +286,15 @@ static bool open_stream(emitter *e, stream_kernel *s, gemm_stream *product) {
 
 /* The workgroup's part of the residual, which is wanted in the end, on its way from memory in the beginning. */
 static void prefetch_residual(emitter *e, const stream_kernel *s) {
-  enum { LINE = 128 };
   const gemm *g = &s->g;
+  const int64_t line_bytes = e->facts->line_bytes;
   if (g->epilogue != EPILOGUE_ADD || !e->atoms->prefetch) return;
   const int64_t element_bytes = (int64_t)sluice_dtype_size(g->out_dtype);
   const int64_t share = (s->panels + g->workgroups - 1) / g->workgroups;
-  const int64_t lines = (share * g->panel * element_bytes + LINE - 1) / LINE + 1;
+  const int64_t lines = (share * g->panel * element_bytes + line_bytes - 1) / line_bytes + 1;
   loop each = lane_loop(e, int64(e, 0), mul(e, g->rows, int64(e, lines)));
   V row = udiv(e, each.index, int64(e, lines)), line = urem(e, each.index, int64(e, lines));
-  V column = add(e, mul(e, s->first, int64(e, g->panel)), mul(e, line, int64(e, LINE / element_bytes)));
+  V column = add(e, mul(e, s->first, int64(e, g->panel)), mul(e, line, int64(e, line_bytes / element_bytes)));
   column = imin(e, column, int64(e, g->n - 1));
   V at = add(e, mul(e, out_row(e, g, row), int64(e, g->n)), column);
   e->atoms->prefetch(e, element_of(e, g->out_dtype, g->residual, at));
@@ -293,8 +302,8 @@ static void prefetch_residual(emitter *e, const stream_kernel *s) {
 }
 
 /* Tiles of rows beside each other share their weights: workgroups, which start in the order of their numbers, go
- * through the shares of so many tiles, then of the next ones. What these read of x stays in a GPU's cache. Changes e->x
- * and e->y. */
+ * through the shares of so many tiles, then of the next ones. What these read of x stays in the cache that all
+ * processors share. Changes e->x and e->y. */
 static void order_tiles(emitter *e, int64_t workgroups, int64_t tile_m) {
   enum { ROWS = 1024 };
   V tiles = extent_of(e, &e->grid[1]), x = local_set(e, e->i64, e->x), y = local_set(e, e->i64, e->y);
@@ -319,8 +328,9 @@ static void gemm_streamed(emitter *e, const kernel_spec *spec, const gemm *read,
   kernel_begin(e, spec,
                (kernel_shape){.x = {SLUICE_SIZE_ONE, 1, (uint32_t)g->workgroups, 0},
                               .y = {size, (uint32_t)g->tile_m, 1, 0},
+                              .rows = {g->n},
                               .lanes = e->atoms->gemm_stream->lanes(&product),
-                              .early = true});
+                              .begins_early = true});
   g->x = e->argument[0];
   g->residual = e->argument[2];
   g->out = e->argument[3];
@@ -369,6 +379,7 @@ static void expert_gemm_streamed(emitter *e, const kernel_spec *spec, const gemm
   const int64_t workgroups = s.g.workgroups;
   kernel_begin(e, spec,
                (kernel_shape){.x = {SLUICE_SIZE_ONE, 1, (uint32_t)workgroups, 0},
+                              .rows = {s.g.n},
                               .lanes = e->atoms->gemm_stream->lanes(&product)});
   s.g.x = e->argument[0];
   s.weights = e->argument[1];
@@ -399,14 +410,14 @@ void family_gemm(emitter *e, const kernel_spec *spec) {
     return;
   }
   kernel_shape shape = shape_of(e, &g, (sluice_plan_extent){size, (uint32_t)g.tile_m, 1, 0});
-  shape.early = g.group == 8; /* the engine reads weights before x is there */
+  shape.begins_early = has_engine(&g); /* the engine reads weights before x is there */
   kernel_begin(e, spec, shape);
   g.x = e->argument[0];
   g.residual = e->argument[2];
   g.out = e->argument[3];
   g.first_row = mul(e, e->y, int64(e, g.tile_m));
   g.rows = imin(e, sub(e, size_of(e, size), g.first_row), int64(e, g.tile_m));
-  compute_tile(e, &g, e->argument[1], shape.early);
+  compute_tile(e, &g, e->argument[1], shape.begins_early);
   kernel_end(e);
 }
 
@@ -431,7 +442,7 @@ static void order_shared_tiles(emitter *e, const gemm *g, V tiles) {
  * small steps, and about one for each expert. */
 static sluice_plan_extent tile_rows(const emitter *e, const gemm *g, int64_t slots) {
   enum { SMALL_TILE = 8, ROWS = 16 };
-  if (e->atoms->lanes == 1 || g->tile_m <= SMALL_TILE)
+  if (e->facts->lanes == 1 || g->tile_m <= SMALL_TILE)
     return (sluice_plan_extent){SLUICE_SIZE_TOKENS, 1, (uint32_t)slots, 0};
   return (sluice_plan_extent){SLUICE_SIZE_TOKENS, (uint32_t)g->tile_m, ROWS, 0};
 }
@@ -464,20 +475,20 @@ void family_expert_gemm(emitter *e, const kernel_spec *spec) {
   }
   kernel_shape shape = shape_of(e, &g, tile_rows(e, &g, slots));
   /* Tiles in turn: what the loop keeps is not worth half of the workgroups, unless few lanes do all the work. */
-  if (g.tile_m == 16) shape.resident = shape.lanes == e->atoms->lanes ? 2 : 1;
+  if (g.tile_m == 16) shape.workgroups_per_processor = shape.lanes == e->facts->lanes ? 2 : 1;
   /* A workgroup has one tile, or, where the grid has fewer rows than there may be tiles, several in turn. */
   const bool several = shape.y.divisor > 1;
   /* Of two products of one sort the second reads its weights while x is still being made. Alone it starts when all of
    * the first one have waited for the sort; as part of a joined kernel it waits itself. */
-  shape.holds_next = attribute_is(e, "overlap", "first");
-  shape.early = attribute_is(e, "overlap", "second");
-  g.sorted = shape.early && !e->joined;
-  if ((shape.holds_next || shape.early) && (g.group != 8 || several))
+  shape.releases_next = attribute_is(e, "overlap", "first");
+  shape.begins_early = attribute_is(e, "overlap", "second");
+  g.sorted = shape.begins_early && !e->joined;
+  if ((shape.releases_next || shape.begins_early) && (!has_engine(&g) || several))
     e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: no two products overlap here", spec->symbol);
   if (e->status) return;
   kernel_begin(e, spec, shape);
-  if (shape.holds_next) e->atoms->let_go(e);
-  if (shape.early) e->atoms->wait_early(e);
+  if (shape.releases_next) release_next(e);
+  if (shape.begins_early) await_all_but_first(e);
   g.x = e->argument[0];
   g.order = e->argument[4];
   g.out = e->argument[6];
@@ -502,7 +513,7 @@ void family_expert_gemm(emitter *e, const kernel_spec *spec) {
   g.rows = tile_item(e, entry, 2);
   V weights = byte_offset(e, e->argument[1], mul(e, expert, int64(e, batch_bytes)));
   if (shared) weights = select_(e, icmp(e, LLVMIntEQ, expert, int64(e, experts)), e->argument[2], weights);
-  compute_tile(e, &g, weights, shape.early);
+  compute_tile(e, &g, weights, shape.begins_early);
   if (several) {
     e->atoms->barrier(e); /* the next tile takes the same workgroup memory */
     e->x = x;

@@ -5,19 +5,20 @@
 #include "backends/common/emit.h"
 
 /* c[row][column] = x[row] . w[column] for the rows of x and a slice of w, one panel or several, of one workgroup, in
- * f32. All bf16 on input; the weight lies in panels of groups of 8 columns. */
+ * f32. All bf16 on input; the weight lies in
+ * panels of groups of facts->matrix.group columns, and k, tile_m and slice are multiples of what facts->matrix says. */
 typedef struct gemm_product {
   V x;                                       /* all rows of x are in the 4 GB behind it */
   V (*x_row)(emitter *e, V row, void *user); /* first element of row `row` (i64) of x */
   void *user;
-  V rows;                   /* i64, 1 .. tile_m */
-  int64_t k, tile_m, panel; /* k is a multiple of 32, tile_m of 8, panel of 16 */
-  int64_t slice;            /* columns of the workgroup: a multiple of the panel */
-  unsigned matrices;        /* 1, or 2: gate and up */
-  V weights;                /* first panel of the slice; with two matrices gate and up in turn */
-  V panels;                 /* i64: panels of the slice that each matrix has, at least 1 */
-  bool early;               /* the kernel did not wait yet: `multiply` does, before it reads x (atoms.wait) */
-  V c[2];                   /* f32 [tile_m][slice] in workgroup memory, for each matrix */
+  V rows; /* i64, 1 .. tile_m */
+  int64_t k, tile_m, panel;
+  int64_t slice;     /* columns of the workgroup: a multiple of the panel */
+  unsigned matrices; /* 1, or 2: gate and up */
+  V weights;         /* first panel of the slice; with two matrices gate and up in turn */
+  V panels;          /* i64: panels of the slice that each matrix has, at least 1 */
+  bool early;        /* the kernel did not wait yet: `multiply` does, before it reads x (await_previous) */
+  V c[2];            /* f32 [tile_m][slice] in workgroup memory, for each matrix */
 } gemm_product;
 
 /* Lanes of a workgroup that computes such a product. */
@@ -28,8 +29,7 @@ typedef struct gemm_engine {
 
 /* The same products for workgroups that each have a share of all there is to do, whose weights stream through the
  * workgroup's memory. A share is a line of rounds; a round is a number of panels for a tile of rows of x. Panels have
- * GEMM_STREAM_PANEL rows. */
-enum { GEMM_STREAM_PANEL = 16 };
+ * facts->matrix.columns rows. */
 typedef struct gemm_round {
   V weights; /* its first panel; with two matrices gate and up in turn */
   V panels;  /* i64: of each matrix, 1 .. gemm_stream.panels */
@@ -38,15 +38,15 @@ typedef struct gemm_round {
 } gemm_round;
 
 typedef struct gemm_stream {
-  int64_t n, k, tile_m; /* k is a multiple of 32, tile_m of 8 */
-  unsigned matrices;    /* 1, or 2: gate and up */
-  int64_t panels;       /* of each matrix in a round, at most */
-  int64_t workgroups;   /* of the grid in x */
-  V first, end;         /* i64: the workgroup's rounds are first, first + stride, ... before end, at least one */
+  int64_t n, k, tile_m;
+  unsigned matrices;  /* 1, or 2: gate and up */
+  int64_t panels;     /* of each matrix in a round, at most */
+  int64_t workgroups; /* of the grid in x */
+  V first, end;       /* i64: the workgroup's rounds are first, first + stride, ... before end, at least one */
   int64_t stride;
   bool single; /* no workgroup has a second round */
   bool alone;  /* hardly any weights are another workgroup's, too: they need not stay in a cache */
-  bool early;  /* the kernel did not wait yet: `multiply` does, before it reads x (atoms.wait) */
+  bool early;  /* the kernel did not wait yet: `multiply` does, before it reads x (await_previous) */
   /* What round `number` (i64) is. `x_row` and the two below are about the round that was located last. */
   void (*locate)(emitter *e, V number, gemm_round *out_round, void *user);
   V (*x_row)(emitter *e, V row, void *user); /* first element of row `row` (i64) of x */

@@ -27,7 +27,7 @@ V cache_page(emitter *e, const query_tile *tile, V cache, V index, int64_t page_
 }
 
 void span_loop(emitter *e, V from, V to, row_body *body, void *user) {
-  unsigned width = e->atoms->aligned_vectors ? 1 : e->vector; /* `from` may be anything */
+  unsigned width = e->facts->aligned_vectors ? 1 : e->vector; /* `from` may be anything */
   V middle = from;
   if (width > 1) {
     V length = imax(e, sub(e, to, from), int64(e, 0));
@@ -343,6 +343,12 @@ static bool sizes_positive(emitter *e, const kernel_spec *spec, int64_t a, int64
   return false;
 }
 
+static kernel_shape shape_of(int64_t heads, int64_t dim, int64_t page) {
+  kernel_shape shape = each_of(SLUICE_SIZE_TILES, heads, dim);
+  shape.rows[1] = page;
+  return shape;
+}
+
 typedef struct mask_row {
   V from, to; /* f32 */
   V visible;  /* columns below it stay, the others become -inf */
@@ -373,7 +379,7 @@ void family_index_score(emitter *e, const kernel_spec *spec) {
   sluice_dtype dtype = kernel_dtype(spec, "dtype", &e->status);
   bool transposed = attribute_is(e, "transposed", "keys");
   if (!sizes_positive(e, spec, heads, dim, page)) return;
-  kernel_begin(e, spec, each_of(SLUICE_SIZE_TILES, heads));
+  kernel_begin(e, spec, shape_of(heads, dim, page));
   V queries = workgroup_take(e, (uint64_t)(SCORE_ROWS * dim) * sizeof(float));
   V products = workgroup_take(e, (uint64_t)(SCORE_ROWS * padded_row(page)) * sizeof(float));
   query_tile tile = query_tile_load(e, e->argument[1], e->argument[2]);
@@ -432,7 +438,7 @@ void family_block_max(emitter *e, const kernel_spec *spec) {
   int64_t heads = kernel_integer(spec, "heads", &e->status);
   int64_t block = kernel_integer(spec, "block", &e->status);
   if (!sizes_positive(e, spec, heads, block, 1)) return;
-  kernel_begin(e, spec, each_of(SLUICE_SIZE_TOKENS, heads));
+  kernel_begin(e, spec, each_of(SLUICE_SIZE_TOKENS, heads, 0));
   V row = add(e, mul(e, e->x, int64(e, heads)), e->y);
   V pages = size_of(e, SLUICE_SIZE_PAGES);
   V from = element(e, e->f32, e->argument[0], mul(e, row, size_of(e, SLUICE_SIZE_CONTEXT)));
@@ -454,7 +460,7 @@ void family_topk_blocks(emitter *e, const kernel_spec *spec) {
   int64_t local_blocks = kernel_integer(spec, "local", &e->status);
   int64_t block = kernel_integer(spec, "block", &e->status);
   if (!sizes_positive(e, spec, heads, k, block)) return;
-  kernel_begin(e, spec, each_of(SLUICE_SIZE_TOKENS, heads));
+  kernel_begin(e, spec, each_of(SLUICE_SIZE_TOKENS, heads, 0));
   V row = add(e, mul(e, e->x, int64(e, heads)), e->y);
   V scores = element(e, e->f32, e->argument[0], mul(e, row, size_of(e, SLUICE_SIZE_PAGES)));
   V out = element(e, e->i32, e->argument[2], mul(e, row, int64(e, k)));
@@ -532,7 +538,7 @@ void family_block_score(emitter *e, const kernel_spec *spec) {
                        .transposed = attribute_is(e, "transposed", "keys"),
                        .dtype = kernel_dtype(spec, "dtype", &e->status)};
   if (!sizes_positive(e, spec, s.heads, s.dim, s.page) || !sizes_positive(e, spec, s.k, s.query_tile, 1)) return;
-  kernel_shape shape = each_of(SLUICE_SIZE_TILES, s.heads);
+  kernel_shape shape = shape_of(s.heads, s.dim, s.page);
   shape.cache_first = attribute(e, "cache_first") != 0;
   kernel_begin(e, spec, shape);
   query_tile tile = query_tile_load(e, e->argument[1], e->argument[2]);
@@ -572,7 +578,7 @@ void family_index_select(emitter *e, const kernel_spec *spec) {
   index_selection selection = {.heads = kernel_integer(spec, "heads", &e->status),
                                .dim = kernel_integer(spec, "dim", &e->status)};
   if (!index_selection_read(e, spec, &selection)) return;
-  kernel_begin(e, spec, each_of(SLUICE_SIZE_TILES, selection.heads));
+  kernel_begin(e, spec, shape_of(selection.heads, selection.dim, selection.page));
   query_tile tile = query_tile_load(e, e->argument[1], e->argument[2]);
   index_selection_emit(e, &selection, &tile, e->y, e->argument[0], e->argument[3], e->argument[4]);
   kernel_end(e);

@@ -4,6 +4,7 @@
 #ifndef BACKENDS_COMMON_KERNEL_H
 #define BACKENDS_COMMON_KERNEL_H
 
+#include "backends/common/target.h"
 #include "sluice/dtype.h"
 #include "sluice/plan.h"
 #include "sluice/status.h"
@@ -69,11 +70,6 @@ typedef struct code_object { /* free with code_object_free */
 } code_object;
 
 void code_object_free(code_object *code);
-
-/* Splits and checks a target name. "host" becomes the best level this machine has, e.g. "host:x86-64-v4-bf16"; aliases
- * ("h100") become what they stand for. `canonical` gets at most 32 bytes. An unknown target is an error that lists the
- * known ones. */
-SLUICE_MUST_USE sluice_status *target_canonicalise(const char *name, char canonical[32]);
 
 /* Compiles `specs` for the canonical `target`. Code generation runs in forked children, since LLVM aborts on its own
  * errors; a child that dies becomes an SLUICE_INTERNAL error that names the kernel. Deterministic. */

@@ -96,7 +96,7 @@ void family_rope_table(emitter *e, const kernel_spec *spec) {
                              spec->symbol, (long long)rotary_dim, theta);
     return;
   }
-  kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS));
+  kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS, rotary_dim / 2));
   table_row row = {.half = rotary_dim / 2};
   row.frequencies = inverse_frequencies(e, theta, rotary_dim);
   row.position = to_f32(e, load_i32(e, e->argument[0], e->x));
@@ -234,10 +234,10 @@ static void head_move(emitter *e, head *h) {
 
 /* A kernel over tokens, and over `heads` heads in y where a workgroup has lanes: a head is then a workgroup of one wave
  * of lanes. */
-static kernel_shape heads_shape(const emitter *e, int64_t heads) {
-  if (e->atoms->lanes == 1) return each(SLUICE_SIZE_TOKENS);
-  kernel_shape shape = each_of(SLUICE_SIZE_TOKENS, heads);
-  shape.lanes = 32;
+static kernel_shape heads_shape(const emitter *e, int64_t heads, int64_t dim, int64_t rotary_dim) {
+  kernel_shape shape = each_of(SLUICE_SIZE_TOKENS, e->facts->lanes == 1 ? 1 : heads, dim);
+  shape.rows[1] = rotary_dim / 2;
+  shape.lanes = e->facts->wave;
   return shape;
 }
 
@@ -281,7 +281,7 @@ void family_head_norm(emitter *e, const kernel_spec *spec) {
             .dim = kernel_integer(spec, "head_dim", &e->status),
             .epsilon = kernel_float(spec, "eps", &e->status)};
   if (!head_sizes_ok(e, spec, heads, h.dim, 0)) return;
-  kernel_begin(e, spec, heads_shape(e, heads));
+  kernel_begin(e, spec, heads_shape(e, heads, h.dim, 0));
   V row = mul(e, e->x, int64(e, heads * h.dim));
   h.from = element_of(e, h.dtype, e->argument[0], row);
   h.norm = e->argument[1];
@@ -297,7 +297,7 @@ void family_rope(emitter *e, const kernel_spec *spec) {
             .dim = kernel_integer(spec, "head_dim", &e->status),
             .rotary_dim = kernel_integer(spec, "rotary_dim", &e->status)};
   if (!head_sizes_ok(e, spec, heads, h.dim, h.rotary_dim)) return;
-  kernel_begin(e, spec, heads_shape(e, heads));
+  kernel_begin(e, spec, heads_shape(e, heads, h.dim, h.rotary_dim));
   V row = mul(e, e->x, int64(e, heads * h.dim));
   h.from = element_of(e, h.dtype, e->argument[0], row);
   h.table = element(e, e->f32, e->argument[1], mul(e, e->x, int64(e, h.rotary_dim)));
@@ -341,7 +341,7 @@ void family_cache_append(emitter *e, const kernel_spec *spec) {
   const bool transposed_keys = strcmp(kernel_string(spec, "transposed", &e->status), "keys") == 0;
   head h = {.dtype = kernel_dtype(spec, "dtype", &e->status), .dim = kernel_integer(spec, "head_dim", &e->status)};
   if (!head_sizes_ok(e, spec, heads, h.dim, 0)) return;
-  kernel_begin(e, spec, heads_shape(e, heads));
+  kernel_begin(e, spec, heads_shape(e, heads, h.dim, 0));
   cache_slot at = find_slot(e, e->argument[1], e->argument[2], e->argument[3], e->argument[4], page, page_bytes);
   h.from = element_of(e, h.dtype, e->argument[0], mul(e, e->x, int64(e, heads * h.dim)));
   heads_append(e, h, 0, heads, at, page, part_offset, (strcmp(part, "value") != 0) == transposed_keys);
@@ -382,8 +382,10 @@ void family_norm_rope_append(emitter *e, const kernel_spec *spec) {
   if (!head_sizes_ok(e, spec, heads, head_dim, normed.rotary_dim) ||
       (index_heads > 0 && !head_sizes_ok(e, spec, index_heads, index_dim, normed.rotary_dim)))
     return;
-  kernel_shape shape = heads_shape(e, heads + 2 * kv_heads + (index_heads > 0 ? index_heads + 1 : 0));
-  shape.early = true;
+  kernel_shape shape =
+      heads_shape(e, heads + 2 * kv_heads + (index_heads > 0 ? index_heads + 1 : 0), head_dim, normed.rotary_dim);
+  shape.rows[2] = index_heads > 0 ? index_dim : 0;
+  shape.begins_early = true;
   kernel_begin(e, spec, shape);
   V *argument = e->argument;
   int64_t width = (heads + 2 * kv_heads) * head_dim + (index_heads > 0 ? (index_heads + 1) * index_dim : 0);
@@ -393,7 +395,7 @@ void family_norm_rope_append(emitter *e, const kernel_spec *spec) {
   for (unsigned i = Q_NORM; i <= (index_heads > 0 ? INDEX_K_NORM : K_NORM); i++)
     prefetch_shared(e, argument[i],
                     (i <= K_NORM ? head_dim : index_dim) * (int64_t)sluice_dtype_size(normed.weight_dtype));
-  e->atoms->wait(e);
+  await_previous(e);
   normed.table = element(e, e->f32, argument[TABLE], mul(e, e->x, int64(e, normed.rotary_dim)));
 
   head h = normed;

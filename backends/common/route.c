@@ -3,7 +3,7 @@
 #include "backends/common/families.h"
 #include "backends/common/router.h"
 
-enum { MOST_CHOSEN = 32, MOST_WAVES = 32, MOST_KEY_BYTES = 32 << 10, AT_ONCE = 8 };
+enum { MOST_CHOSEN = 32, MOST_KEY_BYTES = 32 << 10, AT_ONCE = 8 };
 
 typedef struct routing {
   int64_t experts, k;
@@ -25,7 +25,7 @@ static void make_keys(emitter *e, const routing *r, V logits) {
   V number[AT_ONCE], expert[AT_ONCE], logit[AT_ONCE], bias[AT_ONCE];
   for (int64_t i = 0; i < r->at_once; i++) {
     number[i] = add(e, each.index, int64(e, i));
-    expert[i] = add(e, mul(e, number[i], int64(e, e->atoms->wave)), r->lane);
+    expert[i] = add(e, mul(e, number[i], int64(e, e->facts->wave)), r->lane);
     V inside = imin(e, expert[i], int64(e, r->experts - 1));
     logit[i] = load_f32(e, SLUICE_F32, logits, inside, 1);
     bias[i] = load_f32(e, SLUICE_F32, r->bias, inside, 1);
@@ -85,16 +85,16 @@ static void write_choices(emitter *e, const routing *r, V token, V logits, V exp
 
 /* Waves for a step of at most `tokens` tokens. */
 static unsigned waves_for(const emitter *e, int64_t tokens, int64_t per_lane) {
+  const unsigned most = e->facts->most_lanes / e->facts->wave;
   unsigned waves = 1;
-  while (waves < MOST_WAVES && waves < tokens && 2 * waves * e->atoms->wave * per_lane * 8 <= MOST_KEY_BYTES)
-    waves *= 2;
+  while (2 * waves <= most && waves < tokens && 2 * waves * e->facts->wave * per_lane * 8 <= MOST_KEY_BYTES) waves *= 2;
   return waves;
 }
 
 /* Operands: logits, bias, counts, order, expert_tiles, experts, weights. */
 void family_route(emitter *e, const kernel_spec *spec) {
   expert_sort o = read_expert_sort(e, spec);
-  const int64_t tokens = kernel_integer(spec, "tokens", &e->status), wave = e->atoms->wave;
+  const int64_t tokens = kernel_integer(spec, "tokens", &e->status), wave = e->facts->wave;
   if (!e->status && (o.k > MOST_CHOSEN || tokens < 1 || tokens * o.k > MOST_KEY_BYTES / 4))
     e->status = sluice_error(SLUICE_INTERNAL, "%s: %lld experts for each of %lld tokens: expected at most %d",
                              spec->symbol, (long long)o.k, (long long)tokens, MOST_CHOSEN);
@@ -102,12 +102,12 @@ void family_route(emitter *e, const kernel_spec *spec) {
   routing r = {.experts = o.experts, .k = o.k, .per_lane = (o.experts + wave - 1) / wave};
   r.at_once = r.per_lane < AT_ONCE ? r.per_lane : AT_ONCE;
   r.per_lane = (r.per_lane + r.at_once - 1) / r.at_once * r.at_once;
-  kernel_shape shape = each(SLUICE_SIZE_ONE);
-  shape.lanes = waves_for(e, tokens, r.per_lane) * e->atoms->wave;
-  shape.early = true;
+  kernel_shape shape = each(SLUICE_SIZE_ONE, 0);
+  shape.lanes = waves_for(e, tokens, r.per_lane) * e->facts->wave;
+  shape.begins_early = true;
   kernel_begin(e, spec, shape);
   prefetch_shared(e, e->argument[1], o.experts * (int64_t)sizeof(float));
-  e->atoms->wait(e);
+  await_previous(e);
   r.lane = and_(e, e->atoms->lane(e), int64(e, wave - 1));
   r.keys = workgroup_take(e, (uint64_t)(r.per_lane * e->lanes) * sizeof(int64_t));
   r.chosen = workgroup_take(e, (uint64_t)(tokens * o.k) * sizeof(int32_t));
@@ -122,7 +122,7 @@ void family_route(emitter *e, const kernel_spec *spec) {
   o.chosen = mul(e, o.tokens, int64(e, o.k));
   o.most = tokens * o.k;
 
-  V first = udiv(e, e->atoms->lane(e), int64(e, wave)), waves = int64(e, e->lanes / e->atoms->wave);
+  V first = udiv(e, e->atoms->lane(e), int64(e, wave)), waves = int64(e, e->lanes / e->facts->wave);
   loop token = loop_begin(e, first, o.tokens, waves);
   V logits = element(e, e->f32, e->argument[0], mul(e, token.index, int64(e, o.experts)));
   V expert[MOST_CHOSEN] = {NULL};

@@ -153,7 +153,7 @@ bool expert_counts_are_valid(emitter *e, const kernel_spec *spec, int64_t expert
 void family_topk_experts(emitter *e, const kernel_spec *spec) {
   choice c = {.experts = kernel_integer(spec, "experts", &e->status), .k = kernel_integer(spec, "k", &e->status)};
   if (!expert_counts_are_valid(e, spec, c.experts, c.k)) return;
-  kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS));
+  kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS, c.experts));
   V slot = mul(e, e->x, int64(e, c.k));
   c.logits = element(e, e->f32, e->argument[0], mul(e, e->x, int64(e, c.experts)));
   c.bias = e->argument[1];
@@ -197,7 +197,7 @@ static bool logits_in_registers(emitter *e, const logits_row *row, int64_t width
   if (!find_row_places(e, width, &p)) return false;
   V weight[MOST_ROW_PLACES], x[LOGIT_TOKENS][MOST_ROW_PLACES], zero = LLVMConstNull(vector_type(e->f32, e->vector));
   for (int64_t i = 0; i < p.count; i++) weight[i] = load_f32(e, SLUICE_F32, row->gate, p.offset[i], e->vector);
-  e->atoms->wait(e);
+  await_previous(e);
   for (unsigned t = 0; t < LOGIT_TOKENS; t++)
     for (int64_t i = 0; i < p.count; i++) x[t][i] = load_f32(e, row->dtype, row->x[t], p.offset[i], e->vector);
   for (unsigned t = 0; t < LOGIT_TOKENS; t++) {
@@ -217,7 +217,8 @@ void family_router_logits(emitter *e, const kernel_spec *spec) {
   kernel_begin(e, spec,
                (kernel_shape){.x = {SLUICE_SIZE_ONE, 1, (uint32_t)r.experts, 0},
                               .y = {SLUICE_SIZE_TOKENS, LOGIT_TOKENS, 1, 0},
-                              .early = true});
+                              .rows = {r.width},
+                              .begins_early = true});
   logits_row row = {.dtype = r.dtype};
   row.gate = element(e, e->f32, e->argument[1], mul(e, e->x, int64(e, r.width)));
   T vector = vector_type(e->f32, e->vector);
@@ -232,11 +233,11 @@ void family_router_logits(emitter *e, const kernel_spec *spec) {
     branch first_row = if_begin(e, icmp(e, LLVMIntEQ, e->y, int64(e, 0)));
     prefetch(e, row.gate, r.width * (int64_t)sizeof(float));
     if_end(e, &first_row);
-    e->atoms->wait(e);
+    await_previous(e);
     row_loop(e, r.width, logits_body, &row);
   }
   /* The waves' sums, added in their order. */
-  const unsigned wave = e->atoms->wave, waves = e->lanes / wave;
+  const unsigned wave = e->facts->wave, waves = e->lanes / wave;
   V partial = workgroup_take(e, (uint64_t)waves * LOGIT_TOKENS * sizeof(float)), lane = e->atoms->lane(e);
   V own = mul(e, udiv(e, lane, int64(e, wave)), int64(e, LOGIT_TOKENS));
   for (unsigned i = 0; i < LOGIT_TOKENS; i++) {
@@ -272,7 +273,7 @@ void family_router(emitter *e, const kernel_spec *spec) {
     return;
   }
   const int64_t panels = (c.experts + panel - 1) / panel, panel_elements = (width + 1) / 2 * 2 * panel;
-  kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS));
+  kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS, c.experts));
   c.logits = workgroup_take(e, (uint64_t)(panels * panel) * sizeof(float));
   c.scores = c.logits;
   c.keys = take_keys(e, c.experts);

@@ -32,7 +32,7 @@ void family_embed(emitter *e, const kernel_spec *spec) {
   row_copy row = {.from_dtype = kernel_dtype(spec, "weight_dtype", &e->status),
                   .to_dtype = kernel_dtype(spec, "dtype", &e->status)};
   if (!width_is_valid(e, spec, width)) return;
-  kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS));
+  kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS, width));
   V token = load_i32(e, e->argument[0], e->x);
   row.from = row_at(e, row.from_dtype, e->argument[1], token, width);
   row.to = row_at(e, row.to_dtype, e->argument[2], e->x, width);
@@ -45,7 +45,7 @@ void family_select_rows(emitter *e, const kernel_spec *spec) {
   const sluice_dtype dtype = kernel_dtype(spec, "dtype", &e->status);
   row_copy row = {.from_dtype = dtype, .to_dtype = dtype};
   if (!width_is_valid(e, spec, width)) return;
-  kernel_begin(e, spec, each(SLUICE_SIZE_ROWS));
+  kernel_begin(e, spec, each(SLUICE_SIZE_ROWS, width));
   V token = load_i32(e, e->argument[1], e->x);
   row.from = row_at(e, dtype, e->argument[0], token, width);
   row.to = row_at(e, dtype, e->argument[2], e->x, width);
@@ -67,7 +67,10 @@ void family_slice(emitter *e, const kernel_spec *spec) {
                              (long long)(offset + width), (long long)x_width);
     return;
   }
-  kernel_begin(e, spec, each(size));
+  kernel_shape shape = each(size, width);
+  shape.rows[1] = x_width;
+  shape.rows[2] = offset;
+  kernel_begin(e, spec, shape);
   row.from = element_of(e, dtype, row_at(e, dtype, e->argument[0], e->x, x_width), int64(e, offset));
   row.to = row_at(e, dtype, e->argument[1], e->x, width);
   row_loop(e, width, copy_body, &row);
@@ -115,7 +118,7 @@ static bool norm_in_registers(emitter *e, norm_row *row, int64_t width, double e
   if (!find_row_places(e, width, &p)) return false;
   V weight[MOST_ROW_PLACES], x[MOST_ROW_PLACES];
   for (int64_t i = 0; i < p.count; i++) weight[i] = load_f32(e, row->weight_dtype, row->weight, p.offset[i], e->vector);
-  e->atoms->wait(e);
+  await_previous(e);
   V zero = LLVMConstNull(vector_type(e->f32, e->vector)), sum = zero;
   for (int64_t i = 0; i < p.count; i++) x[i] = load_f32(e, row->dtype, row->x, p.offset[i], e->vector);
   for (int64_t i = 0; i < p.count; i++) {
@@ -139,15 +142,15 @@ void family_rms_norm(emitter *e, const kernel_spec *spec) {
   e->spec = spec;
   const sluice_size size = attribute_size(e, "size");
   if (!width_is_valid(e, spec, width)) return;
-  kernel_shape shape = each(size);
-  shape.early = true;
+  kernel_shape shape = each(size, width);
+  shape.begins_early = true;
   kernel_begin(e, spec, shape);
   row.x = row_at(e, row.dtype, e->argument[0], e->x, width);
   row.weight = e->argument[1];
   row.out = row_at(e, row.dtype, e->argument[2], e->x, width);
   if (!norm_in_registers(e, &row, width, eps)) {
     prefetch_shared(e, e->argument[1], width * (int64_t)sluice_dtype_size(row.weight_dtype));
-    e->atoms->wait(e);
+    await_previous(e);
     T vector = vector_type(e->f32, e->vector);
     row.vector_sum = local_set(e, vector, LLVMConstNull(vector));
     row.scalar_sum = local_set(e, e->f32, float32(e, 0));
@@ -183,7 +186,7 @@ static void pair_kernel(emitter *e, const kernel_spec *spec, pair_row *row, int6
   e->spec = spec;
   const sluice_size size = attribute_size(e, "size");
   if (!width_is_valid(e, spec, width)) return;
-  kernel_begin(e, spec, each(size));
+  kernel_begin(e, spec, each(size, width));
   row->a = row_at(e, row->dtype, e->argument[0], e->x, width);
   row->b = row_at(e, row->dtype, e->argument[1], e->x, width);
   row->out = row_at(e, row->dtype, e->argument[2], e->x, width);
@@ -248,7 +251,7 @@ static void combine_body(emitter *e, V offset, unsigned vector, void *user) {
 
 /* Among how many workgroups a row is shared: each has work for all its lanes. */
 static int64_t shares_of(const emitter *e, int64_t width) {
-  const int64_t lanes = e->atoms->lanes, vector = e->atoms->vector;
+  const int64_t lanes = e->facts->lanes, vector = e->facts->vector;
   for (int64_t shares = lanes > 1 ? MOST_SHARES : 1; shares > 1; shares--)
     if (width % (shares * vector) == 0 && width / shares >= lanes * vector) return shares;
   return 1;
@@ -268,7 +271,7 @@ void family_combine(emitter *e, const kernel_spec *spec) {
   }
   row.at_once = row.k % SLOTS_AT_ONCE ? 1 : SLOTS_AT_ONCE;
   const int64_t shares = shares_of(e, row.width), share = row.width / shares;
-  kernel_begin(e, spec, each_of(SLUICE_SIZE_TOKENS, shares));
+  kernel_begin(e, spec, each_of(SLUICE_SIZE_TOKENS, shares, row.width));
   V first = mul(e, e->y, int64(e, share)), at = add(e, mul(e, e->x, int64(e, row.width)), first);
   V slot = mul(e, e->x, int64(e, row.k + row.shared));
   row.y = element(e, e->f32, row_at(e, SLUICE_F32, e->argument[0], slot, row.width), first);

@@ -303,7 +303,7 @@ void family_sample(emitter *e, const kernel_spec *spec) {
                              (long long)s.vocabulary, 1 << 24);
     return;
   }
-  kernel_shape shape = each(SLUICE_SIZE_ROWS);
+  kernel_shape shape = each(SLUICE_SIZE_ROWS, s.vocabulary);
   shape.lanes = 1024;
   kernel_begin(e, spec, shape);
   s.logits = element(e, e->f32, e->argument[0], mul(e, e->x, int64(e, s.vocabulary)));
@@ -312,7 +312,7 @@ void family_sample(emitter *e, const kernel_spec *spec) {
   branch drawn = if_begin(e, fcmp(e, LLVMRealOGT, temperature, float32(e, 0)));
 
   s.largest = find_largest(e, &s);
-  V scale = fdiv_(e, float32(e, 1.4426950408889634), temperature);
+  V scale = fdiv_(e, float32(e, LOG2_E), temperature);
   s.scale = fmin_(e, scale, float32(e, 1e30)); /* finite, so that 0 times it is 0 */
   s.least = local_set(e, e->i64, int64(e, INT32_MIN));
   V top_k = to_i64(e, field(e, e->i32, row, offsetof(sluice_sampling_row, top_k)));

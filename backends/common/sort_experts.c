@@ -273,7 +273,7 @@ expert_sort read_expert_sort(emitter *e, const kernel_spec *spec) {
 void family_sort_experts(emitter *e, const kernel_spec *spec) {
   expert_sort o = read_expert_sort(e, spec);
   if (e->status) return;
-  kernel_shape shape = each(SLUICE_SIZE_ONE);
+  kernel_shape shape = each(SLUICE_SIZE_ONE, 0);
   shape.lanes = MOST_LANES; /* one workgroup has all there is to do */
   kernel_begin(e, spec, shape);
   o.expert_of = e->argument[0];

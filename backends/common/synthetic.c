@@ -1,5 +1,5 @@
 /* Making synthetic weights where they will lie (docs/synthetic.md): one workgroup makes one piece, each lane a unit of
- * at most 16 bytes at a time, so that the lanes of a warp write one run of memory.
+ * at most 16 bytes at a time, so that the lanes of a wave write one run of memory.
  *
  * All elements of a unit are computed as one vector. Their indices in the tensor differ from that of the first one by
  * the same numbers in every unit, so an element costs one addition and two multiplications of 64 bits. */
@@ -101,7 +101,7 @@ static void make_units(emitter *e, const piece *p, unsigned unit) {
 }
 
 void family_synthesize(emitter *e, const kernel_spec *spec) {
-  kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS));
+  kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS, 0));
   V at = byte_offset(e, e->argument[0], mul(e, e->x, int64(e, sizeof(sluice_synthetic_piece))));
   piece p = load_piece(e, at);
   V unit = FIELD(e->i32, unit);

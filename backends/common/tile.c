@@ -166,7 +166,7 @@ static void emit_rows(emitter *e, const tile_product *p, unsigned height, unsign
 
 /* Rows of a block so that accumulators, one row of B and a broadcast element of A stay in registers. */
 static unsigned block_height(const emitter *e, unsigned vectors) {
-  unsigned height = (e->atoms->vector_registers - vectors - 2) / vectors;
+  unsigned height = (e->facts->registers - vectors - 2) / vectors;
   if (height < 1) return 1; /* a wide panel on a target with few registers: slow, but right */
   return height > 6 && vectors > 1 ? 6 : height > 12 ? 12 : height;
 }
@@ -262,7 +262,7 @@ void tile_multiply(emitter *e, const tile_product *p) {
       return;
     }
     /* As many vectors at once as leave room for several rows, then what is left. */
-    int64_t most = e->atoms->vector_registers / 8, panel = p->max_columns / lanes, wide = panel / most * most;
+    int64_t most = e->facts->registers / 8, panel = p->max_columns / lanes, wide = panel / most * most;
     if (wide) {
       loop l = loop_begin(e, int64(e, 0), int64(e, wide * lanes), int64(e, most * lanes));
       emit_rows(e, p, block_height(e, (unsigned)most), (unsigned)most, l.index);
@@ -272,7 +272,7 @@ void tile_multiply(emitter *e, const tile_product *p) {
       emit_rows(e, p, block_height(e, (unsigned)(panel - wide)), (unsigned)(panel - wide), int64(e, wide * lanes));
     return;
   }
-  unsigned vectors = e->atoms->vector_registers / 8; /* 4 of 32, 2 of 16 */
+  unsigned vectors = e->facts->registers / 8; /* 4 of 32, 2 of 16 */
   int64_t wide = (int64_t)vectors * lanes;
   V full = int64(e, 0);
   if (p->max_columns >= wide) {

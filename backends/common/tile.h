@@ -1,10 +1,12 @@
 /* Products of small matrices, the inner part of every kernel that multiplies: C = A * B in f32.
  *
  *   A: `rows` x `depth`, f32 or bf16; a callback gives the start of each row, so that rows may be gathered
+ *
  *   B: `depth` x `columns`, in one of two forms:
- *        packed: one panel of SLUICE_LAYOUT_PANELS (sluice/plan.h): `columns` rows of the weight matrix, in column
- * pairs plain:  row-major with a row stride, as keys ([d][page]) and values ([page][d]) lie in cache pages C: f32,
- * row-major in memory with a row stride; with `accumulate` the product is added to what is there
+ *        packed: one panel of SLUICE_LAYOUT_PANELS (sluice/plan.h), in pairs of columns
+ *        plain:  row-major with a row stride, as keys ([d][page]) and values ([page][d]) lie in cache pages
+ *
+ *   C: f32, row-major in memory with a row stride; with `accumulate` the product is added to what is there
  *
  * Every element of C is one chain of fused multiply-adds in ascending depth order, whatever the number of rows and
  * columns: so a row's result does not depend on what else is in the tile. Where the target has dot_bf16, both operands
@@ -13,8 +15,7 @@
  * With several lanes a chain has 32 links, and chains are added up in f64, in ascending order. With u = 2^-24, an
  * element is then off by at most 32 u (|a| |b|, summed) + u |c|, whatever the depth.
  *
- * On the host the accumulators are a block of vector registers. A target with matrix instructions gives the same
- * contract with C in a fragment, whose layout says which (row, column) each lane's registers hold.
+ * On the host the accumulators are a block of vector registers.
  */
 #ifndef BACKENDS_COMMON_TILE_H
 #define BACKENDS_COMMON_TILE_H

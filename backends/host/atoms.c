@@ -1,3 +1,4 @@
+#include "backends/common/emit.h"
 #include "backends/host/host.h"
 
 #include <string.h>
@@ -35,7 +36,6 @@ static void begin(emitter *e, const kernel_spec *spec) {
   e->workgroup = LLVMGetParam(e->function, 4);
   for (uint32_t i = 0; i < spec->argument_count; i++)
     e->argument[i] = LLVMBuildLoad2(e->builder, e->pointer, element(e, e->pointer, arguments, int64(e, i)), "");
-  e->vector = e->atoms->vector;
   V grid = extent_of(e, &e->grid[0]);
   LLVMBuildCondBr(e->builder, icmp(e, LLVMIntSLT, e->first, e->last), e->loop_head, e->loop_exit);
   LLVMPositionBuilderAtEnd(e->builder, e->loop_head);
@@ -61,11 +61,6 @@ static V lane(emitter *e) {
 }
 
 static void barrier(emitter *e) {
-  (void)e;
-}
-
-/* Launches run one after another: there is nothing to wait for. */
-static void nothing(emitter *e) {
   (void)e;
 }
 
@@ -116,19 +111,12 @@ static V dot_bf16(emitter *e, V accumulator, V a, V b) {
   return intrinsic(e, "llvm.x86.avx512bf16.dpbf16ps.512", NULL, 0, arguments, 3);
 }
 
-#define ATOMS(width, count, dot)                                                                                       \
+#define ATOMS(dot)                                                                                                     \
   {.name = "host",                                                                                                     \
-   .lanes = 1,                                                                                                         \
-   .wave = 1,                                                                                                          \
-   .vector = (width),                                                                                                  \
-   .vector_registers = (count),                                                                                        \
    .begin = begin,                                                                                                     \
    .end = end,                                                                                                         \
    .lane = lane,                                                                                                       \
    .barrier = barrier,                                                                                                 \
-   .wait = nothing,                                                                                                    \
-   .wait_early = nothing,                                                                                              \
-   .let_go = nothing,                                                                                                  \
    .reduce = reduce,                                                                                                   \
    .reduce_wave = reduce,                                                                                              \
    .exp2 = exp2_,                                                                                                      \
@@ -136,8 +124,6 @@ static V dot_bf16(emitter *e, V accumulator, V a, V b) {
    .dot_bf16 = dot}
 
 const atoms *host_atoms(const host_level *level) {
-  static const atoms four = ATOMS(4, 16, NULL), eight = ATOMS(8, 16, NULL), sixteen = ATOMS(16, 32, NULL),
-                     sixteen_bf16 = ATOMS(16, 32, dot_bf16);
-  if (level->dot_bf16) return &sixteen_bf16;
-  return level->vector == 16 ? &sixteen : level->vector == 8 ? &eight : &four;
+  static const atoms plain = ATOMS(NULL), with_dot = ATOMS(dot_bf16);
+  return level->dot_bf16 ? &with_dot : &plain;
 }

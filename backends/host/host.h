@@ -13,9 +13,8 @@ typedef struct host_level {
   const char *name;
   const char *cpu;      /* for LLVM */
   const char *features; /* beyond the cpu's */
-  unsigned vector;      /* f32 lanes */
-  unsigned registers;   /* vector registers */
   bool dot_bf16;        /* has vdpbf16ps */
+  target_facts facts;
 } host_level;
 
 /* The level named after "host:" in a canonical target; NULL for anything else. */

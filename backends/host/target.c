@@ -4,11 +4,23 @@
 #include <stdio.h>
 #include <string.h>
 
-const host_level host_levels[HOST_LEVELS] = {{"x86-64", "x86-64", "", 4, 16, false},
-                                             {"x86-64-v2", "x86-64-v2", "", 4, 16, false},
-                                             {"x86-64-v3", "x86-64-v3", "", 8, 16, false},
-                                             {"x86-64-v4", "x86-64-v4", "", 16, 32, false},
-                                             {"x86-64-v4-bf16", "x86-64-v4", "+avx512bf16", 16, 32, true}};
+/* Workgroup memory is ordinary memory, of each thread: at most what a plan may ask for (runtime/plan.c). */
+#define FACTS(vector_elements, vector_registers)                                                                       \
+  {                                                                                                                    \
+    .wave = 1, .lanes = 1, .most_lanes = 1, .registers = (vector_registers), .vector = (vector_elements),              \
+    .workgroup_bytes = 1 << 30, .processor_bytes = 1 << 30, .line_bytes = 64, .grid = {                                \
+      INT32_MAX,                                                                                                       \
+      INT32_MAX                                                                                                        \
+    }                                                                                                                  \
+  }
+
+const host_level host_levels[HOST_LEVELS] = {
+    {"x86-64", "x86-64", "", false, FACTS(4, 16)},
+    {"x86-64-v2", "x86-64-v2", "", false, FACTS(4, 16)},
+    {"x86-64-v3", "x86-64-v3", "", false, FACTS(8, 16)},
+    {"x86-64-v4", "x86-64-v4", "", false, FACTS(16, 32)},
+    {"x86-64-v4-bf16", "x86-64-v4", "+avx512bf16", true, FACTS(16, 32)},
+};
 
 const host_level *host_level_find(const char *target) {
   if (strncmp(target, "host:", 5) != 0) return NULL;
@@ -51,12 +63,14 @@ static bool canonicalise(const char *name, char canonical[32]) {
   return true;
 }
 
+static const target_facts *facts(const char *target) {
+  return &host_level_find(target)->facts;
+}
+
 static target_tiles tiles(const char *target) {
-  const host_level *level = host_level_find(target);
-  return (target_tiles){.gemm_tile_m = 48,
-                        .gemm_panel = (level->registers == 16 ? 2 : 4) * level->vector,
-                        .expert_tile_m = 48,
-                        .query_tile = 16};
+  const target_facts *f = facts(target);
+  return (target_tiles){
+      .gemm_tile_m = 48, .gemm_panel = (f->registers == 16 ? 2 : 4) * f->vector, .expert_tile_m = 48, .query_tile = 16};
 }
 
 static const atoms *atoms_of(const char *target) {
@@ -66,6 +80,7 @@ static const atoms *atoms_of(const char *target) {
 const backend host_backend = {.canonicalise = canonicalise,
                               .known = "host (the best level of this machine), host:x86-64, host:x86-64-v2, "
                                        "host:x86-64-v3, host:x86-64-v4, host:x86-64-v4-bf16",
+                              .facts = facts,
                               .tiles = tiles,
                               .machine = machine,
                               .atoms = atoms_of,

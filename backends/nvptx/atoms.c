@@ -1,7 +1,7 @@
-/* What NVIDIA GPUs do their own way in kernels of the common skeletons. */
+/* What NVIDIA GPUs do their own way in the kernels that all targets share. */
 #include "backends/nvptx/mma.h"
 #include "backends/nvptx/nvptx.h"
-#include "backends/nvptx/skeletons.h"
+#include "backends/nvptx/own_kernels.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -34,22 +34,6 @@ static V special_register(emitter *e, const char *name) {
   return LLVMBuildZExt(e->builder, intrinsic(e, name, NULL, 0, NULL, 0), e->i64, "");
 }
 
-/* The widest vector, at most 8 elements, that divides every width that this kernel goes over in vectors. */
-static unsigned common_vector(const emitter *e) {
-  static const char *const names[] = {"width", "x_width", "offset", "head_dim",   "index_dim", "dim",
-                                      "page",  "experts", "n",      "vocabulary", "k_width",   "rotary_dim"};
-  unsigned vector = e->atoms->vector;
-  for (size_t i = 0; i < e->spec->attribute_count; i++) {
-    const kernel_attribute *a = &e->spec->attributes[i];
-    for (size_t j = 0; j < sizeof names / sizeof *names; j++) {
-      if (a->kind != KERNEL_INTEGER || strcmp(a->name, names[j]) != 0) continue;
-      int64_t width = strcmp(a->name, "rotary_dim") == 0 ? a->integer / 2 : a->integer;
-      while (width % vector) vector /= 2;
-    }
-  }
-  return vector;
-}
-
 /* An instruction without operands that memory accesses must not cross. */
 static void effect(emitter *e, const char *text) {
   assembly(e, e->nothing, text, "~{memory}", NULL, 0, ASSEMBLY_EFFECT);
@@ -76,23 +60,23 @@ void nvptx_open_kernel(emitter *e, const char *symbol, uint32_t count) {
   for (uint32_t i = 0; i <= count; i++) parameters[i] = e->pointer;
   nvptx_open_function(e, symbol, parameters, count + 1);
   LLVMSetFunctionCallConv(e->function, KERNEL_CALLING_CONVENTION);
-  char lanes[16], resident[16];
+  char lanes[16], workgroups[16];
   snprintf(lanes, sizeof lanes, "%u", e->lanes);
-  snprintf(resident, sizeof resident, "%u", e->resident ? e->resident : 1);
+  snprintf(workgroups, sizeof workgroups, "%u", e->workgroups_per_processor ? e->workgroups_per_processor : 1);
   nvptx_string_attribute(e, "nvvm.maxntid", lanes);
-  nvptx_string_attribute(e, "nvvm.minctasm", resident); /* said even when it is 1: ptxas would rather spill otherwise */
+  nvptx_string_attribute(e, "nvvm.minctasm",
+                         workgroups); /* said even when it is 1: ptxas would rather spill otherwise */
   e->sizes = LLVMGetParam(e->function, count);
   /* The kernel may have been started while the one before it still runs, and lets the one behind it start likewise. */
-  if (e->joined || !e->holds_next) effect(e, "griddepcontrol.launch_dependents;");
+  if (e->joined || !e->releases_next) effect(e, "griddepcontrol.launch_dependents;");
 }
 
-static void let_go(emitter *e) {
+static void release(emitter *e) {
   if (!e->joined) effect(e, "griddepcontrol.launch_dependents;"); /* a joined kernel does so in the beginning */
 }
 
 static void begin(emitter *e, const kernel_spec *spec) {
   e->spec = spec;
-  e->vector = common_vector(e);
   if (e->joined) {
     nvptx_open_part(e, spec->symbol, spec->argument_count);
   } else {
@@ -135,12 +119,20 @@ static void wait_for_previous(emitter *e) {
 }
 
 /* The wait that follows is for the others alone. */
-static void wait_early(emitter *e) {
+static void wait_for_all_but_first(emitter *e) {
   if (!e->joined) return;
   effect(e, "griddepcontrol.wait;");
   joined_part *part = &e->joined->parts[e->joined->at];
   nvptx_wait_for_parts(e, part->waits & ~part->late, true);
   part->waits = part->late;
+}
+
+/* A kernel that has not waited for the launch that wrote this reads it past the L1 cache, which may hold what was there
+ * before; that it is in the L2 cache when that launch has ended is how the hardware works. */
+static V load_from_ended(emitter *e, T type, V pointer) {
+  V value = load(e, type, pointer);
+  LLVMSetVolatile(value, true);
+  return value;
 }
 
 static void prefetch_line(emitter *e, V pointer) {
@@ -235,25 +227,23 @@ static V rsqrt(emitter *e, V x) {
   return fdiv_(e, splat(e, float32(e, 1), width_of(x)), intrinsic(e, "llvm.sqrt", &type, 1, &x, 1));
 }
 
+static const launch_overlap overlap = {.await_previous = wait_for_previous,
+                                       .await_all_but_first = wait_for_all_but_first,
+                                       .release_next = release,
+                                       .load_ended = load_from_ended};
+
 const atoms nvptx_atoms = {.name = "nvptx",
-                           .lanes = 256,
-                           .wave = WARP,
-                           .vector = 8,
-                           .vector_registers = 32,
-                           .aligned_vectors = true,
                            .begin = begin,
                            .end = end,
                            .lane = lane,
                            .barrier = barrier,
-                           .wait = wait_for_previous,
-                           .wait_early = wait_early,
-                           .let_go = let_go,
-                           .prefetch = prefetch_line,
-                           .join = nvptx_join,
                            .reduce = reduce,
                            .reduce_wave = reduce_wave,
                            .exp2 = exp2_,
                            .rsqrt = rsqrt,
+                           .overlap = &overlap,
+                           .prefetch = prefetch_line,
+                           .join = nvptx_join,
                            .gemm = &nvptx_gemm,
                            .gemm_stream = &nvptx_gemm_stream,
-                           .skeletons = nvptx_skeletons};
+                           .own_kernels = nvptx_own_kernels};

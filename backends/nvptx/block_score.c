@@ -15,7 +15,7 @@
 #include "backends/common/attention.h"
 #include "backends/nvptx/mma.h"
 #include "backends/nvptx/nvptx.h"
-#include "backends/nvptx/skeletons.h"
+#include "backends/nvptx/own_kernels.h"
 
 #include <math.h>
 
@@ -257,7 +257,7 @@ bool nvptx_block_score(emitter *e, const kernel_spec *spec) {
   s.warps = (unsigned)(s.page / KEYS);
   kernel_shape shape = {.x = {SLUICE_SIZE_TOKENS_PAGES, 1, 1, s.cache_first ? WORKGROUPS : WORKGROUPS / 2},
                         .lanes = s.warps * 32,
-                        .early = true,
+                        .begins_early = true,
                         .cache_first = s.cache_first};
   kernel_begin(e, spec, shape);
   /* So that two workgroups fit beside one of topk_attention's clusters. */
@@ -270,7 +270,7 @@ bool nvptx_block_score(emitter *e, const kernel_spec *spec) {
   V none = LLVMBuildNot(e->builder, is_item(e, item.field[NUMBER]), "");
   /* A workgroup without work ends at once, but for the first: the launch must not end before the one before it. */
   branch idle = if_begin(e, and_(e, icmp(e, LLVMIntEQ, e->x, int64(e, 0)), none));
-  e->atoms->wait(e);
+  await_previous(e);
   if_end(e, &idle);
   branch scored = if_begin(e, is_item(e, item.field[NUMBER]));
   page_keys keys;
@@ -283,9 +283,9 @@ bool nvptx_block_score(emitter *e, const kernel_spec *spec) {
   await_turn(e, &s, began);
   load_keys(e, &s, mine, &keys);
   find_item(e, &s, add(e, item.field[NUMBER], stride_of(e)), &next);
-  e->atoms->wait(e);
+  await_previous(e);
   if_else(e, &early);
-  e->atoms->wait(e);
+  await_previous(e);
   load_keys(e, &s, mine, &keys);
   find_item(e, &s, add(e, item.field[NUMBER], stride_of(e)), &next);
   if_end(e, &early);

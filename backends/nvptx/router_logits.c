@@ -1,12 +1,12 @@
 /* Logits of the router for many tokens with matrix instructions: family router_logits (m3.md 2.11).
  *
  * Its weights are float32. Each is the sum of three bf16, which three instructions multiply: the products are exact,
- * and only their additions round, as they do in the common skeleton. A workgroup has 16 experts (the m side of
+ * and only their additions round, as they do in the common kernel. A workgroup has 16 experts (the m side of
  * mma.m16n8k16) and 8 tokens; its warps share the depth.
  */
 #include "backends/common/router.h"
 #include "backends/nvptx/mma.h"
-#include "backends/nvptx/skeletons.h"
+#include "backends/nvptx/own_kernels.h"
 
 #include <string.h>
 
@@ -79,19 +79,19 @@ bool nvptx_router_logits(emitter *e, const kernel_spec *spec) {
   router_logits r;
   if (!read_router_logits(e, spec, &r)) return false;
   if (!attribute(e, "many")) return decline(e, "it is for few tokens");
-  if (e->atoms->lanes != WARPS * 32 || r.dtype != SLUICE_BF16 || r.experts % EXPERTS || r.width % STEP)
+  if (e->facts->lanes != WARPS * 32 || r.dtype != SLUICE_BF16 || r.experts % EXPERTS || r.width % STEP)
     return decline(e, "%lld experts and rows of %lld, expected multiples of %d and %d, and bf16", (long long)r.experts,
                    (long long)r.width, EXPERTS, STEP);
   kernel_begin(e, spec,
                (kernel_shape){.x = {SLUICE_SIZE_ONE, 1, (uint32_t)(r.experts / EXPERTS), 0},
                               .y = {SLUICE_SIZE_TOKENS, TOKENS, 1, 0},
-                              .early = true});
+                              .begins_early = true});
   V first_expert = mul(e, e->x, int64(e, EXPERTS));
   loop rows = loop_begin(e, e->y, int64(e, EXPERTS), extent_of(e, &e->grid[1]));
   V row = mul(e, add(e, first_expert, rows.index), int64(e, r.width));
   prefetch(e, element(e, e->f32, e->argument[1], row), r.width * (int64_t)sizeof(float));
   loop_end(e, &rows);
-  e->atoms->wait(e);
+  await_previous(e);
   logits_of_tile(e, &r, first_expert, mul(e, e->y, int64(e, TOKENS)));
   kernel_end(e);
   return true;

@@ -9,7 +9,7 @@
  */
 #include "backends/common/gemm.h"
 #include "backends/nvptx/mma.h"
-#include "backends/nvptx/skeletons.h"
+#include "backends/nvptx/own_kernels.h"
 
 enum { STEP = 32, MOST_WARPS = 8, MOST_TILES = 8, MOST_UNROLL = 8 };
 
@@ -155,7 +155,7 @@ static void multiply(emitter *e, const gemm_product *p) {
   take_slots(e, &b, &held);
   V first_step = mul(e, lane.warp, int64(e, s.unroll)), stride = int64(e, s.warps * s.unroll);
   load_weights(e, &b, first_step, &held);
-  if (p->early) e->atoms->wait(e);
+  if (p->early) await_previous(e);
   load_rows(e, &b, first_step, &held);
   loop steps = loop_begin(e, first_step, int64(e, p->k / STEP), stride);
   for (unsigned u = 0; u < s.unroll; u++)

@@ -15,10 +15,10 @@
 #include "backends/common/gemm.h"
 #include "backends/nvptx/bulk.h"
 #include "backends/nvptx/mma.h"
-#include "backends/nvptx/skeletons.h"
+#include "backends/nvptx/own_kernels.h"
 
 enum {
-  PANEL = GEMM_STREAM_PANEL,
+  PANEL = 16,  /* facts->matrix.columns */
   STEP = 16,   /* columns of an mma */
   GROUP = 8,   /* columns of a vector */
   VECTOR = 16, /* bytes */
@@ -318,7 +318,7 @@ static void stream(emitter *e, const gemm_stream *p) {
   advance(e, &s, &line);
   loop_end(e, &begun);
   if (p->early) {
-    e->atoms->wait(e);
+    await_previous(e);
     line = start(e, &s);
     loop rows = loop_begin(e, int64(e, 0), ahead, int64(e, 1));
     fill_rows(e, &s, &line, rows.index);

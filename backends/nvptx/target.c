@@ -16,6 +16,25 @@ static bool canonicalise(const char *name, char canonical[32]) {
 
 enum { PROCESSORS = 132 };
 
+/* GH100, from the CUDA C++ Programming Guide, "Technical Specifications per Compute Capability", 9.0. */
+static const target_facts sm_90a = {.wave = WARP,
+                                    .lanes = 256,
+                                    .most_lanes = 1024,
+                                    .processors = PROCESSORS,
+                                    .registers = 255,
+                                    .vector = 8,
+                                    .aligned_vectors = true,
+                                    .workgroup_bytes = 227 << 10,
+                                    .processor_bytes = 228 << 10,
+                                    .line_bytes = 128,
+                                    .grid = {INT32_MAX, UINT16_MAX},
+                                    .matrix = {.rows = 8, .columns = 16, .depth = 32, .group = 8}};
+
+static const target_facts *facts(const char *target) {
+  (void)target;
+  return &sm_90a;
+}
+
 static target_tiles tiles(const char *target) {
   (void)target;
   return (target_tiles){.gemm_tile_m = 16,
@@ -68,10 +87,12 @@ static const atoms *atoms_of(const char *target) {
 
 const backend nvptx_backend = {.canonicalise = canonicalise,
                                .known = "cuda:sm_90a (also h100, h200)",
+                               .facts = facts,
                                .tiles = tiles,
                                .machine = machine,
                                .atoms = atoms_of,
                                .children = 1,
                                .file_type = LLVMAssemblyFile,
                                .linked_name = "kernels.cubin",
+                               .unlinked = "no ptxas was found, in PATH or /usr/local/cuda/bin; --emit=asm gives PTX",
                                .link = nvptx_assemble};

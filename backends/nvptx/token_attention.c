@@ -16,15 +16,12 @@
 #include "backends/nvptx/cluster.h"
 #include "backends/nvptx/mma.h"
 #include "backends/nvptx/nvptx.h"
-#include "backends/nvptx/skeletons.h"
+#include "backends/nvptx/own_kernels.h"
 #include "backends/nvptx/topk.h"
 
 #include <math.h>
 
 enum { MOST_CLUSTER = 16, ROWS = 16, KEYS = 16, DIM = 128, DIM_TILES = DIM / 8, CHUNKS = DIM / 32, MOST_WARPS = 8 };
-
-/* Stands for "no score yet": finite, so that differences are never NaN. */
-static const double NO_SCORE = -1e30;
 
 enum { PADDING = 64, QUERY_BYTES = DIM * 2 + PADDING }; /* so that rows read at a time are in different banks */
 
@@ -55,7 +52,7 @@ static bool read(emitter *e, decoder *d) {
   d->page = attribute(e, "page");
   d->page_bytes = attribute(e, "page_bytes");
   d->value_offset = attribute(e, "value_offset");
-  d->scale = attribute_float(e, "scale") * 1.4426950408889634;
+  d->scale = attribute_float(e, "scale") * LOG2_E;
   const int64_t head_dim = attribute(e, "head_dim");
   if (e->status) return false;
   if (attribute_dtype(e, "dtype") != SLUICE_BF16) return decline(e, "elements are f32, expected bf16");
@@ -493,11 +490,11 @@ bool nvptx_topk_attention(emitter *e, const kernel_spec *spec) {
   kernel_shape shape = {.x = {SLUICE_SIZE_ONE, 1, (uint32_t)(d.cluster * d.kv_heads), 0},
                         .y = {SLUICE_SIZE_TOKENS, 1, 1, 0},
                         .lanes = d.warps * 32,
-                        .early = true,
-                        .resident = (unsigned)resident};
+                        .begins_early = true,
+                        .workgroups_per_processor = (unsigned)resident};
   kernel_begin(e, spec, shape);
   /* Too many registers for a second workgroup on the processor, few enough for two of block_score. */
-  if (shape.resident == 1) nvptx_string_attribute(e, "nvvm.maxnreg", "136");
+  if (shape.workgroups_per_processor == 1) nvptx_string_attribute(e, "nvvm.maxnreg", "136");
   V *argument = e->argument, rank = int64(e, 0), token = e->y;
   inbox box = {NULL, NULL};
   if (d.cluster > 1) {
@@ -513,7 +510,7 @@ bool nvptx_topk_attention(emitter *e, const kernel_spec *spec) {
   choice.page_table = tile.page_table;
   topk_begin(e, &choice);
   take_exchange(e, &d);
-  e->atoms->wait(e);
+  await_previous(e);
   open_token(e, &d, argument[0], token);
   topk_choose(e, &choice);
 
@@ -686,7 +683,7 @@ static block_ring open_ring(emitter *e, const decoder *d, V shares, V items) {
   set(e, late, get(e, e->i1, r.is_source));
   if_end(e, &early);
   if_end(e, &filler);
-  e->atoms->wait(e);
+  await_previous(e);
   branch filled_late = if_begin(e, get(e, e->i1, late));
   fill(e, d, &r, slot);
   if_end(e, &filled_late);
@@ -710,7 +707,7 @@ static void refill(emitter *e, const decoder *d, const block_ring *r, V slot) {
 bool nvptx_attention_part(emitter *e, const kernel_spec *spec) {
   decoder d = {0};
   if (!read(e, &d) || !read_parts(e, &d.parts)) return false;
-  kernel_shape shape = {.x = {SLUICE_SIZE_ONE, 1, (uint32_t)d.parts, 0}, .lanes = d.warps * 32, .early = true};
+  kernel_shape shape = {.x = {SLUICE_SIZE_ONE, 1, (uint32_t)d.parts, 0}, .lanes = d.warps * 32, .begins_early = true};
   kernel_begin(e, spec, shape);
   V *argument = e->argument, shares = shares_of(e, d.kv_heads, d.parts);
   V items = mul(e, mul(e, size_of(e, SLUICE_SIZE_TOKENS), int64(e, d.kv_heads)), shares);
@@ -756,7 +753,7 @@ bool nvptx_attention_merge(emitter *e, const kernel_spec *spec) {
   if (!read_parts(e, &parts)) return false;
   if (head_dim != DIM) return decline(e, "heads have %lld dimensions, expected %d", (long long)head_dim, DIM);
   if (attribute_dtype(e, "dtype") != SLUICE_BF16) return decline(e, "elements are f32, expected bf16");
-  kernel_shape shape = each_of(SLUICE_SIZE_TOKENS, heads);
+  kernel_shape shape = each_of(SLUICE_SIZE_TOKENS, heads, 0);
   shape.lanes = DIM;
   kernel_begin(e, spec, shape);
   V shares = shares_of(e, kv_heads, parts), group = int64(e, heads / kv_heads);

@@ -12,7 +12,7 @@
  */
 #include "backends/nvptx/topk.h"
 #include "backends/common/attention.h"
-#include "backends/nvptx/skeletons.h"
+#include "backends/nvptx/own_kernels.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -315,7 +315,7 @@ bool nvptx_topk_blocks(emitter *e, const kernel_spec *spec) {
   block_choice c = {.k = k, .init = attribute(e, "init"), .local_blocks = attribute(e, "local")};
   if (e->status) return false;
   if (heads < 1 || k < 1 || block < 1) return decline(e, "heads, k and block must be positive");
-  kernel_begin(e, spec, each_of(SLUICE_SIZE_TOKENS, heads));
+  kernel_begin(e, spec, each_of(SLUICE_SIZE_TOKENS, heads, 0));
   V row = add(e, mul(e, e->x, int64(e, heads)), e->y);
   c.scores = element(e, e->f32, e->argument[0], mul(e, row, size_of(e, SLUICE_SIZE_PAGES)));
   c.visible = visible_blocks(e, load_i32(e, e->argument[1], e->x), block);

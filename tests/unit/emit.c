@@ -1,5 +1,5 @@
-/* The helpers of backends/common/emit.h and the atoms of every host level, in tiny kernels of this file's own: this
- * program's kernel_family_find takes the place of the library's. */
+/* The helpers that kernel families use (backends/common/emit.h) and the atoms of every host level, in tiny kernels of
+ * this file's own: this program's kernel_family_find takes the place of the library's. */
 #include "backends/common/emit.h"
 #include "kernel_support/kernel_harness.h"
 
@@ -34,7 +34,7 @@ static void family_unary(emitter *e, const kernel_spec *spec) {
   const int64_t width = kernel_integer(spec, "width", &e->status);
   e->spec = spec;
   unary_row row = {.function = attribute_is(e, "function", "exp2") ? e->atoms->exp2 : e->atoms->rsqrt};
-  kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS));
+  kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS, 0));
   V start = mul(e, e->x, int64(e, CHUNK));
   loop parts = loop_begin(e, int64(e, 0), int64(e, CHUNK), int64(e, width));
   V at = add(e, start, parts.index);
@@ -60,7 +60,7 @@ static void family_convert(emitter *e, const kernel_spec *spec) {
   const int64_t width = kernel_integer(spec, "width", &e->status);
   copy_row row = {.from_dtype = kernel_dtype(spec, "from", &e->status),
                   .to_dtype = kernel_dtype(spec, "to", &e->status)};
-  kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS));
+  kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS, 0));
   V start = mul(e, e->x, int64(e, CHUNK));
   loop parts = loop_begin(e, int64(e, 0), int64(e, CHUNK), int64(e, width));
   V at = add(e, start, parts.index);
@@ -80,7 +80,7 @@ static void count_body(emitter *e, V offset, unsigned vector, void *user) {
 /* Adds 1 to the first `width` of a row of 128. */
 static void family_count(emitter *e, const kernel_spec *spec) {
   const int64_t width = kernel_integer(spec, "width", &e->status);
-  kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS));
+  kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS, 0));
   V counts = element_of(e, SLUICE_F32, e->argument[0], mul(e, e->x, int64(e, 128)));
   row_loop(e, width, count_body, &counts);
   kernel_end(e);
@@ -88,7 +88,7 @@ static void family_count(emitter *e, const kernel_spec *spec) {
 
 /* {from, to, step} -> {trips, sum of even indices, sum of odd ones minus 3 for each above 10}. */
 static void family_control(emitter *e, const kernel_spec *spec) {
-  kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS));
+  kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS, 0));
   V base = mul(e, e->x, int64(e, 3));
   V bound[3];
   for (int i = 0; i < 3; i++) bound[i] = load_i32(e, e->argument[0], add(e, base, int64(e, i)));
@@ -113,7 +113,7 @@ static void family_control(emitter *e, const kernel_spec *spec) {
 
 /* One full vector of each row of MAX_VECTOR -> {sum, maximum, minimum, elements of the vector}. */
 static void family_reduce(emitter *e, const kernel_spec *spec) {
-  kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS));
+  kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS, 0));
   V x = load_f32(e, SLUICE_F32, e->argument[0], mul(e, e->x, int64(e, MAX_VECTOR)), e->vector);
   V base = mul(e, e->x, int64(e, 4));
   static const reduction operations[] = {REDUCE_ADD, REDUCE_MAX, REDUCE_MIN};

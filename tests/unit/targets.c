@@ -1,4 +1,4 @@
-/* Target names: what stands for what, and what is refused. */
+/* Target names: what stands for what, and what is refused; what targets are, and kernels that they have no room for. */
 #include "backends/common/kernel.h"
 
 #include <setjmp.h>
@@ -125,9 +125,63 @@ static void refused_shapes_are_named(void **state) {
   }
 }
 
+static void facts_make_sense(void **state) {
+  (void)state;
+  static const char *const names[] = {"host:x86-64", "host:x86-64-v4-bf16", "cuda:sm_90a"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    const target_facts *f;
+    assert_null(target_find_facts(names[i], &f));
+    assert_true(f->wave > 0 && (f->wave & (f->wave - 1)) == 0);
+    assert_true(f->lanes % f->wave == 0 && f->lanes <= f->most_lanes);
+    assert_true(f->vector > 0 && (f->vector & (f->vector - 1)) == 0 && f->registers > 0);
+    assert_true(f->workgroup_bytes > 0 && f->workgroup_bytes <= f->processor_bytes);
+    assert_true(f->grid[0] > 0 && f->grid[1] > 0 && f->line_bytes > 0);
+  }
+  const target_facts *f;
+  sluice_status *status = target_find_facts("h300", &f);
+  assert_non_null(strstr(sluice_status_message(status), "h300"));
+  sluice_status_free(status);
+}
+
+/* Compiles one kernel for a GPU and expects a refusal that says all of `texts`, which end with NULL. */
+static void expect_too_large(const char *family, const kernel_attribute *attributes, size_t count,
+                             const char *const *texts) {
+  const kernel_spec spec = {
+      .family = family, .symbol = "large_1", .attributes = attributes, .attribute_count = count, .argument_count = 5};
+  code_object code = {0};
+  sluice_status *status = backend_compile("cuda:sm_90a", &spec, 1, &(backend_options){.form = CODE_LLVM_IR}, &code);
+  assert_int_equal(sluice_status_code(status), SLUICE_UNSUPPORTED);
+  for (; *texts; texts++)
+    if (!strstr(sluice_status_message(status), *texts))
+      fail_msg("no '%s' in '%s'", *texts, sluice_status_message(status));
+  sluice_status_free(status);
+}
+
+#define INTEGER(text, value) {.name = (text), .kind = KERNEL_INTEGER, .integer = (value)}
+#define NUMBER(text, value) {.name = (text), .kind = KERNEL_FLOAT, .number = (value)}
+#define TEXT(text, value) {.name = (text), .kind = KERNEL_STRING, .string = (value)}
+
+static void kernels_too_large_are_refused(void **state) {
+  (void)state;
+  /* One token of attention has 64 rows, each of 512 + 128 + 512 words and a maximum and a sum. */
+  const kernel_attribute attention[] = {
+      INTEGER("heads", 64),      INTEGER("kv_heads", 1),         INTEGER("head_dim", 512),    INTEGER("page", 128),
+      INTEGER("query_tile", 16), INTEGER("page_bytes", 1 << 20), INTEGER("value_offset", 64), NUMBER("scale", 1),
+      TEXT("dtype", "f32"),      TEXT("transposed", "keys")};
+  expect_too_large("attention", attention, sizeof attention / sizeof *attention,
+                   (const char *[]){"large_1", "heads 64, kv_heads 1, head_dim 512",
+                                    "wants 296448 bytes of workgroup memory", "cuda:sm_90a has 232448", NULL});
+  const kernel_attribute norm[] = {INTEGER("heads", 70000), INTEGER("head_dim", 64), NUMBER("eps", 1e-6),
+                                   TEXT("dtype", "bf16"), TEXT("weight_dtype", "bf16")};
+  expect_too_large(
+      "head_norm", norm, sizeof norm / sizeof *norm,
+      (const char *[]){"large_1", "heads 70000, head_dim 64", "wants 70000 workgroups in y", "has 65535", NULL});
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(aliases_become_targets), cmocka_unit_test(unknown_targets_are_refused),
-      cmocka_unit_test(ranges_cover_all_steps), cmocka_unit_test(refused_shapes_are_named)};
+      cmocka_unit_test(ranges_cover_all_steps), cmocka_unit_test(refused_shapes_are_named),
+      cmocka_unit_test(facts_make_sense),       cmocka_unit_test(kernels_too_large_are_refused)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,11 +1,11 @@
-/* Skeletons of hot kernels for NVIDIA GPUs; see atoms.skeletons. Each emits the kernel at hand, or says why its shape
- * is not one of its own (`decline`) before it has emitted anything. */
-#ifndef BACKENDS_NVPTX_SKELETONS_H
-#define BACKENDS_NVPTX_SKELETONS_H
+/* Kernels of NVIDIA GPUs alone, for families that are hot; see atoms.own_kernels. Each emits the kernel at hand, or
+ * says why its shape is not one of its own (`decline`) before it has emitted anything. */
+#ifndef BACKENDS_NVPTX_OWN_KERNELS_H
+#define BACKENDS_NVPTX_OWN_KERNELS_H
 
 #include "backends/common/emit.h"
 
-extern const target_skeleton nvptx_skeletons[];
+extern const own_kernel nvptx_own_kernels[];
 extern const struct gemm_engine nvptx_gemm;               /* skinny.c */
 extern const struct gemm_stream_engine nvptx_gemm_stream; /* stream.c */
 

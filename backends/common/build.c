@@ -1,50 +1,7 @@
-#include "backends/common/emit.h"
+#include "backends/common/build.h"
 
 #include <llvm-c/DebugInfo.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
-
-bool decline(emitter *e, const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  vsnprintf(e->declined, sizeof e->declined, format, arguments);
-  va_end(arguments);
-  return false;
-}
-
-/* ---- attributes ---- */
-int64_t attribute(emitter *e, const char *name) {
-  return kernel_integer(e->spec, name, &e->status);
-}
-
-double attribute_float(emitter *e, const char *name) {
-  return kernel_float(e->spec, name, &e->status);
-}
-
-bool attribute_is(emitter *e, const char *name, const char *value) {
-  return strcmp(kernel_string(e->spec, name, &e->status), value) == 0;
-}
-
-sluice_dtype attribute_dtype(emitter *e, const char *name) {
-  return kernel_dtype(e->spec, name, &e->status);
-}
-
-sluice_size attribute_size(emitter *e, const char *name) {
-  static const struct {
-    const char *name;
-    sluice_size size;
-  } sizes[] = {{"one", SLUICE_SIZE_ONE},
-               {"tokens", SLUICE_SIZE_TOKENS},
-               {"rows", SLUICE_SIZE_ROWS},
-               {"sequences", SLUICE_SIZE_SEQUENCES},
-               {"tiles", SLUICE_SIZE_TILES}};
-  const char *text = kernel_string(e->spec, name, &e->status);
-  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-    if (strcmp(text, sizes[i].name) == 0) return sizes[i].size;
-  if (!e->status) e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: '%s' is no size", e->spec->symbol, text);
-  return SLUICE_SIZE_ONE;
-}
 
 /* ---- constants and types ---- */
 V int64(emitter *e, int64_t value) {
@@ -187,7 +144,7 @@ V bitcast(emitter *e, V value, T type) {
 }
 
 V sigmoid(emitter *e, V x) {
-  V power = e->atoms->exp2(e, fmul_(e, x, float32(e, -1.4426950408889634)));
+  V power = e->atoms->exp2(e, fmul_(e, x, float32(e, -LOG2_E)));
   return fdiv_(e, splat(e, float32(e, 1), width_of(x)), fadd_(e, power, float32(e, 1)));
 }
 
@@ -240,7 +197,7 @@ static void set_alignment(const emitter *e, V access, T type) {
   unsigned bytes = 8;
   if (LLVMGetTypeKind(scalar) == LLVMIntegerTypeKind) bytes = (LLVMGetIntTypeWidth(scalar) + 7) / 8;
   if (LLVMGetTypeKind(scalar) == LLVMFloatTypeKind) bytes = 4;
-  if (scalar != type && e->atoms->aligned_vectors) {
+  if (scalar != type && e->facts->aligned_vectors) {
     bytes *= LLVMGetVectorSize(type);
     if (bytes > 16) bytes = 16;
   }
@@ -329,10 +286,6 @@ loop loop_begin(emitter *e, V from, V to, V step) {
   return l;
 }
 
-loop lane_loop(emitter *e, V from, V to) {
-  return loop_begin(e, add(e, from, e->atoms->lane(e)), to, int64(e, e->lanes));
-}
-
 /* Forbids LLVM to vectorise the loop that `back_edge` closes. Kernels choose their vectors themselves, and LLVM 22's
  * loop vectoriser, which runs even when the pass builder is told otherwise, miscompiles a maximum by llvm.maxnum over 7
  * elements: it drops those beyond the first vector. */
@@ -377,104 +330,4 @@ void if_end(emitter *e, branch *b) {
     LLVMBuildBr(e->builder, b->join);
   }
   LLVMPositionBuilderAtEnd(e->builder, b->join);
-}
-
-void row_loop(emitter *e, int64_t width, row_body *body, void *user) {
-  V lane = e->atoms->lane(e);
-  unsigned vector = e->vector;
-  int64_t step = (int64_t)vector * e->lanes, full = width / vector * vector;
-  if (full) {
-    loop l = loop_begin(e, mul(e, lane, int64(e, vector)), int64(e, full), int64(e, step));
-    body(e, l.index, vector, user);
-    loop_end(e, &l);
-  }
-  if (full < width) {
-    loop l = loop_begin(e, add(e, lane, int64(e, full)), int64(e, width), int64(e, e->lanes));
-    body(e, l.index, 1, user);
-    loop_end(e, &l);
-  }
-}
-
-bool find_row_places(emitter *e, int64_t width, row_places *out) {
-  const int64_t vector = e->vector, at_a_time = vector * e->lanes;
-  out->count = (width + at_a_time - 1) / at_a_time;
-  if (e->lanes == 1 || vector == 1 || width % vector || out->count > MOST_ROW_PLACES) return false;
-  for (int64_t i = 0; i < out->count; i++) {
-    V at = add(e, mul(e, e->atoms->lane(e), int64(e, vector)), int64(e, i * at_a_time));
-    out->inside[i] = icmp(e, LLVMIntSLT, at, int64(e, width));
-    out->offset[i] = imin(e, at, int64(e, width - vector));
-  }
-  return true;
-}
-
-/* ---- kernels ---- */
-static sluice_plan_extent one_unless_set(sluice_plan_extent extent) {
-  return extent.divisor ? extent : (sluice_plan_extent){.size = SLUICE_SIZE_ONE, .divisor = 1, .factor = 1};
-}
-
-kernel_shape each(sluice_size size) {
-  return (kernel_shape){.x = {.size = size, .divisor = 1, .factor = 1}};
-}
-
-kernel_shape each_of(sluice_size size, int64_t count) {
-  kernel_shape shape = each(size);
-  shape.y = (sluice_plan_extent){.size = SLUICE_SIZE_ONE, .divisor = 1, .factor = (uint32_t)count};
-  return shape;
-}
-
-void kernel_begin(emitter *e, const kernel_spec *spec, kernel_shape shape) {
-  e->grid[0] = one_unless_set(shape.x);
-  e->grid[1] = one_unless_set(shape.y);
-  e->lanes = e->atoms->lanes == 1 || shape.lanes == 0 ? e->atoms->lanes : shape.lanes;
-  /* A launch has the lanes of its largest part: with more, the others would lack registers. */
-  if (e->joined && e->lanes > e->atoms->lanes) e->lanes = e->atoms->lanes;
-  e->workgroup_bytes = 0;
-  e->cache_first = shape.cache_first;
-  e->reduce_memory = NULL;
-  e->resident = shape.resident;
-  e->holds_next = shape.holds_next;
-  e->atoms->begin(e, spec);
-  if (!shape.early) e->atoms->wait(e);
-}
-
-void kernel_end(emitter *e) {
-  e->atoms->end(e);
-}
-
-void prefetch(emitter *e, V pointer, int64_t bytes) {
-  enum { LINE = 128 };
-  if (!e->atoms->prefetch) return;
-  loop lines = lane_loop(e, int64(e, 0), int64(e, (bytes + LINE - 1) / LINE));
-  e->atoms->prefetch(e, byte_offset(e, pointer, mul(e, lines.index, int64(e, LINE))));
-  loop_end(e, &lines);
-}
-
-void prefetch_shared(emitter *e, V pointer, int64_t bytes) {
-  if (!e->atoms->prefetch) return;
-  branch first = if_begin(e, icmp(e, LLVMIntEQ, or_(e, e->x, e->y), int64(e, 0)));
-  prefetch(e, pointer, bytes);
-  if_end(e, &first);
-}
-
-V workgroup_take(emitter *e, uint64_t bytes) {
-  V at = byte_offset(e, e->workgroup, int64(e, e->workgroup_bytes));
-  e->workgroup_bytes += (uint32_t)((bytes + 63) / 64 * 64);
-  return at;
-}
-
-V add_parts(emitter *e, V part, V at, int64_t stride, unsigned count) {
-  V sum = load_f32(e, SLUICE_F32, part, at, 1);
-  for (unsigned i = 1; i < count; i++)
-    sum = fadd_(e, sum, load_f32(e, SLUICE_F32, part, add(e, at, int64(e, i * stride)), 1));
-  return sum;
-}
-
-V size_of(emitter *e, sluice_size size) {
-  return load_i32(e, e->sizes, int64(e, (int64_t)size));
-}
-
-V extent_of(emitter *e, const sluice_plan_extent *extent) {
-  V units = ceil_div(e, size_of(e, (sluice_size)extent->size), extent->divisor);
-  V all = mul(e, units, int64(e, extent->factor));
-  return extent->most ? imin(e, all, int64(e, extent->most)) : all;
 }
