@@ -7,7 +7,7 @@
 
 typedef struct compile_arguments {
   option_list targets, print_after, disabled;
-  const char *dtype, *emit, *save, *output;
+  const char *dtype, *weight_dtype, *emit, *save, *output;
   int64_t max_context;
   bool print_diff, verify_each, time;
 } compile_arguments;
@@ -19,6 +19,8 @@ static const option_description compile_command_options[] = {
     {"output", 'o', OPTION_OUTPUT, "FILE", AT(output), "file to write; - is standard output, but not for bundles", 0,
      true},
     {"dtype", 0, OPTION_TEXT, "float32|bfloat16", AT(dtype), "type of activations and cache (bfloat16)", 0, false},
+    {"weight-dtype", 0, OPTION_TEXT, "float32|bfloat16", AT(weight_dtype),
+     "type that weights are stored in (with --dtype bfloat16 the same, otherwise the checkpoint's)", 0, false},
     {"max-context", 0, OPTION_INTEGER, "N", AT(max_context), "longest sequence in tokens (the model's)", 1, false},
     {"emit", 0, OPTION_TEXT, "FORM", AT(emit), "model-ir, kernel-ir, llvm-ir, asm, obj or bundle (bundle)", 0, false},
     {"disable-pass", 0, OPTION_LIST, "NAME[,NAME...]", AT(disabled), "leave out an optional pass", 0, false},
@@ -73,9 +75,17 @@ static size_t find_products(const option_list *given, const char **products) {
   return count;
 }
 
+/* `name` NULL: `absent`. */
+static sluice_status *find_dtype(const char *option, const char *name, sluice_dtype absent, sluice_dtype *out_dtype) {
+  *out_dtype = absent;
+  if (!name) return NULL;
+  *out_dtype = strcmp(name, "float32") == 0 ? SLUICE_F32 : SLUICE_BF16;
+  if (*out_dtype == SLUICE_F32 || strcmp(name, "bfloat16") == 0) return NULL;
+  return sluice_error(SLUICE_USAGE, "--%s is '%s', expected float32 or bfloat16", option, name);
+}
+
 static sluice_status *compile_with(const compile_arguments *arguments, const char *config_path) {
   compile_options options = {
-      .dtype = SLUICE_BF16,
       .max_context = arguments->max_context,
       .emit = EMIT_BUNDLE,
       .output = arguments->output,
@@ -89,12 +99,8 @@ static sluice_status *compile_with(const compile_arguments *arguments, const cha
                  .time = arguments->time},
   };
   if (arguments->emit) SLUICE_TRY(find_form(arguments->emit, &options.emit));
-  if (arguments->dtype) {
-    if (strcmp(arguments->dtype, "float32") == 0)
-      options.dtype = SLUICE_F32;
-    else if (strcmp(arguments->dtype, "bfloat16") != 0)
-      return sluice_error(SLUICE_USAGE, "--dtype is '%s', expected float32 or bfloat16", arguments->dtype);
-  }
+  SLUICE_TRY(find_dtype("dtype", arguments->dtype, SLUICE_BF16, &options.dtype));
+  SLUICE_TRY(find_dtype("weight-dtype", arguments->weight_dtype, 0, &options.weight_dtype));
   if (options.emit == EMIT_BUNDLE && strcmp(options.output, "-") == 0)
     return sluice_error(SLUICE_USAGE, "a bundle cannot go to standard output: give -o a file");
   char (*storage)[32] = sluice_allocate_array(arguments->targets.count, sizeof *storage);

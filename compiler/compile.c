@@ -41,7 +41,7 @@ static sluice_status *save_module(MlirModule module, const char *directory, cons
 static sluice_status *plan_with(ir_context *context, const model_config *config, const compile_options *options,
                                 const char *target, pass_remarks *remarks, const char *save, plan_image *out_plan) {
   MlirModule module;
-  SLUICE_TRY(model_build(context, config, options->dtype, options->max_context, &module));
+  SLUICE_TRY(model_build(context, config, options->dtype, options->weight_dtype, options->max_context, &module));
   sluice_status *status = save_module(module, save, "model.mlir");
   if (!status && options->emit == EMIT_MODEL_IR) {
     status = write_module(module, options->output);

@@ -6,9 +6,14 @@
 #include "compiler/model_config.h"
 #include "passes/passes.h"
 
-/* config -> `model` IR (compiler/model_builder.c): the function @step of docs/ir.md, unfused, verified. */
+/* The type that weights are stored in on the device: `asked` (BF16 or F32), or for 0 bfloat16 beside bfloat16
+ * activations and the checkpoint's own beside float32 ones, float32 also for float16. */
+sluice_dtype model_stored_dtype(const model_config *config, sluice_dtype dtype, sluice_dtype asked);
+
+/* config -> `model` IR (compiler/model_builder.c): the function @step of docs/ir.md, unfused, verified. `weight_dtype`
+ * as `asked` above; `max_context` 0: the model's. */
 SLUICE_MUST_USE sluice_status *model_build(ir_context *context, const model_config *config, sluice_dtype dtype,
-                                           int64_t max_context, MlirModule *out_module);
+                                           sluice_dtype weight_dtype, int64_t max_context, MlirModule *out_module);
 
 /* `kernel` IR -> plan section and the kernels it wants (compiler/plan_writer.c). Both deterministic. */
 typedef struct plan_image {
@@ -29,8 +34,9 @@ typedef struct compile_options {
   size_t target_count;
   const char *const *products; /* names of machines that were asked for (compiler/products.h), for the manifest */
   size_t product_count;
-  sluice_dtype dtype;  /* of activations */
-  int64_t max_context; /* 0: the model's */
+  sluice_dtype dtype;        /* of activations */
+  sluice_dtype weight_dtype; /* of stored weights; 0: see model_stored_dtype */
+  int64_t max_context;       /* 0: the model's */
   emit_form emit;
   const char *output;         /* "-": standard output (not for bundles) */
   const char *save_directory; /* NULL: none */

@@ -26,15 +26,15 @@
       IGNORED("transformers_version", "which transformers wrote the file")
 
 static const config_key root_keys[] = {
-    USED("model_type", "must be `minimax_m3_vl`"),
+    USED("model_type", "`minimax_m3_vl`, or `minimax_m3_vl_text`: then the whole file is what text_config is below"),
     USED("text_config", "the text model, see below"),
     USED("vision_config", "the vision tower, see below; null or absent: none"),
     USED("dtype", "checkpoint's dtype: `bfloat16` (also when absent), `float16`, `float32`"),
     USED("torch_dtype", "older name of `dtype`"),
-    USED("eos_token_id", "stop id, or a list of them"),
+    USED("eos_token_id", "stop id, or a list of them; counts before that of text_config"),
+    USED("tie_word_embeddings", "true here or in text_config: the head's weight is the embedding"),
     ONLY_NULL("quantization_config", "a quantised checkpoint"),
     ONLY_NULL("compression_config", "a quantised checkpoint"),
-    ONLY_FALSE("tie_word_embeddings", "an lm_head that shares the embedding's weight"),
     IGNORED("bos_token_id", "tokenizer"),
     IGNORED("image_grid_pinpoints", "vision, legacy"),
     IGNORED("image_seq_length", "vision, legacy"),
@@ -67,9 +67,13 @@ static const config_key text_keys[] = {
     USED("max_position_embeddings", "longest context, 1 to 16777216 tokens"),
     USED("rms_norm_eps", "above 0, at most 1"),
     USED("rope_theta", "base of the rotary angles, above 1 (or in rope_parameters)"),
-    USED("rotary_dim", "rotated dimensions of a head: even, 2 to head_dim and to the index head's dimension"),
+    USED("rotary_dim", "rotated dimensions of a head: even, 2 to head_dim and to the index head's dimension; not read "
+                       "beside rope_parameters"),
     USED("partial_rotary_factor", "rotary_dim / head_dim; one of the two is needed"),
-    USED("rope_parameters", "newer place of the rotary settings, see below"),
+    USED("rope_parameters",
+         "newer place of the rotary settings, see below; without partial_rotary_factor there or here "
+         "whole heads are rotated"),
+    USED("rope_scaling", "null, or an object of the keys of rope_parameters"),
     USED("hidden_act", "`swigluoai`; `silu` beside mlp_layer_types, where transformers writes it and means swigluoai"),
     USED("swiglu_alpha", "activation: factor inside the sigmoid"),
     USED("swiglu_limit", "activation: clamp, above 0"),
@@ -92,7 +96,8 @@ static const config_key text_keys[] = {
     USED("index_local_blocks", "flat spelling of sparse_local_block"),
     USED("dtype", "as at the top"),
     USED("torch_dtype", "as at the top"),
-    USED("eos_token_id", "as at the top"),
+    USED("eos_token_id", "as at the top; 200020 when it is in neither place and in the vocabulary"),
+    USED("tie_word_embeddings", "as at the top"),
     ONLY_TEXT("model_type", "minimax_m3_vl_text", "another text model"),
     ONLY_FALSE("attention_output_gate", "a gate on the attention output"),
     ONLY_FALSE("attention_bias", "biases in the attention projections"),
@@ -103,9 +108,7 @@ static const config_key text_keys[] = {
     ONLY_TEXT("scoring_func", "sigmoid", "another router"),
     ONLY_TRUE("use_routing_bias", "a router without selection bias"),
     ONLY_TRUE("norm_topk_prob", "expert weights that are not normalised"),
-    ONLY_FALSE("tie_word_embeddings", "an lm_head that shares the embedding's weight"),
     ONLY_ONE("swiglu_beta", "another offset of the activation's linear part"),
-    ONLY_NULL("rope_scaling", "scaled rotary angles"),
     ONLY_NULL("sliding_window", "windowed attention"),
     ONLY_NULL("quantization_config", "a quantised checkpoint"),
     IGNORED("attention_dropout", "training"),
@@ -139,7 +142,7 @@ static const config_key rope_keys[] = {
     USED("rope_theta", "as rope_theta of text_config"),
     USED("partial_rotary_factor", "as partial_rotary_factor of text_config"),
     ONLY_TEXT("rope_type", "default", "scaled rotary angles"),
-    ONLY_TEXT("type", "default", "older name of rope_type"),
+    ONLY_TEXT("type", "default", "scaled rotary angles"),
 };
 OBJECT(config_rope, "rope_parameters", rope_keys);
 

@@ -104,7 +104,7 @@ sluice_status *manifest_write(const model_config *config, const compile_options 
   sluice_text_printf(
       out, ",\"dtype\":\"%s\",\"weight_dtype\":\"%s\",\"max_context\":%lld,\"page_tokens\":%lld,\"stop_ids\":[",
       options->dtype == SLUICE_F32 ? "float32" : "bfloat16",
-      config->weight_dtype == SLUICE_BF16 ? "bfloat16" : "float32",
+      model_stored_dtype(config, options->dtype, options->weight_dtype) == SLUICE_BF16 ? "bfloat16" : "float32",
       (long long)(options->max_context ? options->max_context : config->max_positions), (long long)config->page);
   for (size_t i = 0; i < config->stop_id_count; i++)
     sluice_text_printf(out, "%s%lld", i ? "," : "", (long long)config->stop_ids[i]);

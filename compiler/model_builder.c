@@ -228,7 +228,7 @@ static void write_body(writer *w) {
   }
   h = emit(w, "model.select_rows", OPERANDS(h, w->batch), mlirValueGetType(h), NO_ATTRIBUTES);
   h = rms_norm(w, h, weight(w, "model.norm.weight", w->stored, &c->hidden, 1));
-  MlirValue head = weight(w, "lm_head.weight", w->stored, table_shape, 2);
+  MlirValue head = weight(w, c->tied_head ? "model.embed_tokens.weight" : "lm_head.weight", w->stored, table_shape, 2);
   MlirValue logits = emit(w, "model.lm_head", OPERANDS(h, head), matrix(w->f32, c->vocabulary), NO_ATTRIBUTES);
   MlirValue sampled =
       emit(w, "model.sample", OPERANDS(logits, w->batch), ir_tensor(w->i32, (int64_t[]){ANY}, 1), NO_ATTRIBUTES);
@@ -255,7 +255,7 @@ static MlirOperation create_function(const writer *w, sluice_dtype dtype, int64_
   MlirType inputs[2] = {ir_batch_type(w->context), ir_cache_type(w->context)};
   MlirType outputs[2] = {matrix(w->f32, c->vocabulary), ir_tensor(w->i32, (int64_t[]){ANY}, 1)};
   const char *dtype_name = dtype == SLUICE_F32 ? "float32" : "bfloat16";
-  const char *stored_name = c->weight_dtype == SLUICE_BF16 ? "bfloat16" : "float32";
+  const char *stored_name = mlirTypeEqual(w->stored, w->f32) ? "float32" : "bfloat16";
   const MlirNamedAttribute attributes[] = {
       named(mlir, "sym_name", ir_string(w->context, "step")),
       named(mlir, "function_type", mlirTypeAttrGet(mlirFunctionTypeGet(mlir, 2, inputs, 2, outputs))),
@@ -279,8 +279,14 @@ static MlirOperation create_function(const writer *w, sluice_dtype dtype, int64_
   return mlirOperationCreate(&state);
 }
 
-sluice_status *model_build(ir_context *context, const model_config *config, sluice_dtype dtype, int64_t max_context,
-                           MlirModule *out_module) {
+sluice_dtype model_stored_dtype(const model_config *config, sluice_dtype dtype, sluice_dtype asked) {
+  if (asked) return asked;
+  /* float16 weights are kept exactly by float32 alone */
+  return dtype == SLUICE_BF16 || config->weight_dtype == SLUICE_BF16 ? SLUICE_BF16 : SLUICE_F32;
+}
+
+sluice_status *model_build(ir_context *context, const model_config *config, sluice_dtype dtype,
+                           sluice_dtype weight_dtype, int64_t max_context, MlirModule *out_module) {
   if (dtype != SLUICE_F32 && dtype != SLUICE_BF16)
     return sluice_error(SLUICE_INVALID, "activations of %s asked for, expected F32 or BF16", sluice_dtype_name(dtype));
   if (max_context == 0) max_context = config->max_positions;
@@ -295,8 +301,7 @@ sluice_status *model_build(ir_context *context, const model_config *config, slui
               .f32 = ir_f32(context),
               .i32 = ir_i32(context)};
   w.activation = dtype == SLUICE_F32 ? w.f32 : ir_bf16(context);
-  /* float16 weights are kept exactly by float32 alone */
-  w.stored = config->weight_dtype == SLUICE_BF16 ? ir_bf16(context) : w.f32;
+  w.stored = model_stored_dtype(config, dtype, weight_dtype) == SLUICE_BF16 ? ir_bf16(context) : w.f32;
   MlirModule module = mlirModuleCreateEmpty(location);
   MlirOperation function = create_function(&w, dtype, max_context);
   mlirBlockAppendOwnedOperation(mlirModuleGetBody(module), function);

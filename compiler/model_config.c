@@ -2,6 +2,7 @@
 
 #include "compiler/config_reader.h"
 #include "compiler/input.h"
+#include "sluice/checkpoint.h"
 #include "sluice/memory.h"
 
 #include <errno.h>
@@ -26,13 +27,16 @@ enum {
   MAX_SELECTED = 64,
   PAGE_WITHOUT_BLOCKS = 128,
   MAX_STOP_IDS = 64,
+  FAMILY_STOP_ID = 200020, /* where no file says one: the default of the family's configuration class */
 };
 static const int64_t max_elements = (int64_t)1 << 40; /* of one weight */
 static const size_t max_file_bytes = (size_t)16 << 20;
 
 typedef struct description {
   config_reader reader;
-  const sluice_json_value *root, *text, *sparse, *rope;
+  const sluice_json_value *root, *text, *sparse;
+  const sluice_json_value *rope; /* rope_parameters, or rope_scaling where that says nothing else; NULL without */
+  bool rope_decides;             /* it is rope_parameters: rotary_dim does not count */
   model_config *config;
 } description;
 
@@ -55,26 +59,37 @@ static void check_elements(description *d, const sluice_json_value *where, const
               (long long)a, (long long)b, third);
 }
 
+/* Finds the text model: in `text_config`, or the whole file where it is saved alone. */
 static void read_model_type(description *d) {
   const sluice_json_value *type = sluice_json_get(d->root, "model_type");
-  if (!type) {
+  const char *name = type && type->kind == SLUICE_JSON_STRING ? type->string : "";
+  if (!type && sluice_json_get(d->root, "weight_map"))
+    config_fail(&d->reader, d->root, SLUICE_INVALID,
+                "this is a checkpoint's index, expected a model's config.json, which lies beside it");
+  else if (!type)
     config_fail(&d->reader, d->root, SLUICE_INVALID, "key \"model_type\" is missing");
-  } else if (type->kind != SLUICE_JSON_STRING || strcmp(type->string, "minimax_m3_vl") != 0) {
-    config_fail(&d->reader, type, SLUICE_UNSUPPORTED, "\"model_type\" is %s, supported is \"minimax_m3_vl\" alone",
+  else if (strcmp(name, "minimax_m3_vl_text") == 0)
+    d->text = d->root;
+  else if (strcmp(name, "minimax_m3_vl") != 0)
+    config_fail(&d->reader, type, SLUICE_UNSUPPORTED,
+                "\"model_type\" is %s, supported are \"minimax_m3_vl\" and \"minimax_m3_vl_text\"",
                 config_show(&d->reader, type).text);
-  }
 }
 
 static void read_dtype(description *d) {
   const struct {
     const sluice_json_value *object;
-    const char *key;
-  } places[] = {{d->text, "dtype"}, {d->text, "torch_dtype"}, {d->root, "dtype"}, {d->root, "torch_dtype"}};
+    const char *key, *where;
+  } places[] = {{d->text, "dtype", " of text_config"},
+                {d->text, "torch_dtype", " of text_config"},
+                {d->root, "dtype", " of the whole file"},
+                {d->root, "torch_dtype", " of the whole file"}};
   static const struct {
     const char *name;
     sluice_dtype dtype;
   } names[] = {{"bfloat16", SLUICE_BF16}, {"float16", SLUICE_F16}, {"float32", SLUICE_F32}};
   const sluice_json_value *first = NULL;
+  size_t first_place = 0;
   d->config->weight_dtype = SLUICE_BF16;
   for (size_t i = 0; i < sizeof places / sizeof places[0] && !d->reader.status; i++) {
     const sluice_json_value *value = sluice_json_get(places[i].object, places[i].key);
@@ -86,11 +101,13 @@ static void read_dtype(description *d) {
       config_fail(&d->reader, value, SLUICE_UNSUPPORTED,
                   "\"%s\" is %s, expected \"bfloat16\", \"float16\" or \"float32\"", places[i].key, shown.text);
     } else if (first && names[n].dtype != d->config->weight_dtype) {
-      config_fail(&d->reader, value, SLUICE_INVALID, "\"%s\" is %s, but another key says \"%s\": they must agree",
-                  places[i].key, shown.text, first->string);
+      config_fail(&d->reader, value, SLUICE_INVALID, "\"%s\" is %s, but \"%s\"%s is \"%s\": they must agree",
+                  places[i].key, shown.text, places[first_place].key,
+                  d->text == d->root ? "" : places[first_place].where, first->string);
     } else {
       d->config->weight_dtype = names[n].dtype;
       first = value;
+      first_place = i;
     }
   }
 }
@@ -128,6 +145,23 @@ static void read_dimensions(description *d) {
                  c->heads, c->head_dim, c->hidden);
 }
 
+/* The rotary settings: rope_parameters, or the older rope_scaling, of which only the type that scales nothing is
+ * accepted. */
+static void find_rope(description *d) {
+  config_reader *r = &d->reader;
+  const sluice_json_value *parameters = config_child(r, d->text, "rope_parameters", &config_rope);
+  const sluice_json_value *scaling = config_child(r, d->text, "rope_scaling", &config_rope);
+  d->rope_decides = parameters && parameters->length > 0;
+  d->rope = d->rope_decides ? parameters : scaling;
+  if (!d->rope_decides || !scaling) return;
+  for (size_t i = 0; i < scaling->length; i++)
+    if (strcmp(scaling->members[i].key, "rope_type") != 0 && strcmp(scaling->members[i].key, "type") != 0)
+      config_fail(r, scaling, SLUICE_INVALID,
+                  "\"rope_scaling\" and \"rope_parameters\" are both there: keep one of them");
+}
+
+/* transformers rotates partial_rotary_factor of a head, or all of it, and never reads rotary_dim, which it writes all
+ * the same. Released files have rotary_dim and no rope_parameters. */
 static void read_rotary(description *d) {
   model_config *c = d->config;
   config_reader *r = &d->reader;
@@ -136,21 +170,26 @@ static void read_rotary(description *d) {
   double factor =
       config_number(r, TWO(d->text, "partial_rotary_factor", d->rope, "partial_rotary_factor"), 0, 1, -1, &factor_at);
   bool has_factor = factor >= 0;
-  c->rotary_dim =
-      config_integer(r, ONE(d->text, "rotary_dim"), 1, MAX_HEAD_DIM, has_factor ? 0 : CONFIG_REQUIRED, &dim_at);
-  if (r->status) return;
-  /* transformers truncates the product; the small addend keeps 0.7 * 10 at 7 */
-  int64_t from_factor = has_factor ? (int64_t)(factor * (double)c->head_dim + 1e-9) : 0;
-  if (c->rotary_dim == 0) {
-    c->rotary_dim = from_factor;
+  int64_t from_factor = has_factor ? (int64_t)(factor * (double)c->head_dim) : 0;
+  if (d->rope_decides) {
+    c->rotary_dim = has_factor ? from_factor : c->head_dim;
     dim_at = factor_at;
-  } else if (has_factor && from_factor != c->rotary_dim) {
-    config_fail(r, dim_at, SLUICE_INVALID,
-                "\"rotary_dim\" is %lld, but \"partial_rotary_factor\" x \"head_dim\" is "
-                "%g x %lld",
-                (long long)c->rotary_dim, factor, (long long)c->head_dim);
-    return;
+  } else {
+    c->rotary_dim =
+        config_integer(r, ONE(d->text, "rotary_dim"), 1, MAX_HEAD_DIM, has_factor ? 0 : CONFIG_REQUIRED, &dim_at);
+    if (r->status) return;
+    if (c->rotary_dim == 0) {
+      c->rotary_dim = from_factor;
+      dim_at = factor_at;
+    } else if (has_factor && from_factor != c->rotary_dim) {
+      config_fail(r, dim_at, SLUICE_INVALID,
+                  "\"rotary_dim\" is %lld, but \"partial_rotary_factor\" x \"head_dim\" is "
+                  "%g x %lld",
+                  (long long)c->rotary_dim, factor, (long long)c->head_dim);
+      return;
+    }
   }
+  if (r->status) return;
   if (c->rotary_dim > c->head_dim)
     config_fail(r, dim_at, SLUICE_INVALID, "\"rotary_dim\" is %lld, expected at most \"head_dim\", which is %lld",
                 (long long)c->rotary_dim, (long long)c->head_dim);
@@ -174,7 +213,7 @@ static void read_hidden_act(description *d) {
 static void read_sparse(description *d, layer_config *layer) {
   config_reader *r = &d->reader;
   const model_config *c = d->config;
-  const sluice_json_value *heads_at, *dim_at, *block_at;
+  const sluice_json_value *heads_at, *dim_at, *block_at, *local_at;
 #define EITHER(nested, flat) ((const config_place[2]){{d->sparse, (nested)}, {d->text, (flat)}})
   layer->index_heads =
       config_integer(r, EITHER("sparse_num_index_heads", "index_n_heads"), 1, MAX_KV_HEADS, CONFIG_REQUIRED, &heads_at);
@@ -185,8 +224,8 @@ static void read_sparse(description *d, layer_config *layer) {
   layer->top_k_blocks =
       config_integer(r, EITHER("sparse_topk_blocks", "index_topk_blocks"), 1, MAX_SELECTED, CONFIG_REQUIRED, NULL);
   layer->init_blocks = config_integer(r, EITHER("sparse_init_block", "index_init_blocks"), 0, MAX_SELECTED, 0, NULL);
-  layer->local_blocks =
-      config_integer(r, EITHER("sparse_local_block", "index_local_blocks"), 0, MAX_SELECTED, CONFIG_REQUIRED, NULL);
+  layer->local_blocks = config_integer(r, EITHER("sparse_local_block", "index_local_blocks"), 0, MAX_SELECTED,
+                                       CONFIG_REQUIRED, &local_at);
 #undef EITHER
   if (r->status) return;
   if (layer->index_heads != c->kv_heads)
@@ -202,6 +241,11 @@ static void read_sparse(description *d, layer_config *layer) {
                 "the index heads have %lld dimensions, expected at least the %lld rotated "
                 "ones",
                 (long long)layer->index_dim, (long long)c->rotary_dim);
+  else if (layer->init_blocks + layer->local_blocks > layer->top_k_blocks)
+    config_fail(r, local_at, SLUICE_UNSUPPORTED,
+                "%lld first and %lld most recent blocks are forced, but only %lld are selected: which of them count is "
+                "not defined",
+                (long long)layer->init_blocks, (long long)layer->local_blocks, (long long)layer->top_k_blocks);
   else if (layer->block % MIN_BLOCK != 0)
     config_fail(r, block_at, SLUICE_UNSUPPORTED, "a block has %lld keys, expected a multiple of %d",
                 (long long)layer->block, MIN_BLOCK);
@@ -358,6 +402,49 @@ static bool read_stop_ids(config_reader *r, const sluice_json_value *object, mod
   return true;
 }
 
+static bool same_ids(const sluice_json_value *a, const sluice_json_value *b) {
+  const sluice_json_value *const values[2] = {a, b};
+  size_t count[2];
+  for (int i = 0; i < 2; i++) count[i] = values[i]->kind == SLUICE_JSON_ARRAY ? values[i]->length : 1;
+  if (count[0] != count[1]) return false;
+  for (size_t i = 0; i < count[0]; i++) {
+    const sluice_json_value *x = a->kind == SLUICE_JSON_ARRAY ? &a->items[i] : a;
+    const sluice_json_value *y = b->kind == SLUICE_JSON_ARRAY ? &b->items[i] : b;
+    if (x->integer != y->integer) return false;
+  }
+  return true;
+}
+
+/* The outer value counts before that of text_config, as in transformers. Without either the family has a default. */
+static void read_stop_ids_of_model(description *d) {
+  config_reader *r = &d->reader;
+  model_config *c = d->config;
+  const sluice_json_value *inner = sluice_json_get(d->text, "eos_token_id");
+  bool has_inner = read_stop_ids(r, d->text, c);
+  if (d->root != d->text && read_stop_ids(r, d->root, c)) {
+    const sluice_json_value *outer = sluice_json_get(d->root, "eos_token_id");
+    if (!r->status && has_inner && !same_ids(inner, outer))
+      config_say(r, outer->offset, "warning",
+                 "\"eos_token_id\" differs from that of text_config: this one counts, unless generation_config.json "
+                 "has one");
+    return;
+  }
+  if (r->status || inner || c->vocabulary <= FAMILY_STOP_ID) return;
+  c->stop_ids = sluice_allocate(sizeof *c->stop_ids);
+  if (!c->stop_ids) {
+    r->status = sluice_out_of_memory();
+    return;
+  }
+  c->stop_ids[0] = FAMILY_STOP_ID;
+  c->stop_id_count = 1;
+}
+
+/* A head without a weight of its own. transformers' outer class takes the setting of either place. */
+static void read_tied_head(description *d) {
+  bool outer = config_bool(&d->reader, d->root, "tie_word_embeddings", false);
+  d->config->tied_head = config_bool(&d->reader, d->text, "tie_word_embeddings", false) || outer;
+}
+
 static void read_vision(description *d) {
   config_reader *r = &d->reader;
   const sluice_json_value *vision = config_child(r, d->root, "vision_config", &config_vision);
@@ -390,22 +477,23 @@ static void read_everything(description *d) {
     return;
   }
   read_model_type(d);
-  config_check_object(r, d->root, &config_root);
-  d->text = config_child(r, d->root, "text_config", &config_text);
+  config_check_object(r, d->root, d->text ? &config_text : &config_root);
+  if (!d->text) d->text = config_child(r, d->root, "text_config", &config_text);
   if (!d->text) {
     config_fail(r, d->root, SLUICE_INVALID, "key \"text_config\" is missing");
     return;
   }
   d->sparse = config_child(r, d->text, "sparse_attention_config", &config_sparse);
-  d->rope = config_child(r, d->text, "rope_parameters", &config_rope);
+  find_rope(d);
   if (r->status) return;
   read_dtype(d);
   read_dimensions(d);
   read_rotary(d);
   read_hidden_act(d);
   read_layers(d);
-  if (!read_stop_ids(r, d->text, d->config)) (void)read_stop_ids(r, d->root, d->config);
-  read_vision(d);
+  read_stop_ids_of_model(d);
+  read_tied_head(d);
+  if (d->root != d->text) read_vision(d);
 }
 
 sluice_status *model_config_parse(const char *text, size_t length, const char *file, config_warning *warning,
@@ -461,6 +549,49 @@ static sluice_status *read_generation_config(const char *directory, size_t lengt
   return status;
 }
 
+/* hf_quant_config.json beside config.json says what config.json may not: that the weights are quantised. */
+static sluice_status *check_quantisation_file(const char *directory, size_t length) {
+  char *path = sluice_format_string("%.*shf_quant_config.json", (int)length, directory);
+  if (!path) return sluice_out_of_memory();
+  struct stat information;
+  if (stat(path, &information) != 0) {
+    sluice_release(path);
+    return NULL;
+  }
+  char *text = NULL;
+  size_t text_length = 0;
+  sluice_json_document *document = NULL;
+  sluice_status *status = input_read(path, max_file_bytes, &text, &text_length);
+  if (!status) status = sluice_json_parse(text, text_length, path, &document);
+  if (!status) {
+    const sluice_json_value *root = sluice_json_root(document), *inner = sluice_json_get(root, "quantization");
+    const sluice_json_value *algorithm = sluice_json_get(inner ? inner : root, "quant_algo");
+    if (algorithm && algorithm->kind != SLUICE_JSON_NULL) {
+      config_reader reader = {.document = document, .text = text, .length = text_length};
+      status = sluice_json_error(document, algorithm->offset, SLUICE_UNSUPPORTED,
+                                 "\"quant_algo\" is %s: the checkpoint is quantised, which sluice does not read; use "
+                                 "the model's BF16 weights",
+                                 config_show(&reader, algorithm).text);
+    }
+  }
+  sluice_json_free(document);
+  sluice_release(text);
+  sluice_release(path);
+  return status;
+}
+
+/* Nothing would end a text: worth a warning, once all files have been read. */
+static sluice_status *check_stop_ids(const model_config *config, config_warning *warning, void *user) {
+  if (config->stop_id_count || !warning) return NULL;
+  char *line = sluice_format_string("%s: warning: no stop id here or in generation_config.json: only --max-new ends a "
+                                    "generation",
+                                    config->path);
+  if (!line) return sluice_out_of_memory();
+  warning(user, line);
+  sluice_release(line);
+  return NULL;
+}
+
 sluice_status *model_config_read(const char *path, config_warning *warning, void *user, model_config **out_config) {
   *out_config = NULL;
   struct stat information;
@@ -475,11 +606,14 @@ sluice_status *model_config_read(const char *path, config_warning *warning, void
   size_t length = 0;
   model_config *config = NULL;
   sluice_status *status = input_read(file, max_file_bytes, &text, &length);
+  if (!status) status = sluice_check_downloaded(file, text, length < 64 ? length : 64);
   if (!status) status = model_config_parse(text, length, file, warning, user, &config);
   if (!status && config) {
     const char *name = strrchr(file, '/');
     size_t directory = name ? (size_t)(name + 1 - file) : 0;
     status = read_generation_config(file, directory, warning, user, config);
+    if (!status) status = check_quantisation_file(file, directory);
+    if (!status) status = check_stop_ids(config, warning, user);
   }
   sluice_release(text);
   sluice_release(file);

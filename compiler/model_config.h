@@ -24,10 +24,11 @@ typedef struct model_config {
   char *path; /* of config.json */
   int64_t hidden, layers, heads, kv_heads, head_dim, vocabulary, max_positions, rotary_dim;
   double eps, rope_theta, swiglu_alpha, swiglu_limit;
-  sluice_dtype weight_dtype; /* of the checkpoint: `torch_dtype` / `dtype`, BF16 when absent */
+  sluice_dtype weight_dtype; /* of the checkpoint: `dtype` / `torch_dtype`, BF16 when absent */
   int64_t page;              /* tokens of a cache page: the block size of the sparse layers, 128 without any */
-  int64_t *stop_ids;         /* eos_token_id, when the file has it */
+  int64_t *stop_ids;         /* eos_token_id, or the family's */
   size_t stop_id_count;
+  bool tied_head;      /* the head's weight is the embedding */
   bool has_vision;     /* a vision tower is described; it is not compiled yet */
   layer_config *layer; /* `layers` of them */
 } model_config;

@@ -84,7 +84,7 @@ sluice_status *model_config_tensors(const model_config *config, config_tensor **
   *out_tensors = NULL;
   *out_count = 0;
   add_tensor(&list, config->vocabulary, config->hidden, "model.embed_tokens.weight");
-  add_tensor(&list, config->vocabulary, config->hidden, "lm_head.weight");
+  if (!config->tied_head) add_tensor(&list, config->vocabulary, config->hidden, "lm_head.weight");
   add_tensor(&list, config->hidden, 0, "model.norm.weight");
   for (long long n = 0; n < config->layers && !list.failed; n++) {
     const layer_config *layer = &config->layer[n];

@@ -193,7 +193,8 @@ static const sluice_tensor_info *strange_name(const sluice_checkpoint *checkpoin
     const sluice_tensor_info *info = sluice_checkpoint_tensor(checkpoint, i);
     if (layer_of(info->name) >= 0) return NULL;
     tensor_leftover kind = tensor_classify(info, UINT32_MAX, &what);
-    if (!strange && kind != LEFTOVER_OTHER_MODEL && kind != LEFTOVER_TEXT) strange = info;
+    bool head = ends_in(info->name, "lm_head.weight");
+    if (!strange && !head && kind != LEFTOVER_OTHER_MODEL && kind != LEFTOVER_TEXT) strange = info;
   }
   return strange;
 }
@@ -260,6 +261,10 @@ tensor_leftover tensor_classify(const sluice_tensor_info *info, uint32_t layers,
     }
   if (has_component(name, "mtp.") || has_component(name, "dspark.")) {
     *out_what = "for speculation";
+    return LEFTOVER_SKIPPED;
+  }
+  if (ends_in(name, "lm_head.weight")) { /* asked for by every other model */
+    *out_what = "the head is the embedding";
     return LEFTOVER_SKIPPED;
   }
   long layer = layer_of(name);

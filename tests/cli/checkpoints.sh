@@ -131,4 +131,75 @@ refused scale-beside-bf16 'w1.weight_scale" is of a quantised checkpoint'
 refused float64 'w1.weight" is F64, expected BF16, F16 or F32'
 if grep -q quantised "$work/err"; then fail "float64 is not quantised"; fi
 
+uncompiled modelopt 'hf_quant_config.json:1:' '"quant_algo" is "MIXED_PRECISION": the checkpoint is quantised'
+as_base modelopt-cache-only
+
+# ---- another model than BASE: what the file has is what `synthetic:` has, or one reading is another's ----
+
+# same BUNDLE WEIGHTS BUNDLE WEIGHTS: both give the same logits
+same() {
+  cases=$((cases + 1))
+  generate "$1" "$2" > /dev/null || fail "$1 does not run"
+  mv "$work/dump" "$work/first.dump"
+  generate "$3" "$4" > /dev/null || fail "$3 does not run"
+  cmp "$work/dump" "$work/first.dump" || fail "$1 and $3: other logits"
+}
+bundle one-expert
+same one-expert "$work/one-expert" one-expert synthetic:1
+"$SLUICE" synth "$work/one-expert" --seed 1 -o "$work/one-written" 2> /dev/null
+same one-expert "$work/one-written" one-expert synthetic:1
+bundle shared-experts-of-width-0
+generate shared-experts-of-width-0 "$work/shared-experts-of-width-0" > /dev/null || fail "no shared experts"
+grep -F '3 tensors that the text model does not need' "$work/err" > /dev/null || fail "empty tensors are skipped"
+same shared-experts-of-width-0 "$work/shared-experts-of-width-0" shared-experts-of-width-0 synthetic:1
+bundle tied
+same tied "$work/tied" base "$work/tied-written-out"
+generate tied "$work/base" > /dev/null || fail "a head that is not needed"
+grep -F 'lm_head.weight" (the head is the embedding)' "$work/err" > /dev/null || fail "a head that is not needed: no warning"
+
+# ---- configurations ----
+as_base text-only-flat
+as_base rope-scaling-default
+as_base rope-scaling-empty
+as_base rope-scaling-null
+as_base rope-other-rotary-dim
+as_base rope-factor-beside
+uncompiled rope-scaling-yarn '"rope_type" is "yarn"'
+bundle rope-whole-head # 32 of 32 dimensions, which rotary_dim says where it counts
+"$SLUICE" compile "$work/rope-whole-head" --target host --emit model-ir -o - 2> /dev/null > "$work/model.mlir"
+grep -F 'rotary_dim = 32' "$work/model.mlir" > /dev/null
+uncompiled forced-blocks '0 first and 5 most recent blocks are forced, but only 3 are selected'
+
+# stops FOLDER WARNINGS COUNT: a generation ends after COUNT tokens
+stops() {
+  cases=$((cases + 1))
+  bundle "$1"
+  [ "$(grep -c warning: "$work/said")" = "$2" ] || fail "$1: expected $2 warnings"
+  local tokens
+  read -ra tokens < <(generate "$1" "$work/$1")
+  [ "${#tokens[@]}" = "$3" ] || fail "$1: ${#tokens[@]} tokens, expected $3"
+}
+stops stop-ids-differ 1 3
+stops stop-id-of-text 0 3
+stops generation-stop-id 0 3
+stops no-stop-id 1 12
+grep -F 'no stop id here or in generation_config.json: only --max-new ends a generation' "$work/said" > /dev/null
+
+# ---- types ----
+uncompiled dtypes-differ '"dtype" is "bfloat16", but "dtype" of text_config is "float32": they must agree'
+as_base float32
+weight_dtype() { "$SLUICE" inspect "$work/$1.sluice" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["manifest"]["weight_dtype"])'; }
+[ "$(weight_dtype float32)" = float32 ]
+refused float32-unannounced 'which bfloat16 cannot hold exactly' 'compile it with --weight-dtype float32'
+bundle float32-unannounced --weight-dtype float32
+generate float32-unannounced "$work/float32-unannounced" > /dev/null || fail "the advice does not work"
+dtype=bfloat16
+bundle float32
+[ "$(weight_dtype float32)" = bfloat16 ]
+bundle base
+same base "$work/base" float32 "$work/float32"
+bundle float32 --weight-dtype=float32
+[ "$(weight_dtype float32)" = float32 ]
+generate float32 "$work/float32" > /dev/null || fail "float32 weights beside bfloat16"
+
 echo "$cases cases"

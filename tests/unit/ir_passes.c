@@ -51,7 +51,7 @@ static MlirModule nano(ir_context *context) {
   model_config *config = NULL;
   must(model_config_read(TEST_DATA "/golden/nano/config.json", NULL, NULL, &config));
   MlirModule module;
-  must(model_build(context, config, SLUICE_BF16, 0, &module));
+  must(model_build(context, config, SLUICE_BF16, 0, 0, &module));
   model_config_free(config);
   return module;
 }

@@ -26,7 +26,7 @@ static built build(const char *path, sluice_dtype dtype, int64_t max_context) {
   built b;
   must(model_config_read(path, NULL, NULL, &b.config));
   must(ir_context_create(&b.context));
-  must(model_build(b.context, b.config, dtype, max_context, &b.module));
+  must(model_build(b.context, b.config, dtype, 0, max_context, &b.module));
   b.function = ir_function(b.module, "step");
   assert_false(mlirOperationIsNull(b.function));
   return b;
@@ -151,11 +151,11 @@ static void test_refused(void **state) {
   (void)state;
   built b = build(TEST_DATA "/golden/nano", SLUICE_F32, 0);
   MlirModule module;
-  sluice_status *status = model_build(b.context, b.config, SLUICE_F32, 8193, &module);
+  sluice_status *status = model_build(b.context, b.config, SLUICE_F32, 0, 8193, &module);
   assert_string_equal(sluice_status_message(status),
                       "a context of 8193 tokens was asked for, expected 1 to the model's 8192");
   sluice_status_free(status);
-  status = model_build(b.context, b.config, SLUICE_F16, 0, &module);
+  status = model_build(b.context, b.config, SLUICE_F16, 0, 0, &module);
   assert_int_equal(sluice_status_code(status), SLUICE_INVALID);
   sluice_status_free(status);
   destroy(&b);

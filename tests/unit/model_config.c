@@ -215,6 +215,67 @@ static void test_refusals(void **state) {
   }
 }
 
+/* Rotary widths, stop ids and the head, which files say in several ways. */
+static const struct {
+  const char *from, *to;
+  int rotary_dim, stop_id, stop_ids; /* the first of them */
+  bool tied;
+} readings[] = {
+#define ROTARY "\"rotary_dim\": 16,\n    \"partial_rotary_factor\": 0.5,"
+    {"\"a\"", "\"a\"", 16, 2, 2, false},
+    {ROTARY, "\"rotary_dim\": 8,", 8, 2, 2, false},
+    {ROTARY, "\"rotary_dim\": 8, \"rope_scaling\": {\"type\": \"default\"},", 8, 2, 2, false},
+    {ROTARY, "\"rotary_dim\": 8, \"rope_parameters\": {},", 8, 2, 2, false},
+    {ROTARY, "\"rotary_dim\": 8, \"rope_parameters\": null, \"rope_scaling\": {},", 8, 2, 2, false},
+    {ROTARY, "\"rope_parameters\": {\"rope_type\": \"default\", \"partial_rotary_factor\": 0.25}, \"rotary_dim\": 16,",
+     8, 2, 2, false},
+    {ROTARY, "\"rope_parameters\": {\"type\": \"default\"}, \"rotary_dim\": \"none\", \"partial_rotary_factor\": 0.75,",
+     24, 2, 2, false},
+    {ROTARY, "\"rope_scaling\": {\"rope_type\": \"default\", \"partial_rotary_factor\": 0.25},", 8, 2, 2, false},
+    {"\"eos_token_id\": [2, 7]", "\"eos_token_id\": 9", 16, 9, 1, false},
+    {"\"torch_dtype\"", "\"eos_token_id\": 9, \"torch_dtype\"", 16, 9, 1, false},
+    {"\"torch_dtype\"", "\"eos_token_id\": null, \"torch_dtype\"", 16, 2, 2, false},
+    {"\"eos_token_id\": [2, 7],", "", 16, 0, 0, false}, /* 200020 is outside its vocabulary of 101 */
+    {"\"vocab_size\": 101", "\"vocab_size\": 200064", 16, 2, 2, false},
+    {"\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true", 16, 2, 2, true},
+    {"\"head_dim\": 32", "\"tie_word_embeddings\": true, \"head_dim\": 32", 16, 2, 2, true},
+};
+
+static void test_readings(void **state) {
+  (void)state;
+  for (size_t i = 0; i < sizeof readings / sizeof readings[0]; i++) {
+    char *text = i ? edited(base, readings[i].from, readings[i].to) : edited(base, "{", "{");
+    /* an index head has 24 dimensions, more than 24 cannot be rotated */
+    model_config *c;
+    must(parse(text, NULL, &c));
+    if (c->rotary_dim != readings[i].rotary_dim) fail_msg("%s: rotates %d", readings[i].to, (int)c->rotary_dim);
+    assert_int_equal(c->stop_id_count, readings[i].stop_ids);
+    if (readings[i].stop_ids) assert_int_equal(c->stop_ids[0], readings[i].stop_id);
+    assert_int_equal(c->tied_head, readings[i].tied);
+    model_config_free(c);
+    free(text);
+  }
+  /* The whole head: 24 of 24. */
+  char *narrow = edited(base, "\"head_dim\": 32", "\"head_dim\": 24");
+  char *whole = edited(narrow, ROTARY, "\"rope_parameters\": {\"rope_type\": \"default\"}, \"rotary_dim\": 16,");
+  model_config *c;
+  must(parse(whole, NULL, &c));
+  assert_int_equal(c->rotary_dim, 24);
+  model_config_free(c);
+  /* The family's stop id, where the vocabulary has it and no key says otherwise. */
+  char *large = edited(base, "\"vocab_size\": 101", "\"vocab_size\": 200064");
+  char *absent = edited(large, "\"eos_token_id\": [2, 7],", "");
+  char *null = edited(large, "\"eos_token_id\": [2, 7],", "\"eos_token_id\": null,");
+  must(parse(absent, NULL, &c));
+  assert_int_equal(c->stop_id_count, 1);
+  assert_int_equal(c->stop_ids[0], 200020);
+  model_config_free(c);
+  must(parse(null, NULL, &c));
+  assert_int_equal(c->stop_id_count, 0);
+  model_config_free(c);
+  free(narrow), free(whole), free(large), free(absent), free(null);
+}
+
 static void test_caret(void **state) {
   (void)state;
   char *text = edited(base, "\"num_key_value_heads\": 2", "\"num_key_value_heads\": 0");
@@ -236,6 +297,10 @@ static void test_warnings(void **state) {
        "c.json:15:23: warning: unknown key \"rotery_dim\" in text_config is ignored; did you mean \"rotary_dim\"?\n"},
       {"\"torch_dtype\"", "\"flavour\": [1, {\"a\": null}], \"torch_dtype\"",
        "c.json:3:3: warning: unknown key \"flavour\" in config.json is ignored\n"},
+      {"\"torch_dtype\"", "\"eos_token_id\": 9, \"torch_dtype\"",
+       "c.json:3:19: warning: \"eos_token_id\" differs from that of text_config: this one counts, unless "
+       "generation_config.json has one\n"},
+      {"\"torch_dtype\"", "\"eos_token_id\": [2, 7], \"torch_dtype\"", ""},
       {"[2, 7]", "[2, 101]", "c.json:34:25: warning: stop id 101 is outside the vocabulary of 101 and is ignored\n"},
   };
   for (size_t i = 0; i < sizeof warnings / sizeof warnings[0]; i++) {
@@ -246,7 +311,7 @@ static void test_warnings(void **state) {
     said s = {0};
     must(parse(without_vision, &s, &c));
     assert_string_equal(s.text, warnings[i].expected);
-    if (i == 2) assert_int_equal(c->stop_id_count, 1);
+    if (i == 4) assert_int_equal(c->stop_id_count, 1);
     model_config_free(c);
     free(without_vision);
     free(text);
@@ -343,7 +408,7 @@ static void test_real_files(void **state) {
     model_config_free(c);
   }
   sluice_status *status = model_config_read(TEST_DATA "/configs/MiniMax-M2", NULL, NULL, &c);
-  assert_non_null(strstr(sluice_status_message(status), "\"model_type\" is \"minimax_m2\", supported is"));
+  assert_non_null(strstr(sluice_status_message(status), "\"model_type\" is \"minimax_m2\", supported are"));
   sluice_status_free(status);
   status = model_config_read(TEST_DATA "/configs/MiniMax-M3-MXFP8", NULL, NULL, &c);
   assert_non_null(
@@ -513,9 +578,10 @@ static void test_out_of_memory(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_base),          cmocka_unit_test(test_variants),      cmocka_unit_test(test_refusals),
-      cmocka_unit_test(test_caret),         cmocka_unit_test(test_warnings),      cmocka_unit_test(test_mutations),
-      cmocka_unit_test(test_real_files),    cmocka_unit_test(test_tensor_totals), cmocka_unit_test(test_tensor_names),
-      cmocka_unit_test(test_documentation), cmocka_unit_test(test_corpus),        cmocka_unit_test(test_out_of_memory),
+      cmocka_unit_test(test_readings),      cmocka_unit_test(test_caret),         cmocka_unit_test(test_warnings),
+      cmocka_unit_test(test_mutations),     cmocka_unit_test(test_real_files),    cmocka_unit_test(test_tensor_totals),
+      cmocka_unit_test(test_tensor_names),  cmocka_unit_test(test_documentation), cmocka_unit_test(test_corpus),
+      cmocka_unit_test(test_out_of_memory),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -41,7 +41,7 @@ static plan_image make_plan_for(const char *target, const model_config *config, 
   MlirModule module;
   plan_image image;
   must(ir_context_create(&context));
-  must(model_build(context, config, SLUICE_BF16, 0, &module));
+  must(model_build(context, config, SLUICE_BF16, 0, 0, &module));
   must(pass_run(
       context, module, NULL, 0,
       &(pass_options){.target = target, .disabled = disabled, .disabled_count = disabled_count, .verify_each = true}));
