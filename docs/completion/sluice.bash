@@ -25,7 +25,7 @@ _sluice() {
   case $previous in
   --target) _sluice_complete_from "host host:x86-64 host:x86-64-v2 host:x86-64-v3 host:x86-64-v4
     host:x86-64-v4-bf16 cuda:sm_90a h100 h200" "$current" ;;
-  --dtype) _sluice_complete_from "float32 bfloat16" "$current" ;;
+  --dtype | --weight-dtype) _sluice_complete_from "float32 bfloat16" "$current" ;;
   --emit) _sluice_complete_from "model-ir kernel-ir llvm-ir asm obj bundle" "$current" ;;
   --passes | --disable-pass | --print-ir-after)
     _sluice_complete_from "$("${COMP_WORDS[0]}" opt --help 2> /dev/null |
@@ -39,7 +39,7 @@ _sluice() {
     fi
     case $command in
     compile)
-      _sluice_complete_from "--target --output --dtype --max-context --emit --disable-pass --print-ir-after
+      _sluice_complete_from "--target --output --dtype --weight-dtype --max-context --emit --disable-pass --print-ir-after
         --print-ir-diff --verify-each --time-passes --save-temps --help" "$current"
       ;;
     synth) _sluice_complete_from "--seed --output --shard-size --help" "$current" ;;
