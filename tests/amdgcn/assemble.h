@@ -1,0 +1,19 @@
+/* Code objects for tests, made by LLVM 22's tools when the test runs. */
+#ifndef TESTS_AMDGCN_ASSEMBLE_H
+#define TESTS_AMDGCN_ASSEMBLE_H
+
+#include "gcn.h"
+
+/* OpenCL C through clang and ld.lld. `out` is malloc'ed. */
+SLUICE_MUST_USE sluice_status *gcn_compile_opencl(gcn_target target, const char *file, uint8_t **out, size_t *bytes);
+
+/* Assembly text: the body of one kernel called "kernel" with `kernarg_bytes` of arguments at s[0:1], workgroup ids in
+ * s2, s3, s4, lanes in v0, up to v127, a127 and s95, and this much LDS and scratch. */
+typedef struct gcn_assembly {
+  const char *body; /* ends with s_endpgm */
+  uint32_t kernarg_bytes, lds_bytes, scratch_bytes;
+} gcn_assembly;
+SLUICE_MUST_USE sluice_status *gcn_assemble(gcn_target target, const gcn_assembly *assembly, uint8_t **out,
+                                            size_t *bytes);
+
+#endif
