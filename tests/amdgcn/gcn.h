@@ -159,7 +159,7 @@ typedef struct gcn_launch_options {
    * workgroups in turns of random length, different for every seed. */
   uint64_t seed;
   bool unchecked;             /* skip what only sometimes shows on hardware (OUTSTANDING_READ and below): faster */
-  uint64_t instruction_limit; /* over all waves; 0: 2^40 */
+  uint64_t instruction_limit; /* over all waves; 0: 2^33 */
   gcn_counts *counts;         /* added to, not cleared; may be NULL */
   gcn_profile *profile;       /* replaced; may be NULL */
   gcn_fault *fault;           /* written when the launch fails in a wave; may be NULL */

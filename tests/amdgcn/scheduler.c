@@ -196,8 +196,8 @@ static void run_wave(wave *w, uint64_t turn) {
     count_instruction(l, i);
   }
   if (w->state == WAVE_RUNNING) w->state = WAVE_YIELDED;
-  if (w->state != WAVE_FAULTED && l->options->instruction_limit &&
-      l->counts.instructions > l->options->instruction_limit) {
+  uint64_t limit = l->options->instruction_limit ? l->options->instruction_limit : UINT64_C(1) << 33;
+  if (w->state != WAVE_FAULTED && l->counts.instructions > limit) {
     wave_fault(w, GCN_FAULT_LIMIT, -1, "%llu instructions", (unsigned long long)l->counts.instructions);
   }
 }
@@ -314,6 +314,17 @@ static bool is_waiting_for_others(const workgroup *g) {
 }
 
 enum { RESIDENT = 304 }; /* workgroups at a time: one for each compute unit of an MI300X */
+enum { MIXED = 16 };     /* of these a schedule with a seed mixes, while none waits for a later one */
+
+static bool any_runs(const workgroup *groups, uint32_t count) {
+  for (uint32_t k = 0; k < count; k++) {
+    for (uint32_t n = 0; n < groups[k].wave_count; n++) {
+      const wave *w = &groups[k].waves[n];
+      if (w->state == WAVE_YIELDED && w->current && strcmp(w->current->mnemonic, "s_sleep") != 0) return true;
+    }
+  }
+  return false;
+}
 
 static sluice_status *run_groups(launch *l, workgroup *groups, uint32_t room) {
   uint32_t total = l->grid[0] * l->grid[1] * l->grid[2], started = 0, live = 0, made = 0;
@@ -324,6 +335,7 @@ static sluice_status *run_groups(launch *l, workgroup *groups, uint32_t room) {
       if (n == made) {
         if (started == total) break;
         if (made > 0 && live < made) break;
+        if (l->options->seed && made >= MIXED && started < total && any_runs(groups, made)) break;
         sluice_status *status = make_group(l, g);
         made++;
         if (status) return status;
