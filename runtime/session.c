@@ -245,6 +245,7 @@ void sluice_session_close(sluice_session *session) {
     device->driver->release_locked(device, session->locked_sampled.memory);
   }
   sluice_release(session->host_logits.memory);
+  sluice_release(session->nan);
   sluice_release(session->layer_offsets);
   sluice_release(session->arguments);
   if (device != session->model->device) device->driver->close(device);

@@ -35,6 +35,8 @@ struct sluice_session {
   /* Host memory of devices with memory of their own: page-locked copies of the inputs and the sampled tokens, and the
    * logits when someone asked for them. */
   sluice_block locked_inputs, locked_sampled, host_logits;
+  uint8_t *nan; /* of the last step: sluice_step_result */
+  uint32_t nan_capacity;
   sluice_graphs graphs;
   bool in_launches[SLUICE_SIZE_COUNT]; /* the sizes that the plan's grids and ranges depend on */
   void **arguments;                    /* as in the plan's table, resolved for the step at hand */

@@ -1,6 +1,8 @@
 /* One step: check the batch, take cache pages, write the inputs, run the plan's launches. */
 #include "runtime/session.h"
 
+#include <float.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -154,6 +156,12 @@ static sluice_status *grow_memory(step *s) {
   SLUICE_TRY(sluice_block_grow(device, &session->arena, arena));
   SLUICE_TRY(sluice_block_grow(device, &session->inputs, s->layout.input_bytes));
   SLUICE_TRY(sluice_block_grow(device, &session->outputs, s->layout.output_bytes));
+  if (s->extents[SLUICE_SIZE_ROWS] > session->nan_capacity) {
+    uint8_t *nan = sluice_reallocate_array(session->nan, (size_t)s->extents[SLUICE_SIZE_ROWS], sizeof *nan);
+    if (!nan) return sluice_out_of_memory();
+    session->nan = nan;
+    session->nan_capacity = (uint32_t)s->extents[SLUICE_SIZE_ROWS];
+  }
   if (device->host_memory) return NULL;
   SLUICE_TRY(grow_locked(device, &session->locked_inputs, session->inputs.capacity));
   return grow_locked(device, &session->locked_sampled, sampled_bytes(s) > 4096 ? sampled_bytes(s) : 4096);
@@ -184,7 +192,8 @@ static sluice_status *take_pages(step *s) {
 static sluice_sampling_row sampling_row(const sluice_sampling *sampling, uint64_t position) {
   return (sluice_sampling_row){
       .temperature = sampling->temperature,
-      .top_p = sampling->top_p > 0 ? sampling->top_p : 1.0f,
+      /* one that is too small for an ordinary number still keeps the most likely token alone */
+      .top_p = sampling->top_p > 0 ? fmaxf(sampling->top_p, FLT_MIN) : 1.0f,
       .top_k = sampling->top_k > 0 ? sampling->top_k : 0,
       .position = (int32_t)position,
       .seed = sampling->seed,
@@ -556,6 +565,23 @@ static sluice_status *prepare_and_run(step *s, bool *out_device_failed) {
   return s->decode ? run_decode(s, out_device_failed) : run_launches(s, out_device_failed);
 }
 
+/* Takes what the sampler wrote apart (SLUICE_OUTPUT_SAMPLED). */
+static void read_sampled(const step *s, sluice_step_result *out_result) {
+  const sluice_session *session = s->session;
+  uint32_t rows = (uint32_t)s->extents[SLUICE_SIZE_ROWS];
+  if (!rows) return;
+  char *memory = session->device->host_memory ? session->outputs.memory + s->layout.outputs[SLUICE_OUTPUT_SAMPLED]
+                                              : session->locked_sampled.memory;
+  int32_t *sampled = (int32_t *)(void *)memory;
+  uint32_t nan_rows = 0;
+  for (uint32_t i = 0; i < rows; i++) {
+    session->nan[i] = sampled[i] < 0;
+    nan_rows += session->nan[i];
+    if (session->nan[i]) sampled[i] = -1 - sampled[i];
+  }
+  *out_result = (sluice_step_result){.sampled = sampled, .nan = session->nan, .rows = rows, .nan_rows = nan_rows};
+}
+
 sluice_status *sluice_step(sluice_session *session, const sluice_chunk *chunks, uint32_t chunk_count,
                            sluice_step_result *out_result) {
   step s = {.session = session, .chunks = chunks, .chunk_count = chunk_count};
@@ -580,12 +606,7 @@ sluice_status *sluice_step(sluice_session *session, const sluice_chunk *chunks, 
   session->last_rows = (uint32_t)s.extents[SLUICE_SIZE_ROWS];
   session->last_logits = s.layout.outputs[SLUICE_OUTPUT_LOGITS];
   session->logits_copied = false;
-  out_result->rows = session->last_rows;
-  if (out_result->rows) {
-    const char *sampled = device->host_memory ? session->outputs.memory + s.layout.outputs[SLUICE_OUTPUT_SAMPLED]
-                                              : session->locked_sampled.memory;
-    out_result->sampled = (const int32_t *)(const void *)sampled;
-  }
+  read_sampled(&s, out_result);
   return NULL;
 }
 

@@ -9,6 +9,13 @@
 /* Logits whose probabilities are added up before they join the running sum. */
 enum { CHUNK = 1024 };
 
+/* Whether a pass over the row met a NaN: locals of i1, one for each place of a vector, and one for logits read alone.
+ */
+typedef struct nan_watch {
+  V vector, single;
+  unsigned width; /* of the vectors */
+} nan_watch;
+
 typedef struct sampler {
   int64_t vocabulary;
   V logits;
@@ -19,6 +26,7 @@ typedef struct sampler {
   V scalar_sum;
   V threshold; /* i64: key from which the pass at hand takes logits */
   V base;      /* i64: offset of the chunk at hand */
+  nan_watch watch;
 } sampler;
 
 static V float64(emitter *e, double value) {
@@ -47,6 +55,36 @@ static V mass_of(emitter *e, const sampler *s, V logit, V threshold) {
   return select_(e, kept, e->atoms->exp2(e, power), zero);
 }
 
+/* ---- NaN ---- */
+
+static nan_watch watch_begin(emitter *e, unsigned width) {
+  T places = vector_type(e->i1, width);
+  return (nan_watch){.vector = local_set(e, places, LLVMConstNull(places)),
+                     .single = local_set(e, e->i1, LLVMConstNull(e->i1)),
+                     .width = width};
+}
+
+/* Looks at two vectors at once, or two logits. */
+static void watch(emitter *e, const nan_watch *w, V a, V b) {
+  V unordered = fcmp(e, LLVMRealUNO, a, b), slot = width_of(a) > 1 ? w->vector : w->single;
+  set(e, slot, or_(e, get(e, LLVMTypeOf(unordered), slot), unordered));
+}
+
+/* i1: whether any lane met one. */
+static V watch_end(emitter *e, const nan_watch *w) {
+  V one = float32(e, 1), zero = float32(e, 0);
+  V places = get(e, vector_type(e->i1, w->width), w->vector);
+  V found = vector_reduce(e, select_(e, places, splat(e, one, w->width), zero), REDUCE_MAX);
+  found = fmax_(e, found, select_(e, get(e, e->i1, w->single), one, zero));
+  return fcmp(e, LLVMRealOGT, e->atoms->reduce(e, found, REDUCE_MAX), zero);
+}
+
+/* The row's token for the runtime: -1 - token where a logit of the row is NaN. */
+static void store_token(emitter *e, const sampler *s, V token) {
+  V met = watch_end(e, &s->watch);
+  store_i32(e, select_(e, met, sub(e, int64(e, -1), token), token), e->argument[2], e->x);
+}
+
 static V widen(emitter *e, V value) {
   return LLVMBuildFPExt(e->builder, value, vector_type(e->f64, width_of(value)), "");
 }
@@ -72,6 +110,7 @@ static void largest_body(emitter *e, V offset, unsigned vector, void *user) {
   const sampler *s = user;
   V slot = vector > 1 ? s->vector_sum : s->scalar_sum;
   V logit = load_f32(e, SLUICE_F32, s->logits, offset, vector);
+  watch(e, &s->watch, logit, logit);
   set(e, slot, fmax_(e, get(e, LLVMTypeOf(logit), slot), logit));
 }
 
@@ -80,6 +119,7 @@ static V find_largest(emitter *e, sampler *s) {
   V least = float32(e, -__builtin_inf());
   s->vector_sum = local_set(e, vector, splat(e, least, e->vector));
   s->scalar_sum = local_set(e, e->f32, least);
+  s->watch = watch_begin(e, e->vector);
   row_loop(e, s->vocabulary, largest_body, s);
   V result = fmax_(e, vector_reduce(e, get(e, vector, s->vector_sum), REDUCE_MAX), get(e, e->f32, s->scalar_sum));
   return e->atoms->reduce(e, result, REDUCE_MAX);
@@ -145,6 +185,7 @@ static void read_vectors(emitter *e, const sampler *s, const records *r, V first
   V logit[AT_ONCE];
   for (unsigned i = 0; i < count; i++)
     logit[i] = load_f32(e, SLUICE_F32, s->logits, add(e, first, int64(e, i * stride(e, r))), r->width);
+  for (unsigned i = 0; i < count; i += 2) watch(e, &s->watch, logit[i], logit[i + 1 < count ? i + 1 : i]);
   for (unsigned i = 1; i < count; i++) logit[0] = fmax_(e, logit[0], logit[i]);
   V best = get(e, values, r->best), better = fcmp(e, LLVMRealOGT, logit[0], best);
   set(e, r->best, select_(e, better, logit[0], best));
@@ -165,7 +206,9 @@ static void read_row(emitter *e, const sampler *s, const records *r) {
   }
   if (s->vocabulary > r->end) {
     loop single = lane_loop(e, int64(e, r->end), int64(e, s->vocabulary));
-    set(e, r->rest, fmax_(e, get(e, e->f32, r->rest), load_f32(e, SLUICE_F32, s->logits, single.index, 1)));
+    V logit = load_f32(e, SLUICE_F32, s->logits, single.index, 1);
+    watch(e, &s->watch, logit, logit);
+    set(e, r->rest, fmax_(e, get(e, e->f32, r->rest), logit));
     loop_end(e, &single);
   }
 }
@@ -204,6 +247,7 @@ static V choose_largest(emitter *e, sampler *s) {
   r.id = local_set(e, vector_type(e->i32, r.width), LLVMConstNull(vector_type(e->i32, r.width)));
   r.rest = local_set(e, e->f32, least);
   r.lowest = local_set(e, e->i64, int64(e, s->vocabulary));
+  s->watch = watch_begin(e, r.width);
   read_row(e, s, &r);
   V best = vector_reduce(e, get(e, vector_type(e->f32, r.width), r.best), REDUCE_MAX);
   s->largest = e->atoms->reduce(e, fmax_(e, best, get(e, e->f32, r.rest)), REDUCE_MAX);
@@ -327,10 +371,10 @@ void family_sample(emitter *e, const kernel_spec *spec) {
   if_end(e, &by_mass);
   V position = to_i64(e, field(e, e->i32, row, offsetof(sluice_sampling_row, position)));
   V seed = field(e, e->i64, row, offsetof(sluice_sampling_row, seed));
-  store_i32(e, draw(e, &s, uniform(e, seed, position)), e->argument[2], e->x);
+  store_token(e, &s, draw(e, &s, uniform(e, seed, position)));
 
   if_else(e, &drawn);
-  store_i32(e, choose_largest(e, &s), e->argument[2], e->x);
+  store_token(e, &s, choose_largest(e, &s));
   if_end(e, &drawn);
   kernel_end(e);
 }

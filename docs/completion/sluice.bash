@@ -85,7 +85,7 @@ _sluice_run() {
     fi
     case $command in
     generate)
-      _sluice_complete_from "--weights --ids --max-new --ignore-eos --chunk --temperature --top-p --top-k --seed
+      _sluice_complete_from "--weights --ids --max-new --ignore-eos --allow-nan --chunk --temperature --top-p --top-k --seed
         --device --threads --dump --dump-rows --dump-layers --trace --json --help" "$current"
       ;;
     verify) _sluice_complete_from "--weights --golden --chunk --device --threads --trace --json --help" "$current" ;;

@@ -3,6 +3,8 @@
 #include "runtime/tools/run.h"
 
 #include <errno.h>
+#include <float.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +14,7 @@ typedef struct generate_options {
   const char *ids;
   uint64_t max_new, chunk, top_k, seed, dump_rows;
   double temperature, top_p;
-  bool ignore_eos, dump_layers, json;
+  bool ignore_eos, allow_nan, dump_layers, json;
   const char *dump, *trace;
 } generate_options;
 
@@ -23,6 +25,7 @@ typedef struct generation {
   uint32_t token_count;
   float *decode_logits; /* [token_count - 1][vocabulary], kept for --dump only */
   bool stopped;         /* by a stop id */
+  uint64_t nan_tokens;  /* chosen from rows of logits with a NaN */
   double weights_seconds, prompt_seconds, decode_seconds;
   double first_token_seconds; /* from opening the bundle on, without the weights */
 } generation;
@@ -91,10 +94,25 @@ static sluice_status *is_stop_id(const sluice_model *model, int32_t token, bool 
   return NULL;
 }
 
+static bool stopped_by_nan(const generate_options *options, const generation *g) {
+  return g->nan_tokens && !options->allow_nan;
+}
+
+/* `nan`: the logits that the next token was chosen from hold a NaN. True when generation goes on. */
+static bool accept(const generate_options *options, bool nan, generation *g) {
+  if (!nan) return true;
+  if (options->allow_nan && !g->nan_tokens)
+    fprintf(stderr, "warning: new token %u and maybe later ones are chosen from logits that hold NaN\n",
+            g->token_count + 1);
+  g->nan_tokens++;
+  return options->allow_nan;
+}
+
 static sluice_status *decode(const sluice_model *model, sluice_session *session, const generate_options *options,
                              const sluice_sampling *sampling, const prompt_run *run, generation *g) {
   uint32_t vocabulary = run->vocabulary;
   int32_t token = run->next;
+  if (!accept(options, run->next_nan, g)) return NULL;
   for (;;) {
     g->tokens[g->token_count++] = token;
     if (!options->ignore_eos) SLUICE_TRY(is_stop_id(model, token, &g->stopped));
@@ -109,6 +127,7 @@ static sluice_status *decode(const sluice_model *model, sluice_session *session,
       memcpy(g->decode_logits + (size_t)(g->token_count - 1) * vocabulary, logits, vocabulary * sizeof *logits);
     }
     token = result.sampled[0];
+    if (!accept(options, result.nan[0], g)) return NULL;
   }
 }
 
@@ -117,7 +136,7 @@ static sluice_status *run_session(const sluice_model *model, sluice_session *ses
   int32_t sequence;
   SLUICE_TRY(sluice_sequence_add(session, &sequence));
   sluice_sampling sampling = {.temperature = (float)options->temperature,
-                              .top_p = (float)options->top_p,
+                              .top_p = fmaxf((float)options->top_p, FLT_MIN), /* 0 is "off" there */
                               .top_k = (int32_t)options->top_k,
                               .seed = options->seed};
   uint64_t rows = options->dump ? options->dump_rows : 1;
@@ -136,7 +155,7 @@ static sluice_status *run_session(const sluice_model *model, sluice_session *ses
   start = tool_now();
   if (!status) status = decode(model, session, options, &sampling, &run, g);
   g->decode_seconds = tool_now() - start;
-  if (!status && options->dump)
+  if (!status && options->dump && !stopped_by_nan(options, g))
     status = tool_dump(options->dump, &run, g->prompt, g->tokens, g->token_count, g->decode_logits);
   prompt_run_free(&run);
   return status;
@@ -160,7 +179,11 @@ static sluice_status *print_result(const sluice_model *model, const generate_opt
   sluice_text_json_string(&text, sluice_model_target(model));
   sluice_text_printf(&text, ", \"prompt_tokens\": %u, \"ids\": [", g->prompt_length);
   for (uint32_t i = 0; i < g->token_count; i++) sluice_text_printf(&text, "%s%d", i ? ", " : "", g->tokens[i]);
-  sluice_text_printf(&text, "], \"stopped\": \"%s\", \"prompt_seconds\": ", g->stopped ? "stop_id" : "max_new");
+  sluice_text_printf(&text, "], \"stopped\": \"%s\", \"nan_tokens\": %llu, \"prompt_seconds\": ",
+                     stopped_by_nan(options, g) ? "nan"
+                     : g->stopped               ? "stop_id"
+                                                : "max_new",
+                     (unsigned long long)g->nan_tokens);
   sluice_text_json_double(&text, g->prompt_seconds);
   sluice_text_printf(&text, ", \"decode_seconds\": ");
   sluice_text_json_double(&text, g->decode_seconds);
@@ -207,7 +230,13 @@ static sluice_status *generate(const char *file, const generate_options *options
   sluice_session *session = NULL;
   sluice_status *status = run_model(model, &session, options, g, start);
   sluice_session_close(session);
-  if (!status) status = print_result(model, options, g);
+  bool nan = !status && stopped_by_nan(options, g);
+  if (!status && (!nan || options->json)) status = print_result(model, options, g);
+  if (!status && nan)
+    status = sluice_error(SLUICE_CHECK_FAILED,
+                          "%s: the logits that new token %u would be chosen from hold NaN: the weights are damaged, or "
+                          "values are too large for their type; --allow-nan goes on",
+                          file, g->token_count + 1);
   sluice_model_close(model);
   return status;
 }
@@ -220,7 +249,7 @@ static sluice_status *check(const generate_options *options) {
   if (options->chunk < 1 || options->chunk > 1u << 24)
     return sluice_error(SLUICE_USAGE, "--chunk must lie in 1 .. %u", 1u << 24);
   if (options->top_k > INT32_MAX) return sluice_error(SLUICE_USAGE, "--top-k must lie in 0 .. %d", INT32_MAX);
-  if (options->top_p < 0 || options->top_p > 1) return sluice_error(SLUICE_USAGE, "--top-p must lie in 0 .. 1");
+  if (!(options->top_p >= 0 && options->top_p <= 1)) return sluice_error(SLUICE_USAGE, "--top-p must lie in 0 .. 1");
   if (options->dump_rows < 1) return sluice_error(SLUICE_USAGE, "--dump-rows must be at least 1");
   if (options->dump_layers && !options->dump) return sluice_error(SLUICE_USAGE, "--dump-layers needs --dump");
   return NULL;
@@ -233,9 +262,11 @@ sluice_status *command_generate(int argc, char **argv) {
       {"--ids", TOOL_INPUT, &o.ids, "FILE|-", "token ids of the prompt, separated by spaces, commas or newlines"},
       {"--max-new", TOOL_COUNT, &o.max_new, "N", "new tokens at most (32)"},
       {"--ignore-eos", TOOL_FLAG, &o.ignore_eos, NULL, "do not stop at the model's stop ids"},
+      {"--allow-nan", TOOL_FLAG, &o.allow_nan, NULL, "go on, with a warning, when logits hold NaN; otherwise an error"},
       {"--chunk", TOOL_COUNT, &o.chunk, "N", "feed the prompt in steps of N tokens (512)"},
       {"--temperature", TOOL_REAL, &o.temperature, "X", "0: the most likely token (0)"},
-      {"--top-p", TOOL_REAL, &o.top_p, "X", "draw from the most likely tokens that reach probability X (1: all)"},
+      {"--top-p", TOOL_REAL, &o.top_p, "X",
+       "draw from the most likely tokens that reach probability X (1: all; 0: the most likely one)"},
       {"--top-k", TOOL_COUNT, &o.top_k, "N", "draw from the N most likely tokens (0: all)"},
       {"--seed", TOOL_COUNT, &o.seed, "N", "of the random numbers (0)"},
       {"--device", TOOL_TEXT, &o.model.device, "D", "host, cuda:N, hip:N (host)"},

@@ -139,6 +139,7 @@ static sluice_status *feed(const sluice_model *model, prompt_run *run, const int
       memcpy(run->logits + (size_t)(start - first_row) * run->vocabulary, logits,
              (size_t)result.rows * run->vocabulary * sizeof *logits);
       run->next = result.sampled[result.rows - 1];
+      run->next_nan = result.nan[result.rows - 1];
     }
     run->done = end;
   }

@@ -39,6 +39,7 @@ typedef struct prompt_run {
   uint32_t done; /* tokens fed before the step at hand */
   float *logits; /* [rows][vocabulary] */
   int32_t next;  /* the token after the prompt */
+  bool next_nan; /* a logit of its row is NaN */
   prompt_value *values;
   size_t value_count;
 } prompt_run;

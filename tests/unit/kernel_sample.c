@@ -35,6 +35,13 @@ static int32_t greedy(const float *logits, int32_t vocabulary) {
   return best < 0 ? 0 : best;
 }
 
+/* What the kernel writes for a token that was chosen: -1 - token where a logit of the row is NaN. */
+static int32_t written(const float *logits, int32_t vocabulary, int32_t token) {
+  for (int32_t i = 0; i < vocabulary; i++)
+    if (isnan(logits[i])) return -1 - token;
+  return token;
+}
+
 /* The token, or -1 when rounding could decide otherwise. */
 static int32_t sample(const float *logits, int32_t vocabulary, const sluice_sampling_row *row) {
   const int32_t best = greedy(logits, vocabulary);
@@ -140,7 +147,17 @@ static void greedy_takes_the_first_largest(void **state) {
       }
       int32_t found[ROWS + 1];
       run_sample(h, v, logits, sampling, ROWS, found);
-      for (int64_t r = 0; r < ROWS; r++) assert_int_equal(found[r], greedy(logits + r * n, (int32_t)n));
+      for (int64_t r = 0; r < ROWS; r++) {
+        const float *row = logits + r * n;
+        assert_int_equal(found[r], written(row, (int32_t)n, greedy(row, (int32_t)n)));
+      }
+      for (int64_t i = 0; i < n; i += n / 13 + 1) { /* a single NaN, wherever it is */
+        const float before = logits[i];
+        logits[i] = NAN;
+        run_sample(h, v, logits, sampling, 1, found);
+        assert_int_equal(found[0], -1 - greedy(logits, (int32_t)n));
+        logits[i] = before;
+      }
       run_sample(h, v, logits, sampling, 0, found); /* an empty step */
       free(logits);
     }
@@ -151,7 +168,7 @@ static void greedy_takes_the_first_largest(void **state) {
 static void drawing_follows_the_definition(void **state) {
   (void)state;
   random_state random = {2};
-  static const float temperatures[] = {1, 0.7f, 2.5f, 0.05f}, shares[] = {0, 0.9f, 0.5f, 1, 0.01f};
+  static const float temperatures[] = {1, 0.7f, 2.5f, 0.05f}, shares[] = {0, 0.9f, 0.5f, 1, 0.01f, 1.17549435e-38f};
   static const int32_t counts[] = {0, 1, 5, 40, 1000000};
   int compared = 0, uncertain = 0;
   for (const char *const *target = harness_targets(); *target; target++) {
@@ -167,7 +184,7 @@ static void drawing_follows_the_definition(void **state) {
       for (int32_t r = 0; r < rows; r++) {
         fill(&random, logits + (int64_t)r * n, n, r % 3 == 0);
         sampling[r] = (sluice_sampling_row){.temperature = temperatures[random_between(&random, 0, 3)],
-                                            .top_p = shares[random_between(&random, 0, 4)],
+                                            .top_p = shares[random_between(&random, 0, 5)],
                                             .top_k = counts[random_between(&random, 0, 4)],
                                             .position = (int32_t)random_between(&random, 0, INT32_MAX),
                                             .seed = random_bits(&random)};
@@ -176,10 +193,11 @@ static void drawing_follows_the_definition(void **state) {
       }
       run_sample(h, v, logits, sampling, rows, found);
       for (int32_t r = 0; r < rows; r++) {
-        const int32_t expected = sample(logits + (int64_t)r * n, n, &sampling[r]);
+        const int32_t token = sample(logits + (int64_t)r * n, n, &sampling[r]);
+        const int32_t expected = written(logits + (int64_t)r * n, n, token);
         compared++;
-        uncertain += expected < 0;
-        if (expected >= 0 && found[r] != expected)
+        uncertain += token < 0;
+        if (token >= 0 && found[r] != expected)
           fail_msg("%s, vocabulary %d, row %d (temperature %g, top_k %d, top_p %g): %d, expected %d", *target, n, r,
                    (double)sampling[r].temperature, sampling[r].top_k, (double)sampling[r].top_p, found[r], expected);
       }
@@ -221,8 +239,10 @@ static void extremes_are_defined(void **state) {
   for (int r = 0; r < ROWS; r++) sampling[r].temperature = r % 3 ? 1 : INFINITY;
   run_sample(h, KERNEL, logits, sampling, ROWS, found);
   for (int r = 0; r < ROWS; r++) {
-    if (r % 2) assert_int_equal(found[r], 0);
-    assert_in_range(found[r], 0, N - 1);
+    if (r % 2)
+      assert_int_equal(found[r], -1); /* token 0 of a row with NaN */
+    else
+      assert_in_range(found[r], 0, N - 1);
   }
   harness_free(h);
 }

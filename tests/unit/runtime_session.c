@@ -1,5 +1,6 @@
 /* Sessions on a hand-made bundle whose logits are known in closed form: chunks, ragged batches, pages, forks, errors.
  */
+#include "runtime/model.h"
 #include "support/tiny_bundle.h"
 
 #include <math.h>
@@ -345,6 +346,44 @@ static void observers_keep_off(void **state) {
   sluice_model_close(model);
 }
 
+/* Rows with a NaN among their logits are named, whatever else the step does. */
+static void nan_is_reported(void **state) {
+  (void)state;
+  sluice_model *model = open_model(2);
+  sluice_session *session = open_session(model, 2, 16, 0);
+  int32_t ids[2], tokens[3] = {5, 1, 5};
+  sluice_step_result result;
+  for (int i = 0; i < 2; i++) ok(sluice_sequence_add(session, &ids[i]));
+  sluice_chunk chunks[2] = {{.sequence = ids[0], .tokens = tokens, .count = 3, .logit_rows = 2},
+                            {.sequence = ids[1], .tokens = tokens, .count = 1, .logit_rows = 1}};
+  ok(sluice_step(session, chunks, 2, &result));
+  assert_int_equal(result.rows, 3);
+  assert_int_equal(result.nan_rows, 0);
+  for (int i = 0; i < 3; i++) assert_int_equal(result.nan[i], 0);
+
+  /* An infinite weight gives NaN for the ids that did not occur: 0 times infinity. */
+  float *weights = (float *)(void *)model->weights;
+  const float before = weights[9];
+  weights[9] = INFINITY;
+  ok(sluice_step(session, chunks, 2, &result));
+  assert_int_equal(result.nan_rows, 3);
+  const int32_t nine = 9;
+  chunks[1].tokens = &nine;
+  ok(sluice_step(session, chunks, 2, &result));
+  assert_int_equal(result.nan_rows, 2);
+  assert_true(result.nan[0] && result.nan[1] && !result.nan[2]);
+  for (int i = 0; i < 3; i++) assert_in_range(result.sampled[i], 0, TINY_VOCABULARY - 1);
+  assert_int_equal(result.sampled[2], 9);
+  weights[9] = before;
+  ok(sluice_step(session, chunks, 2, &result));
+  assert_int_equal(result.nan_rows, 0);
+  chunks[0].logit_rows = chunks[1].logit_rows = 0; /* no row, no flags */
+  ok(sluice_step(session, chunks, 2, &result));
+  assert_true(result.nan_rows == 0 && result.rows == 0 && !result.nan);
+  sluice_session_close(session);
+  sluice_model_close(model);
+}
+
 static void memory_is_planned(void **state) {
   (void)state;
   sluice_model *model = open_model(1);
@@ -448,10 +487,15 @@ static void every_allocation_may_fail(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(chunks_give_the_same),       cmocka_unit_test(random_traffic),
-      cmocka_unit_test(bad_batches_change_nothing), cmocka_unit_test(sampling_rows_arrive),
-      cmocka_unit_test(observers_and_hooks),        cmocka_unit_test(observers_keep_off),
-      cmocka_unit_test(memory_is_planned),          cmocka_unit_test(other_devices_are_refused),
+      cmocka_unit_test(chunks_give_the_same),
+      cmocka_unit_test(random_traffic),
+      cmocka_unit_test(bad_batches_change_nothing),
+      cmocka_unit_test(sampling_rows_arrive),
+      cmocka_unit_test(observers_and_hooks),
+      cmocka_unit_test(observers_keep_off),
+      cmocka_unit_test(nan_is_reported),
+      cmocka_unit_test(memory_is_planned),
+      cmocka_unit_test(other_devices_are_refused),
       cmocka_unit_test(every_allocation_may_fail),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -63,7 +63,7 @@ typedef struct sluice_sampling_row {
 
 typedef enum sluice_output {
   SLUICE_OUTPUT_LOGITS = 0,  /* f32[ROWS][vocabulary] */
-  SLUICE_OUTPUT_SAMPLED = 1, /* i32[ROWS] */
+  SLUICE_OUTPUT_SAMPLED = 1, /* i32[ROWS]: the token; -1 - token where a logit of the row is NaN */
   SLUICE_OUTPUT_COUNT = 2,
 } sluice_output;
 

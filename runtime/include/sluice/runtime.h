@@ -102,7 +102,7 @@ uint64_t sluice_session_free_pages(const sluice_session *session);
 
 typedef struct sluice_sampling {
   float temperature; /* <= 0: greedy */
-  float top_p;       /* 0 or >= 1: off */
+  float top_p;       /* 0, NaN, negative or >= 1: off */
   int32_t top_k;     /* <= 0: off */
   uint64_t seed;
 } sluice_sampling;
@@ -131,8 +131,12 @@ typedef sluice_status *sluice_observer(void *user, const char *name, sluice_dtyp
 typedef void sluice_launch_hook(void *user, uint32_t launch, double seconds);
 
 typedef struct sluice_step_result {
-  const int32_t *sampled; /* [rows]: the next token after each row, in the chunks' order; valid until the next step */
+  /* [rows], in the chunks' order; valid until the next step. */
+  const int32_t *sampled; /* the next token after each row */
+  const uint8_t *nan;     /* 1 where a logit of the row is NaN, otherwise 0 */
   uint32_t rows;
+  uint32_t nan_rows; /* how many have one: weights are damaged, or values too large for their type. The tokens of these
+                        rows are chosen among the other logits (token 0 when there are none) and mean nothing. */
 } sluice_step_result;
 
 /* Runs one step. On an error that the batch caused (bad token, unknown sequence, cache full, ...) nothing has changed;
