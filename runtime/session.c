@@ -214,6 +214,7 @@ sluice_status *sluice_session_create(sluice_model *model, const sluice_session_o
   session->model = model;
   session->device = model->device;
   session->options = resolved;
+  session->free_sequence = -1;
   sluice_status *status = NULL;
   if (model->device->driver->open_queue) status = model->device->driver->open_queue(model->device, &session->device);
   if (!status) status = fill(session, pages, &memory);
@@ -266,26 +267,39 @@ sluice_status *sluice_session_find(const sluice_session *session, int32_t id, sl
   return NULL;
 }
 
+/* Twice as many ids as before; the new ones are free, the lowest first. */
+static sluice_status *grow_sequences(sluice_session *session) {
+  uint32_t old = session->sequence_capacity, capacity = old ? 2 * old : 8;
+  if (old >= MAX_SEQUENCES)
+    return sluice_error(SLUICE_INVALID, "the session has %u sequences, no more fit", MAX_SEQUENCES);
+  sluice_sequence *sequences = sluice_reallocate_array(session->sequences, capacity, sizeof *sequences);
+  if (!sequences) return sluice_out_of_memory();
+  session->sequences = sequences;
+  int32_t *chunks = sluice_reallocate_array(session->chunk_of_sequence, capacity, sizeof *chunks);
+  if (!chunks) return sluice_out_of_memory();
+  session->chunk_of_sequence = chunks;
+  for (uint32_t i = old; i < capacity; i++) {
+    sequences[i] = (sluice_sequence){.next_free = i + 1 < capacity ? (int32_t)(i + 1) : -1};
+    chunks[i] = -1;
+  }
+  session->free_sequence = (int32_t)old;
+  session->sequence_capacity = capacity;
+  return NULL;
+}
+
+/* Ids that are not used form a list through next_free. */
+static void free_id(sluice_session *session, int32_t id) {
+  session->sequences[id] = (sluice_sequence){.next_free = session->free_sequence};
+  session->free_sequence = id;
+}
+
 sluice_status *sluice_sequence_add(sluice_session *session, int32_t *out_sequence) {
   SLUICE_TRY(sluice_session_check_idle(session));
-  uint32_t id = 0;
-  while (id < session->sequence_capacity && session->sequences[id].used) id++;
-  if (id == session->sequence_capacity) {
-    if (id >= MAX_SEQUENCES)
-      return sluice_error(SLUICE_INVALID, "the session has %u sequences, no more fit", MAX_SEQUENCES);
-    uint32_t capacity = id ? 2 * id : 8;
-    sluice_sequence *sequences = sluice_reallocate_array(session->sequences, capacity, sizeof *sequences);
-    if (!sequences) return sluice_out_of_memory();
-    session->sequences = sequences;
-    int32_t *chunks = sluice_reallocate_array(session->chunk_of_sequence, capacity, sizeof *chunks);
-    if (!chunks) return sluice_out_of_memory();
-    session->chunk_of_sequence = chunks;
-    memset(&sequences[id], 0, (capacity - id) * sizeof *sequences);
-    for (uint32_t i = id; i < capacity; i++) chunks[i] = -1;
-    session->sequence_capacity = capacity;
-  }
+  if (session->free_sequence < 0) SLUICE_TRY(grow_sequences(session));
+  int32_t id = session->free_sequence;
+  session->free_sequence = session->sequences[id].next_free;
   session->sequences[id] = (sluice_sequence){.used = true};
-  *out_sequence = (int32_t)id;
+  *out_sequence = id;
   return NULL;
 }
 
@@ -318,7 +332,7 @@ sluice_status *sluice_sequence_fork(sluice_session *session, int32_t sequence, i
   child->length = parent->length;
   if (status) {
     sluice_pages_free(&session->pool, &child->pages);
-    *child = (sluice_sequence){0};
+    free_id(session, id);
     return status;
   }
   *out_sequence = id;
@@ -330,7 +344,7 @@ sluice_status *sluice_sequence_remove(sluice_session *session, int32_t sequence)
   SLUICE_TRY(sluice_session_check_idle(session));
   SLUICE_TRY(sluice_session_find(session, sequence, &found));
   sluice_pages_free(&session->pool, &found->pages);
-  *found = (sluice_sequence){0};
+  free_id(session, sequence);
   return NULL;
 }
 

@@ -8,7 +8,8 @@
 
 typedef struct sluice_sequence {
   bool used;
-  uint32_t length; /* tokens in the cache */
+  int32_t next_free; /* when not used: the next such id, -1 for the last */
+  uint32_t length;   /* tokens in the cache */
   sluice_page_list pages;
 } sluice_sequence;
 
@@ -29,6 +30,7 @@ struct sluice_session {
   sluice_page_pool pool;
   sluice_sequence *sequences;
   uint32_t sequence_capacity;
+  int32_t free_sequence; /* the first id that is not used; -1: all are */
 
   sluice_block arena, inputs, outputs; /* device memory */
   void *counters;                      /* likewise: of joined launches (sluice_plan_join); NULL: the plan has none */

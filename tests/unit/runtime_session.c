@@ -346,6 +346,34 @@ static void observers_keep_off(void **state) {
   sluice_model_close(model);
 }
 
+/* Many sequences: an id costs the same whether there are ten or a hundred thousand. A scan of all would take minutes.
+ */
+static void many_sequences(void **state) {
+  (void)state;
+  enum { MANY = 200000 };
+  sluice_model *model = open_model(1);
+  sluice_session *session = open_session(model, 1, 16, 0);
+  uint8_t *seen = sluice_allocate(MANY);
+  int32_t id;
+  assert_non_null(seen);
+  for (int i = 0; i < MANY; i++) {
+    ok(sluice_sequence_add(session, &id));
+    assert_in_range(id, 0, MANY - 1);
+    assert_false(seen[id]++);
+  }
+  for (int i = 0; i < MANY; i++) { /* full but for one, at any place */
+    ok(sluice_sequence_remove(session, (int32_t)((int64_t)i * 7919 % MANY)));
+    ok(sluice_sequence_add(session, &id));
+    assert_int_equal(id, (int64_t)i * 7919 % MANY);
+  }
+  for (int i = 0; i < MANY; i++) ok(sluice_sequence_remove(session, i));
+  refused(sluice_sequence_remove(session, 3), "no sequence 3");
+  refused(sluice_sequence_fork(session, 3, &id), "no sequence 3");
+  sluice_release(seen);
+  sluice_session_close(session);
+  sluice_model_close(model);
+}
+
 /* Rows with a NaN among their logits are named, whatever else the step does. */
 static void nan_is_reported(void **state) {
   (void)state;
@@ -494,6 +522,7 @@ int main(void) {
       cmocka_unit_test(observers_and_hooks),
       cmocka_unit_test(observers_keep_off),
       cmocka_unit_test(nan_is_reported),
+      cmocka_unit_test(many_sequences),
       cmocka_unit_test(memory_is_planned),
       cmocka_unit_test(other_devices_are_refused),
       cmocka_unit_test(every_allocation_may_fail),

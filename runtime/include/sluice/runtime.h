@@ -90,7 +90,8 @@ SLUICE_MUST_USE sluice_status *sluice_session_create(sluice_model *model, const 
                                                      sluice_session **out_session);
 void sluice_session_close(sluice_session *session);
 
-/* Sequences. An id is small, non-negative and reused after removal. */
+/* Sequences. An id is small, non-negative and reused after removal; all but a fork take the same time however many
+ * sequences there are. */
 SLUICE_MUST_USE sluice_status *sluice_sequence_add(sluice_session *session, int32_t *out_sequence);
 /* A new sequence with the same tokens; full pages are shared, the last partial one is copied. */
 SLUICE_MUST_USE sluice_status *sluice_sequence_fork(sluice_session *session, int32_t sequence, int32_t *out_sequence);
