@@ -1,0 +1,65 @@
+/* The tokens of a byte-level BPE model as bytes, and its merges.
+ *
+ *   bytes -> id      hash table with open addressing, sized once
+ *   (left, right) -> rank, id of the merged token      the same
+ */
+#ifndef SLUICE_TEXT_VOCABULARY_H
+#define SLUICE_TEXT_VOCABULARY_H
+
+#include "sluice/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define VOCABULARY_MAX_ID ((int32_t)1 << 24) /* one past the largest id allowed */
+
+typedef struct vocabulary_token {
+  uint32_t start;  /* in `bytes` */
+  uint32_t length; /* VOCABULARY_ABSENT: no such token */
+} vocabulary_token;
+#define VOCABULARY_ABSENT UINT32_MAX
+
+typedef struct vocabulary_slot {
+  uint32_t hash; /* of the token's bytes */
+  int32_t id;    /* -1: free */
+} vocabulary_slot;
+
+typedef struct vocabulary_pair {
+  int32_t left, right; /* left -1: free */
+  uint32_t rank;
+  int32_t id;
+} vocabulary_pair;
+
+typedef struct vocabulary {
+  char *bytes; /* of all tokens, one after the other */
+  size_t byte_count, byte_capacity;
+  vocabulary_token *tokens; /* [size] */
+  int32_t size;             /* one more than the largest id */
+  vocabulary_slot *slots;   /* [slot_mask + 1] */
+  size_t slot_mask;
+  vocabulary_pair *pairs; /* [pair_mask + 1] */
+  size_t pair_mask;
+  int32_t byte_ids[256]; /* the tokens of single bytes, -1: none */
+} vocabulary;
+
+/* Makes room for ids below `size` and for `tokens` tokens to be found by their bytes. NULL or out of memory. */
+SLUICE_MUST_USE sluice_status *vocabulary_reserve(vocabulary *v, int32_t size, size_t tokens);
+SLUICE_MUST_USE sluice_status *vocabulary_reserve_pairs(vocabulary *v, size_t pairs);
+void vocabulary_free(vocabulary *v);
+
+/* Sets the token of an id below the reserved size. `find`: pieces of text may become it by their bytes, of which
+ * there must not be a second such token. */
+SLUICE_MUST_USE sluice_status *vocabulary_set(vocabulary *v, int32_t id, const char *bytes, size_t length, bool find);
+
+/* The id of a token with these bytes, -1: none. */
+int32_t vocabulary_find(const vocabulary *v, const char *bytes, size_t length);
+/* The same for the bytes of one token followed by those of another. */
+int32_t vocabulary_find_joined(const vocabulary *v, int32_t left, int32_t right);
+
+/* Adds a merge, in place of an earlier one of the same pair. */
+SLUICE_MUST_USE sluice_status *vocabulary_add_pair(vocabulary *v, vocabulary_pair pair);
+/* NULL when the two do not merge. */
+const vocabulary_pair *vocabulary_merge(const vocabulary *v, int32_t left, int32_t right);
+
+#endif
