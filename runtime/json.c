@@ -187,6 +187,15 @@ static sluice_status *parse_escape(parser *p, char *out, size_t *length) {
   return NULL;
 }
 
+/* Characters up to the first that a string cannot hold as it is or that is not ASCII. The text is terminated. */
+static size_t plain_ascii(const char *text) {
+  size_t length = 0;
+  for (;; length++) {
+    const unsigned char c = (unsigned char)text[length];
+    if (c < 32 || c > 126 || c == '"' || c == '\\') return length;
+  }
+}
+
 /* A string whose opening quote is at p->at. */
 static sluice_status *parse_string(parser *p, const char **out, size_t *out_length) {
   size_t start = p->at++, end = p->at;
@@ -196,6 +205,11 @@ static sluice_status *parse_string(parser *p, const char **out, size_t *out_leng
   if (!data) return sluice_out_of_memory();
   size_t length = 0;
   while (p->text[p->at] != '"') {
+    const size_t plain = plain_ascii(p->text + p->at);
+    memcpy(data + length, p->text + p->at, plain);
+    length += plain;
+    p->at += plain;
+    if (p->text[p->at] == '"') break;
     if (p->text[p->at] == '\\') {
       p->at++;
       SLUICE_TRY(parse_escape(p, data, &length));
@@ -241,6 +255,16 @@ static sluice_status *parse_number(parser *p, sluice_json_value *value) {
     if (!is_digit(p, at)) return PARSE_ERROR(p, start, "a number needs a digit in its exponent");
     while (is_digit(p, at)) at++;
   }
+  value->kind = SLUICE_JSON_NUMBER;
+  if (integer && at - start <= 15) { /* exact in both forms */
+    const bool negative = p->text[start] == '-';
+    for (size_t i = start + negative; i < at; i++) value->integer = value->integer * 10 + (p->text[i] - '0');
+    value->number = negative ? -(double)value->integer : (double)value->integer; /* -0 is a double */
+    if (negative) value->integer = -value->integer;
+    value->is_integer = true;
+    p->at = at;
+    return NULL;
+  }
   /* The text is terminated, and strtod stops where this grammar does; the C locale has a point. */
   static locale_t c_locale;
   locale_t locale = __atomic_load_n(&c_locale, __ATOMIC_ACQUIRE);
@@ -253,7 +277,6 @@ static sluice_status *parse_number(parser *p, sluice_json_value *value) {
       locale = expected;
     }
   }
-  value->kind = SLUICE_JSON_NUMBER;
   value->number = strtod_l(p->text + start, NULL, locale);
   if (isinf(value->number)) return PARSE_ERROR(p, start, "this number is too large for a double");
   if (integer) {
@@ -278,28 +301,51 @@ static sluice_status *push(parser *p, const sluice_json_member *member) {
   return NULL;
 }
 
-static int compare_keys(const void *a, const void *b) {
-  const sluice_json_member *x = *(const sluice_json_member *const *)a, *y = *(const sluice_json_member *const *)b;
-  size_t length = x->key_length < y->key_length ? x->key_length : y->key_length;
-  int order = memcmp(x->key, y->key, length);
-  if (order) return order;
-  if (x->key_length != y->key_length) return x->key_length < y->key_length ? -1 : 1;
-  return x->key_offset < y->key_offset ? -1 : x->key_offset > y->key_offset;
+/* FNV-1a, with the high bits folded in. */
+static size_t hash_key(const sluice_json_member *m) {
+  uint64_t hash = 0xCBF29CE484222325u;
+  for (size_t i = 0; i < m->key_length; i++) hash = (hash ^ (unsigned char)m->key[i]) * 0x100000001B3u;
+  return (size_t)(hash ^ hash >> 32);
 }
 
-/* Refuses an object in which a key occurs twice; the error is at the second of the first such pair in sorted order. */
+static bool same_key(const sluice_json_member *a, const sluice_json_member *b) {
+  return a->key_length == b->key_length && memcmp(a->key, b->key, a->key_length) == 0;
+}
+
+/* Steps past keys of other text before a key counts as colliding on purpose: at most half of a table is taken. */
+#define LONGEST_WALK 1024
+
+static sluice_status *duplicate(parser *p, const sluice_json_member *m) {
+  return PARSE_ERROR(p, m->key_offset, "the key \"%.200s\" stands twice in this object", m->key);
+}
+
+static sluice_status *add_key(parser *p, const sluice_json_member **table, size_t mask, const sluice_json_member *m) {
+  size_t at = hash_key(m) & mask;
+  for (unsigned walked = 0; table[at]; at = (at + 1) & mask) {
+    if (same_key(table[at], m)) return duplicate(p, m);
+    if (++walked > LONGEST_WALK)
+      return PARSE_ERROR(p, m->key_offset, "more than %u keys of this object share a place in a hash table",
+                         LONGEST_WALK);
+  }
+  table[at] = m;
+  return NULL;
+}
+
+/* Refuses an object in which a key occurs twice; the error is at the second of the first such pair. */
 static sluice_status *check_duplicates(parser *p, const sluice_json_member *members, size_t count) {
-  if (count < 2) return NULL;
-  const sluice_json_member **sorted = sluice_allocate_array(count, sizeof *sorted);
-  if (!sorted) return sluice_out_of_memory();
-  for (size_t i = 0; i < count; i++) sorted[i] = &members[i];
-  qsort(sorted, count, sizeof *sorted, compare_keys);
+  if (count <= 8) {
+    for (size_t i = 1; i < count; i++)
+      for (size_t j = 0; j < i; j++)
+        if (same_key(&members[i], &members[j])) return duplicate(p, &members[i]);
+    return NULL;
+  }
+  size_t size = 32;
+  while (size < 2 * count) size *= 2;
+  const sluice_json_member **table = sluice_allocate_array(size, sizeof *table);
+  if (!table) return sluice_out_of_memory();
   sluice_status *status = NULL;
-  for (size_t i = 1; i < count && !status; i++)
-    if (sorted[i]->key_length == sorted[i - 1]->key_length &&
-        memcmp(sorted[i]->key, sorted[i - 1]->key, sorted[i]->key_length) == 0)
-      status = PARSE_ERROR(p, sorted[i]->key_offset, "the key \"%.200s\" stands twice in this object", sorted[i]->key);
-  sluice_release(sorted);
+  for (size_t i = 0; i < count && !status; i++) status = add_key(p, table, size - 1, &members[i]);
+  sluice_release(table);
   return status;
 }
 

@@ -1,6 +1,6 @@
 #include "runtime/text/byte_alphabet.h"
 
-#include "runtime/text/utf8.h"
+#include <stdint.h>
 
 static bool stands_for_itself(unsigned byte) {
   return (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || (byte >= 0xAE && byte <= 0xFF);
@@ -21,16 +21,13 @@ bool byte_alphabet_read(const char *text, size_t length, char *out, size_t *out_
       out[written++] = text[at++];
       continue;
     }
-    const utf8_step step = utf8_next((const unsigned char *)text + at, length - at);
-    if (!step.valid) return false;
-    int byte = -1;
-    if (step.code_point >= 0x100)
-      byte = other_byte(step.code_point - 0x100);
-    else if (stands_for_itself(step.code_point))
-      byte = (int)step.code_point;
+    /* The rest of the alphabet is U+00A1 .. U+0143: two bytes each. */
+    if (first < 0xC2 || first > 0xC5 || length - at < 2) return false;
+    const uint32_t point = (first & 0x1Fu) << 6 | ((unsigned char)text[at + 1] & 0x3Fu);
+    const int byte = point >= 0x100 ? other_byte(point - 0x100) : stands_for_itself(point) ? (int)point : -1;
     if (byte < 0) return false;
     out[written++] = (char)byte;
-    at += step.length;
+    at += 2;
   }
   *out_length = written;
   return true;

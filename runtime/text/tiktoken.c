@@ -123,12 +123,14 @@ static sluice_status *push_pair(reader *r, vocabulary_pair pair) {
 }
 
 static sluice_status *make_pairs(reader *r, vocabulary *v) {
+  int32_t beginnings[TOKEN_MAX_BYTES];
   for (int32_t id = 0; id < v->size; id++) {
     const vocabulary_token token = v->tokens[id];
     if (token.length == VOCABULARY_ABSENT) continue;
     const char *bytes = v->bytes + token.start;
+    if (token.length) vocabulary_find_beginnings(v, bytes, token.length - 1, beginnings);
     for (uint32_t i = 1; i < token.length; i++) {
-      const int32_t left = vocabulary_find(v, bytes, i);
+      const int32_t left = beginnings[i - 1];
       const int32_t right = left < 0 ? -1 : vocabulary_find(v, bytes + i, token.length - i);
       if (right >= 0) SLUICE_TRY(push_pair(r, (vocabulary_pair){left, right, (uint32_t)id, id}));
     }

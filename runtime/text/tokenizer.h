@@ -23,6 +23,10 @@ struct sluice_tokenizer {
 /* An empty tokenizer, NULL when memory is short. */
 sluice_tokenizer *tokenizer_new(void);
 
+/* The tokenizer of a parsed tokenizer.json. */
+SLUICE_MUST_USE sluice_status *tokenizer_read_json(const sluice_json_document *document,
+                                                   sluice_tokenizer **out_tokenizer);
+
 /* Takes over the step's code, on success only. */
 SLUICE_MUST_USE sluice_status *tokenizer_add_split(sluice_tokenizer *tokenizer, const split_step *step);
 

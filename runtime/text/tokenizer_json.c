@@ -10,6 +10,7 @@ typedef struct reader {
   sluice_tokenizer *tokenizer;
   char *scratch; /* the longest string of the file fits */
   size_t scratch_bytes;
+  int32_t made;    /* by the last merge; training numbers tokens in the order of merges */
   bool byte_level; /* the pre-tokenizer has its ByteLevel step */
 } reader;
 
@@ -346,7 +347,7 @@ static sluice_status *read_merge(reader *r, value *merge, uint32_t rank) {
     SLUICE_TRY(merge_side(r, merge, merge->items[0].string, merge->items[0].length, &pair.left));
     SLUICE_TRY(merge_side(r, merge, merge->items[1].string, merge->items[1].length, &pair.right));
   }
-  pair.id = vocabulary_find_joined(&r->tokenizer->vocabulary, pair.left, pair.right);
+  r->made = pair.id = vocabulary_find_joined(&r->tokenizer->vocabulary, pair.left, pair.right, r->made + 1);
   if (pair.id < 0) return INVALID(r, merge, "what this merge makes is not in the vocabulary");
   return vocabulary_add_pair(&r->tokenizer->vocabulary, pair);
 }
@@ -403,17 +404,22 @@ static sluice_status *read_root(reader *r) {
   return tokenizer_finish(r->tokenizer, sluice_json_file(r->document));
 }
 
-sluice_status *sluice_tokenizer_parse_json(const char *text, size_t length, const char *file,
-                                           sluice_tokenizer **out_tokenizer) {
-  sluice_json_document *document;
-  SLUICE_TRY(sluice_json_parse(text, length, file, &document));
-  reader r = {.document = document, .tokenizer = tokenizer_new()};
+sluice_status *tokenizer_read_json(const sluice_json_document *document, sluice_tokenizer **out_tokenizer) {
+  reader r = {.document = document, .tokenizer = tokenizer_new(), .made = -1};
   sluice_status *status = r.tokenizer ? read_root(&r) : sluice_out_of_memory();
   sluice_release(r.scratch);
-  sluice_json_free(document);
   if (status)
     sluice_tokenizer_close(r.tokenizer);
   else
     *out_tokenizer = r.tokenizer;
+  return status;
+}
+
+sluice_status *sluice_tokenizer_parse_json(const char *text, size_t length, const char *file,
+                                           sluice_tokenizer **out_tokenizer) {
+  sluice_json_document *document;
+  SLUICE_TRY(sluice_json_parse(text, length, file, &document));
+  sluice_status *status = tokenizer_read_json(document, out_tokenizer);
+  sluice_json_free(document);
   return status;
 }

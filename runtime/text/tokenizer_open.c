@@ -1,10 +1,11 @@
 /* Finds the tokenizer's file in a directory and reads it. */
 #include "runtime/text/read_file.h"
+#include "runtime/text/tokenizer.h"
 #include "sluice/memory.h"
-#include "sluice/tokenizer.h"
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -60,23 +61,32 @@ static sluice_status *read_config(const char *file, sluice_json_document **out) 
   return status;
 }
 
-static sluice_status *read_tiktoken(const char *file, const sluice_text *text, sluice_tokenizer **out) {
+static sluice_status *read_tiktoken(const char *file, sluice_tokenizer **out) {
   sluice_json_document *config = NULL;
-  SLUICE_TRY(read_config(file, &config));
-  sluice_status *status = sluice_tokenizer_parse_tiktoken(text->data, text->length, file, config, out);
+  sluice_text text = {0};
+  sluice_status *status = read_config(file, &config);
+  if (!status) status = read_file(file, &text);
+  if (!status) status = sluice_tokenizer_parse_tiktoken(text.data, text.length, file, config, out);
+  sluice_text_free(&text);
   sluice_json_free(config);
   return status;
 }
 
+/* Whether the first character of a file that is no space is a brace. */
+static bool begins_with_brace(const char *file) {
+  char start[256] = "";
+  const int descriptor = open(file, O_RDONLY | O_CLOEXEC);
+  const ssize_t count = descriptor < 0 ? 0 : read(descriptor, start, sizeof start - 1);
+  if (descriptor >= 0) close(descriptor);
+  return count > 0 && start[strspn(start, " \t\r\n")] == '{';
+}
+
 static sluice_status *open_file(const char *file, sluice_tokenizer **out) {
-  sluice_text text = {0};
-  sluice_status *status = read_file(file, &text);
-  if (!status) {
-    const size_t start = strspn(text.data, " \t\r\n");
-    status = text.data[start] == '{' ? sluice_tokenizer_parse_json(text.data, text.length, file, out)
-                                     : read_tiktoken(file, &text, out);
-  }
-  sluice_text_free(&text);
+  if (!begins_with_brace(file)) return read_tiktoken(file, out);
+  sluice_json_document *document = NULL;
+  sluice_status *status = sluice_json_parse_file(file, &document);
+  if (!status) status = tokenizer_read_json(document, out);
+  sluice_json_free(document);
   return status;
 }
 

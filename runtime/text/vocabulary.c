@@ -13,16 +13,22 @@ static uint64_t mix(uint64_t key) {
   return key ^ key >> 32;
 }
 
+/* FNV-1a, byte after byte, so that a token gives the hashes of its beginnings in one go. */
+#define HASH_START 0xCBF29CE484222325u
+
+static uint64_t hash_byte(uint64_t hash, char byte) {
+  return (hash ^ (unsigned char)byte) * 0x100000001B3u;
+}
+
 static uint64_t hash_bytes(const char *bytes, size_t length) {
-  uint64_t hash = length;
-  for (; length >= 8; bytes += 8, length -= 8) {
-    uint64_t word;
-    memcpy(&word, bytes, sizeof word);
-    hash = mix(hash ^ word);
-  }
-  uint64_t word = 0;
-  memcpy(&word, bytes, length);
-  return mix(hash ^ word);
+  uint64_t hash = HASH_START;
+  for (size_t i = 0; i < length; i++) hash = hash_byte(hash, bytes[i]);
+  return hash;
+}
+
+/* The slot where the search for a hash begins. */
+static size_t slot_of(const vocabulary *v, uint64_t hash) {
+  return (hash ^ hash >> 32) & v->slot_mask;
 }
 
 /* A table is at most half full, so that even among millions of keys a free slot is a few dozen steps away. Only keys
@@ -96,16 +102,15 @@ sluice_status *vocabulary_set(vocabulary *v, int32_t id, const char *bytes, size
   if (!find) return NULL;
   if (length == 1) v->byte_ids[(unsigned char)bytes[0]] = id;
   const uint64_t hash = hash_bytes(bytes, length);
-  size_t at = hash & v->slot_mask;
+  size_t at = slot_of(v, hash);
   for (int walked = 0; v->slots[at].id >= 0; at = (at + 1) & v->slot_mask)
     if (++walked > LONGEST_WALK) return collision();
   v->slots[at] = (vocabulary_slot){.hash = (uint32_t)(hash >> 32), .id = id};
   return NULL;
 }
 
-int32_t vocabulary_find(const vocabulary *v, const char *bytes, size_t length) {
-  const uint64_t hash = hash_bytes(bytes, length);
-  for (size_t at = hash & v->slot_mask; v->slots[at].id >= 0; at = (at + 1) & v->slot_mask) {
+static int32_t find_hashed(const vocabulary *v, uint64_t hash, const char *bytes, size_t length) {
+  for (size_t at = slot_of(v, hash); v->slots[at].id >= 0; at = (at + 1) & v->slot_mask) {
     if (v->slots[at].hash != (uint32_t)(hash >> 32)) continue;
     const vocabulary_token *token = &v->tokens[v->slots[at].id];
     if (token->length == length && memcmp(v->bytes + token->start, bytes, length) == 0) return v->slots[at].id;
@@ -113,17 +118,34 @@ int32_t vocabulary_find(const vocabulary *v, const char *bytes, size_t length) {
   return -1;
 }
 
-int32_t vocabulary_find_joined(const vocabulary *v, int32_t left, int32_t right) {
+int32_t vocabulary_find(const vocabulary *v, const char *bytes, size_t length) {
+  return find_hashed(v, hash_bytes(bytes, length), bytes, length);
+}
+
+void vocabulary_find_beginnings(const vocabulary *v, const char *bytes, size_t length, int32_t *ids) {
+  uint64_t hash = HASH_START;
+  for (size_t i = 0; i < length; i++) {
+    hash = hash_byte(hash, bytes[i]);
+    ids[i] = find_hashed(v, hash, bytes, i + 1);
+  }
+}
+
+/* Whether a token is the bytes of one followed by those of another. */
+static bool is_joined(const vocabulary *v, int32_t id, const vocabulary_token *left, const vocabulary_token *right) {
+  const vocabulary_token *token = &v->tokens[id];
+  return token->length == (size_t)left->length + right->length &&
+         memcmp(v->bytes + token->start, v->bytes + left->start, left->length) == 0 &&
+         memcmp(v->bytes + token->start + left->length, v->bytes + right->start, right->length) == 0;
+}
+
+int32_t vocabulary_find_joined(const vocabulary *v, int32_t left, int32_t right, int32_t guess) {
   const vocabulary_token *l = &v->tokens[left], *r = &v->tokens[right];
-  char buffer[256], *joined = buffer;
-  const size_t length = (size_t)l->length + r->length;
-  if (length > sizeof buffer) joined = sluice_allocate(length);
-  if (!joined) return -1;
-  memcpy(joined, v->bytes + l->start, l->length);
-  memcpy(joined + l->length, v->bytes + r->start, r->length);
-  const int32_t id = vocabulary_find(v, joined, length);
-  if (joined != buffer) sluice_release(joined);
-  return id;
+  if (guess >= 0 && guess < v->size && is_joined(v, guess, l, r)) return guess;
+  uint64_t hash = hash_bytes(v->bytes + l->start, l->length);
+  for (size_t i = 0; i < r->length; i++) hash = hash_byte(hash, v->bytes[r->start + i]);
+  for (size_t at = slot_of(v, hash); v->slots[at].id >= 0; at = (at + 1) & v->slot_mask)
+    if (v->slots[at].hash == (uint32_t)(hash >> 32) && is_joined(v, v->slots[at].id, l, r)) return v->slots[at].id;
+  return -1;
 }
 
 static size_t pair_place(const vocabulary *v, int32_t left, int32_t right) {

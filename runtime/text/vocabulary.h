@@ -54,8 +54,10 @@ SLUICE_MUST_USE sluice_status *vocabulary_set(vocabulary *v, int32_t id, const c
 
 /* The id of a token with these bytes, -1: none. */
 int32_t vocabulary_find(const vocabulary *v, const char *bytes, size_t length);
-/* The same for the bytes of one token followed by those of another. */
-int32_t vocabulary_find_joined(const vocabulary *v, int32_t left, int32_t right);
+/* ids[i]: the same for the first i + 1 bytes. */
+void vocabulary_find_beginnings(const vocabulary *v, const char *bytes, size_t length, int32_t *ids);
+/* The same for the bytes of one token followed by those of another. `guess`: the id that it is likely to be, or -1. */
+int32_t vocabulary_find_joined(const vocabulary *v, int32_t left, int32_t right, int32_t guess);
 
 /* Adds a merge, in place of an earlier one of the same pair. */
 SLUICE_MUST_USE sluice_status *vocabulary_add_pair(vocabulary *v, vocabulary_pair pair);
