@@ -32,12 +32,25 @@ os.remove(wheel)
 EOF
 }
 
+# The library whose token ids ours must equal.
+install_tokenizers() {
+  local tools
+  tools=$(cd "$(dirname "$0")/.." && pwd)/build/tools
+  [ -d "$tools/python/tokenizers" ] && return
+  echo "installing: tokenizers"
+  python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --only-binary=:all: \
+    --target "$tools/python" tokenizers==0.23.3
+}
+
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
 done
 finish() {
-  [ "${1:-}" != --tests ] || install_ptxas
+  if [ "${1:-}" = --tests ]; then
+    install_ptxas
+    install_tokenizers
+  fi
   exit 0
 }
 [ ${#missing[@]} -eq 0 ] && finish "$@"

@@ -67,7 +67,7 @@ static sluice_status *read_line(reader *r, char *bytes, size_t *out_length, int3
     const size_t first = ++at;
     for (; at < r->length && r->text[at] >= '0' && r->text[at] <= '9' && rank < VOCABULARY_MAX_ID; at++)
       rank = rank * 10 + (r->text[at] - '0');
-    if (at == first || rank >= VOCABULARY_MAX_ID) return fail(r, "the rank is no integer below 2^24");
+    if (at == first || rank >= VOCABULARY_MAX_ID) return fail(r, "the rank is no integer below 2^22");
     *out_id = (int32_t)rank;
   } else {
     at = start;

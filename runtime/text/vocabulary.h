@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define VOCABULARY_MAX_ID ((int32_t)1 << 24) /* one past the largest id allowed */
+#define VOCABULARY_MAX_ID ((int32_t)1 << 22) /* one past the largest id allowed */
 
 typedef struct vocabulary_token {
   uint32_t start;  /* in `bytes` */

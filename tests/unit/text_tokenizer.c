@@ -1,0 +1,504 @@
+/* Tokenizers: known ids, spans, invalid UTF-8, streaming, normalisation, refusals by name, cost of long words. The
+ * comparison with the `tokenizers` library is tests/oracle/compare_tokenizers.py. */
+#include "runtime/text/nfc.h"
+#include "runtime/text/utf8.h"
+#include "sluice/memory.h"
+#include "sluice/tokenizer.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+static sluice_tokenizer *small; /* examples/tokenizer */
+static sluice_encoder *encoder;
+
+static void must(sluice_status *status) {
+  sluice_status_print(status);
+  assert_null(status);
+}
+
+static int open_small(void **state) {
+  (void)state;
+  must(sluice_tokenizer_open(TEST_DATA "/../examples/tokenizer", &small));
+  must(sluice_encoder_create(small, &encoder));
+  return 0;
+}
+
+static int close_small(void **state) {
+  (void)state;
+  sluice_encoder_free(encoder);
+  sluice_tokenizer_close(small);
+  return sluice_live_allocations() != 0;
+}
+
+static void expect_ids(const char *text, size_t length, const sluice_encode_options *options, const int32_t *wanted,
+                       size_t wanted_count) {
+  const int32_t *ids;
+  size_t count;
+  must(sluice_encode(encoder, text, length, options, &ids, &count));
+  assert_int_equal(count, wanted_count);
+  assert_memory_equal(ids, wanted, count * sizeof *ids);
+}
+
+#define EXPECT(text, options, ...)                                                                                     \
+  do {                                                                                                                 \
+    const int32_t wanted_[] = {__VA_ARGS__};                                                                           \
+    expect_ids(text, sizeof(text) - 1, options, wanted_, sizeof wanted_ / sizeof *wanted_);                            \
+  } while (0)
+
+static const sluice_encode_options all = {.added = SLUICE_ADDED_ALL}, plain = {.added = SLUICE_ADDED_PLAIN};
+
+static void known_ids(void **state) {
+  (void)state;
+  EXPECT("Hello, world! The compiler's tokens.", NULL, 39, 271, 281, 11, 274, 270, 75, 67, 0, 449, 258, 416, 79, 341,
+         261, 437, 394, 13);
+  EXPECT("    x = 123456;\r\n", NULL, 268, 220, 398, 418, 220, 16, 17, 18, 19, 20, 21, 26, 201, 198);
+  EXPECT("\xE6\x97\xA5\xE6\x9C\xAC e\xCC\x81", NULL, 162, 245, 98, 162, 250, 105, 324, 136, 223);
+  const int32_t *ids;
+  size_t count;
+  must(sluice_encode(encoder, "", 0, NULL, &ids, &count));
+  assert_int_equal(count, 0);
+}
+
+static void added_tokens_are_text_unless_asked(void **state) {
+  (void)state;
+  EXPECT("]~b]user\nhi[e~[\n", &all, 501, 482, 261, 198, 71, 72, 502, 198);
+  const int32_t *ids;
+  size_t count;
+  must(sluice_encode(encoder, "]~b]<think>", 11, NULL, &ids, &count));
+  for (size_t i = 0; i < count; i++) assert_false(sluice_tokenizer_is_added(small, ids[i]));
+  must(sluice_encode(encoder, "]~b]<think>", 11, &plain, &ids, &count));
+  assert_int_equal(ids[count - 1], sluice_tokenizer_added_id(small, "<think>"));
+  for (size_t i = 0; i < count; i++) assert_false(sluice_tokenizer_is_special(small, ids[i]));
+}
+
+/* A template's text around a user's words, which spell a special token and half of one at the edge. */
+static void plain_parts(void **state) {
+  (void)state;
+  static const char text[] = "]~b]user\n[e~[ ]~[e~[";
+  const sluice_span user = {9, 16}; /* "[e~[ ]~" */
+  sluice_encode_options options = {.added = SLUICE_ADDED_ALL, .plain = &user, .plain_count = 1};
+  const int32_t *ids;
+  size_t count;
+  must(sluice_encode(encoder, text, sizeof text - 1, &options, &ids, &count));
+  assert_int_equal(ids[0], 501);
+  assert_int_equal(ids[count - 1], 502);
+  for (size_t i = 1; i + 1 < count; i++) assert_false(sluice_tokenizer_is_added(small, ids[i]));
+  /* A token that is half in the user's part is text. */
+  const sluice_span half = {0, 2};
+  options.plain = &half;
+  must(sluice_encode(encoder, "]~b]", 4, &options, &ids, &count));
+  assert_false(sluice_tokenizer_is_added(small, ids[0]));
+  /* Parts move with text that is made valid: the bad byte becomes three. */
+  const sluice_span behind[] = {{0, 1}, {5, 9}};
+  options.plain = behind;
+  options.plain_count = 2;
+  must(sluice_encode(encoder, "\xFF[e~[[e~[[e~[", 13, &options, &ids, &count));
+  assert_int_equal(ids[count - 1], 502);
+  size_t added = 0;
+  for (size_t i = 0; i < count; i++) added += sluice_tokenizer_is_added(small, ids[i]);
+  assert_int_equal(added, 2);
+  const sluice_span wrong = {3, 99};
+  options.plain = &wrong;
+  options.plain_count = 1;
+  sluice_status *status = sluice_encode(encoder, "abc", 3, &options, &ids, &count);
+  assert_int_equal(sluice_status_code(status), SLUICE_INVALID);
+  sluice_status_free(status);
+}
+
+static void decode_all(const int32_t *ids, size_t count, sluice_text *text) {
+  sluice_decoder decoder = {.tokenizer = small};
+  text->length = 0;
+  sluice_decode(&decoder, ids, count, text);
+  sluice_decode_finish(&decoder, text);
+}
+
+/* Each longest ill-formed part is one U+FFFD, in both directions. */
+static void invalid_utf8(void **state) {
+  (void)state;
+  static const struct {
+    const char *bytes, *text;
+  } cases[] = {
+      {"a\xFFz", "a\xEF\xBF\xBDz"},
+      {"\xE6\x97", "\xEF\xBF\xBD"},
+      {"\xE6\x97z", "\xEF\xBF\xBDz"},
+      {"\xC0\xAF", "\xEF\xBF\xBD\xEF\xBF\xBD"},
+      {"\xED\xA0\x80", "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD"},
+      {"\xF4\x90\x80\x80", "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD"},
+      {"\xF0\x9F\x98", "\xEF\xBF\xBD"},
+      {"\xF0\x9F\xE6\x97\xA5", "\xEF\xBF\xBD\xE6\x97\xA5"},
+  };
+  sluice_text text = {0};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    const int32_t *ids;
+    size_t count;
+    must(sluice_encode(encoder, cases[i].bytes, strlen(cases[i].bytes), NULL, &ids, &count));
+    decode_all(ids, count, &text);
+    assert_string_equal(text.data, cases[i].text);
+    /* The same bytes as single-byte tokens: in this vocabulary each byte has one. */
+    int32_t bytes[8];
+    size_t length = strlen(cases[i].bytes), found = 0;
+    for (size_t b = 0; b < length; b++)
+      for (int32_t id = 0; id < sluice_tokenizer_size(small); id++) {
+        size_t size;
+        const char *token = sluice_tokenizer_bytes(small, id, &size);
+        if (token && size == 1 && token[0] == cases[i].bytes[b]) bytes[found++] = id;
+      }
+    assert_int_equal(found, length);
+    decode_all(bytes, found, &text);
+    assert_string_equal(text.data, cases[i].text);
+  }
+  sluice_text_free(&text);
+}
+
+/* Random ids, one after another: every prefix is valid UTF-8, and the end is what decoding at once gives. */
+static void streaming(void **state) {
+  (void)state;
+  uint64_t seed = 1;
+  for (int round = 0; round < 300; round++) {
+    int32_t ids[64];
+    sluice_text whole = {0}, streamed = {0};
+    for (size_t i = 0; i < 64; i++) {
+      seed = seed * 6364136223846793005u + 1442695040888963407u;
+      ids[i] = (int32_t)(seed >> 33) % 560 - 8; /* some are no token */
+    }
+    decode_all(ids, 64, &whole);
+    sluice_decoder decoder = {.tokenizer = small};
+    for (size_t i = 0; i < 64; i++) {
+      sluice_decode(&decoder, ids + i, 1, &streamed);
+      assert_int_equal(utf8_valid_prefix((const unsigned char *)streamed.data, streamed.length), streamed.length);
+      assert_true(streamed.length <= whole.length);
+    }
+    sluice_decode_finish(&decoder, &streamed);
+    assert_int_equal(streamed.length, whole.length);
+    assert_memory_equal(streamed.data, whole.data, whole.length);
+    sluice_text_free(&whole);
+    sluice_text_free(&streamed);
+  }
+  sluice_decoder skipping = {.tokenizer = small, .skip_special = true};
+  sluice_text text = {0};
+  const int32_t ids[] = {501, 39, 502, 506};
+  sluice_decode(&skipping, ids, 4, &text);
+  assert_string_equal(text.data, "H<think>");
+  sluice_text_free(&text);
+}
+
+static void normalisation(void **state) {
+  (void)state;
+  static const struct {
+    const char *text, *nfc;
+  } cases[] = {
+      {"plain", "plain"},
+      {"e\xCC\x81", "\xC3\xA9"},
+      {"x e\xCC\x81 y", "x \xC3\xA9 y"},
+      {"\xCC\x81"
+       "e",
+       "\xCC\x81"
+       "e"},
+      {"a\xCC\x82\xCC\xA3", "\xE1\xBA\xAD"},                    /* marks are ordered, then composed */
+      {"\xE2\x84\xAB", "\xC3\x85"},                             /* Angstrom sign */
+      {"\xE1\x84\x80\xE1\x85\xA1\xE1\x86\xA8", "\xEA\xB0\x81"}, /* Hangul jamo */
+      {"\xE0\xA4\x95\xE0\xA4\xBC", "\xE0\xA4\x95\xE0\xA4\xBC"}, /* excluded from composition */
+      {"a\xCC\xB4\xCC\x81", "\xC3\xA1\xCC\xB4"},                /* joins over a mark of another class */
+      {"a\xCC\x80\xCC\x81", "\xC3\xA0\xCC\x81"},                /* blocked by one of its own */
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    sluice_text out = {0};
+    nfc_append(cases[i].text, strlen(cases[i].text), &out);
+    assert_string_equal(out.data, cases[i].nfc);
+    sluice_text_free(&out);
+  }
+  /* A long run of marks, in falling order of their classes, is put in order. */
+  sluice_text marks = {0}, out = {0};
+  sluice_text_append(&marks, "q", 1);
+  for (int i = 0; i < 20000; i++) sluice_text_append(&marks, i % 2 ? "\xCC\xA3" : "\xCC\x81", 2);
+  nfc_append(marks.data, marks.length, &out);
+  assert_int_equal(out.length, marks.length);
+  assert_memory_equal(out.data + 1, "\xCC\xA3\xCC\xA3", 4);
+  assert_memory_equal(out.data + out.length - 4, "\xCC\x81\xCC\x81", 4);
+  sluice_text_free(&marks);
+  sluice_text_free(&out);
+}
+
+/* ---- Files ---- */
+
+/* A tokenizer.json whose vocabulary is the 256 bytes, with places to put other parts. */
+static void byte_file(sluice_text *out, const char *normalizer, const char *pre, const char *post, const char *decoder,
+                      const char *model, const char *added, const char *rest) {
+  sluice_text_printf(out,
+                     "{\"version\": \"1.0\", \"added_tokens\": [%s], \"normalizer\": %s, \"pre_tokenizer\": %s, "
+                     "\"post_processor\": %s, \"decoder\": %s, %s \"model\": {%s, \"vocab\": {",
+                     added, normalizer, pre, post, decoder, rest, model);
+  for (unsigned byte = 0, other = 0; byte < 256; byte++) {
+    const bool itself = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
+    unsigned char point[5] = "";
+    utf8_write(itself ? byte : 256 + other++, point);
+    sluice_text_printf(out, "%s", byte ? ", " : "");
+    sluice_text_json_string(out, (const char *)point);
+    sluice_text_printf(out, ": %u", byte);
+  }
+  sluice_text_printf(out, "}}}");
+}
+
+#define LEVEL "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": false}"
+#define DECODER "{\"type\": \"ByteLevel\"}"
+#define BPE "\"type\": \"BPE\", \"merges\": []"
+
+static void accept(const char *normalizer, const char *pre, const char *post, const char *model, const char *added) {
+  sluice_text file = {0};
+  sluice_tokenizer *t = NULL;
+  byte_file(&file, normalizer, pre, post, DECODER, model, added, "");
+  must(sluice_tokenizer_parse_json(file.data, file.length, "a.json", &t));
+  sluice_tokenizer_close(t);
+  sluice_text_free(&file);
+}
+
+static void refuse(sluice_code code, const char *word, const char *normalizer, const char *pre, const char *post,
+                   const char *decoder, const char *model, const char *added, const char *rest) {
+  sluice_text file = {0};
+  sluice_tokenizer *t = NULL;
+  byte_file(&file, normalizer, pre, post, decoder, model, added, rest);
+  sluice_status *status = sluice_tokenizer_parse_json(file.data, file.length, "a.json", &t);
+  if (!status) fail_msg("accepted, expected a refusal with '%s'", word);
+  char *report = sluice_status_format(status);
+  if (sluice_status_code(status) != code || !strstr(report, word) || !strstr(report, "a.json"))
+    fail_msg("code %d, expected %d and '%s': %s", sluice_status_code(status), code, word, report);
+  sluice_release(report);
+  sluice_status_free(status);
+  sluice_text_free(&file);
+}
+
+#define SPLIT(expression)                                                                                              \
+  "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", \"pattern\": {\"Regex\": \"" expression          \
+  "\"}, \"behavior\": \"Isolated\", \"invert\": false}, " LEVEL "]}"
+#define ADDED(content, more) "{\"id\": 300, \"content\": \"" content "\", \"special\": true" more "}"
+
+static void files(void **state) {
+  (void)state;
+  accept("null", LEVEL, "null", BPE, "");
+  accept("{\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFC\"}]}", SPLIT("a|[^b]+|\\\\s\\\\p{Lu}"), DECODER,
+         BPE ", \"dropout\": null, \"unk_token\": \"x\", \"byte_fallback\": false", ADDED("<x>", ""));
+  const sluice_code bad = SLUICE_INVALID, undone = SLUICE_UNSUPPORTED;
+  refuse(undone, "NFKC", "{\"type\": \"NFKC\"}", LEVEL, "null", DECODER, BPE, "", "");
+  refuse(undone, "Prepend", "{\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Prepend\"}]}", LEVEL, "null",
+         DECODER, BPE, "", "");
+  refuse(undone, "Metaspace", "null", "{\"type\": \"Metaspace\"}", "null", DECODER, BPE, "", "");
+  refuse(undone, "no pre-tokenizer", "null", "null", "null", DECODER, BPE, "", "");
+  refuse(undone, "add_prefix_space", "null", "{\"type\": \"ByteLevel\"}", "null", DECODER, BPE, "", "");
+  refuse(undone, "no ByteLevel", "null", "{\"type\": \"Sequence\", \"pretokenizers\": []}", "null", DECODER, BPE, "",
+         "");
+  refuse(undone, "BertProcessing", "null", LEVEL, "{\"type\": \"BertProcessing\"}", DECODER, BPE, "", "");
+  refuse(undone, "WordPiece", "null", LEVEL, "null", "{\"type\": \"WordPiece\"}", BPE, "", "");
+  refuse(undone, "decoder", "null", LEVEL, "null", "null", BPE, "", "");
+  refuse(undone, "Unigram", "null", LEVEL, "null", DECODER, "\"type\": \"Unigram\"", "", "");
+  refuse(undone, "dropout", "null", LEVEL, "null", DECODER, BPE ", \"dropout\": 0.1", "", "");
+  refuse(undone, "end_of_word_suffix", "null", LEVEL, "null", DECODER, BPE ", \"end_of_word_suffix\": \"x\"", "", "");
+  refuse(undone, "byte_fallback", "null", LEVEL, "null", DECODER, BPE ", \"byte_fallback\": true", "", "");
+  refuse(undone, "surprise", "null", LEVEL, "null", DECODER, BPE ", \"surprise\": 1", "", "");
+  refuse(undone, "truncation", "null", LEVEL, "null", DECODER, BPE, "", "\"truncation\": {},");
+  refuse(undone, "single_word", "null", LEVEL, "null", DECODER, BPE, ADDED("<x>", ", \"single_word\": true"), "");
+  refuse(bad, "1 .. 1024", "null", LEVEL, "null", DECODER, BPE, ADDED("", ""), "");
+  refuse(bad, "two added tokens", "null", LEVEL, "null", DECODER, BPE, ADDED("<x>", "") ", " ADDED("<y>", ""), "");
+  refuse(bad, "\"zz\"", "null", LEVEL, "null", DECODER, "\"type\": \"BPE\", \"merges\": [\"zz a\"]", "", "");
+  refuse(bad, "what this merge makes", "null", LEVEL, "null", DECODER, "\"type\": \"BPE\", \"merges\": [\"a b\"]", "",
+         "");
+  refuse(bad, "a merge is", "null", LEVEL, "null", DECODER, "\"type\": \"BPE\", \"merges\": [[\"a\"]]", "", "");
+  refuse(undone, "nothing at all", "null", SPLIT("a*"), "null", DECODER, BPE, "", "");
+  refuse(undone, "\\w", "null", SPLIT("\\\\w+"), "null", DECODER, BPE, "", "");
+  refuse(undone, "(?<n", "null", SPLIT("(?<n>a)"), "null", DECODER, BPE, "", "");
+  refuse(undone, "\\1", "null", SPLIT("(a)\\\\1"), "null", DECODER, BPE, "", "");
+  refuse(undone, "(*U", "null", SPLIT("(*UTF)a"), "null", DECODER, BPE, "", "");
+  refuse(undone, "&&", "null", SPLIT("[a&&b]"), "null", DECODER, BPE, "", "");
+  refuse(undone, "{2,}+", "null", SPLIT("a{2,}+"), "null", DECODER, BPE, "", "");
+  refuse(bad, "does not compile", "null", SPLIT("a)"), "null", DECODER, BPE, "", "");
+  refuse(bad, "does not compile", "null", SPLIT("\\\\p{Klingon}"), "null", DECODER, BPE, "", "");
+}
+
+/* Every way to cut the small file short, and one byte of it changed in many ways: refused or still a tokenizer, with no
+ * memory left over. */
+static void damaged_files(void **state) {
+  (void)state;
+  sluice_text file = {0};
+  byte_file(&file, "{\"type\": \"NFC\"}", SPLIT("[^a]|\\\\p{L}{2,3}"), DECODER, DECODER, BPE, ADDED("<x>", ""), "");
+  const size_t before = sluice_live_allocations();
+  for (size_t cut = 0; cut < file.length; cut += 7) {
+    sluice_tokenizer *t = NULL;
+    sluice_status *status = sluice_tokenizer_parse_json(file.data, cut, "cut.json", &t);
+    assert_non_null(status);
+    sluice_status_free(status);
+  }
+  for (size_t i = 0; i < file.length; i += 3) {
+    const char was = file.data[i];
+    file.data[i] = "\"0]{\\xffx"[i % 7];
+    sluice_tokenizer *t = NULL;
+    sluice_status *status = sluice_tokenizer_parse_json(file.data, file.length, "changed.json", &t);
+    sluice_status_free(status);
+    sluice_tokenizer_close(t);
+    file.data[i] = was;
+  }
+  assert_int_equal(sluice_live_allocations(), before);
+  sluice_text_free(&file);
+}
+
+static void tiktoken(void **state) {
+  (void)state;
+  sluice_text file = {0};
+  static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  for (unsigned byte = 0; byte < 256; byte++)
+    sluice_text_printf(&file, "%c%c== %u\n", digits[byte >> 2], digits[(byte & 3) << 4], byte);
+  const size_t bytes = file.length;
+  sluice_text_printf(&file, "YWI= 256\nYmM= 257\nYWJj 300\n\n"); /* ab, bc, abc */
+  sluice_json_document *config = NULL;
+  static const char specials[] = "{\"added_tokens_decoder\": {\"400\": {\"content\": \"<|end|>\", \"special\": true}}}";
+  must(sluice_json_parse(specials, sizeof specials - 1, "config.json", &config));
+  sluice_tokenizer *t = NULL;
+  sluice_encoder *e = NULL;
+  must(sluice_tokenizer_parse_tiktoken(file.data, file.length, "a.tiktoken", config, &t));
+  must(sluice_encoder_create(t, &e));
+  assert_int_equal(sluice_tokenizer_size(t), 401);
+  const int32_t *ids;
+  size_t count;
+  must(sluice_encode(e, "abcbc<|end|>", 12, &all, &ids, &count));
+  assert_int_equal(count, 3);
+  assert_int_equal(ids[0], 300);
+  assert_int_equal(ids[1], 257);
+  assert_int_equal(ids[2], 400);
+  sluice_encoder_free(e);
+  sluice_tokenizer_close(t);
+  static const char *const wrong[] = {"YWI 301\n",    "YWI=\n",         "YWI= x\n",
+                                      "YWI= 301 1\n", "YWI= 5\n",       "YWI= 301\nYWI= 302\n",
+                                      "=== 301\n",    "YWI= 99999999\n"};
+  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+    file.length = bytes;
+    sluice_text_printf(&file, "%s", wrong[i]);
+    sluice_status *status = sluice_tokenizer_parse_tiktoken(file.data, file.length, "a.tiktoken", NULL, &t);
+    assert_int_equal(sluice_status_code(status), SLUICE_INVALID);
+    sluice_status_free(status);
+  }
+  const size_t half = (size_t)(strchr(file.data + bytes / 2, '\n') - file.data);
+  sluice_status *status = sluice_tokenizer_parse_tiktoken(file.data, half, "half.tiktoken", NULL, &t);
+  assert_int_equal(sluice_status_code(status), SLUICE_UNSUPPORTED); /* bytes without a token */
+  sluice_status_free(status);
+  sluice_json_free(config);
+  sluice_text_free(&file);
+}
+
+/* ---- Cost ---- */
+
+static double cpu_seconds(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+static double seconds_of_word(size_t length) {
+  char *word = malloc(length);
+  uint64_t seed = 7;
+  assert_non_null(word);
+  for (size_t i = 0; i < length; i++) {
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    word[i] = (char)('a' + (seed >> 40) % 26);
+  }
+  const int32_t *ids;
+  size_t count;
+  const double start = cpu_seconds();
+  must(sluice_encode(encoder, word, length, NULL, &ids, &count));
+  free(word);
+  assert_true(count > length / 8);
+  return cpu_seconds() - start;
+}
+
+/* A word of 1 MB costs about four times one of 256 KB: quadratic merging would cost sixteen times, and minutes. */
+static void long_words(void **state) {
+  (void)state;
+  seconds_of_word(1u << 20); /* scratch memory is there */
+  double least = 1e9, most = 1e9;
+  for (int i = 0; i < 3; i++) {
+    const double small_one = seconds_of_word(1u << 18), large = seconds_of_word(1u << 20);
+    if (small_one < least) least = small_one;
+    if (large < most) most = large;
+  }
+  print_message("a word of 256 KB %.1f ms, of 1 MB %.1f ms\n", 1e3 * least, 1e3 * most);
+  assert_true(most < 10 * least);
+}
+
+/* An expression that backtracks without end, on text that makes it: an error, soon. */
+static void slow_expression(void **state) {
+  (void)state;
+  sluice_text file = {0};
+  sluice_tokenizer *t = NULL;
+  sluice_encoder *e = NULL;
+  byte_file(&file, "null", SPLIT("(?:a+)+b|c"), "null", DECODER, BPE, "", "");
+  must(sluice_tokenizer_parse_json(file.data, file.length, "slow.json", &t));
+  must(sluice_encoder_create(t, &e));
+  char text[64];
+  memset(text, 'a', sizeof text);
+  const int32_t *ids;
+  size_t count;
+  const double start = cpu_seconds();
+  sluice_status *status = sluice_encode(e, text, sizeof text, NULL, &ids, &count);
+  assert_int_equal(sluice_status_code(status), SLUICE_INVALID);
+  assert_non_null(strstr(sluice_status_message(status), "backtrack"));
+  assert_true(cpu_seconds() - start < 10);
+  sluice_status_free(status);
+  sluice_encoder_free(e);
+  sluice_tokenizer_close(t);
+  sluice_text_free(&file);
+}
+
+/* Memory that runs short anywhere is an error, and nothing leaks. */
+static int fail_at(void *user, size_t bytes) {
+  (void)bytes;
+  size_t *left = user;
+  if (*left == 0) return 1;
+  --*left;
+  return 0;
+}
+
+static void memory_runs_short(void **state) {
+  (void)state;
+  sluice_text file = {0};
+  byte_file(&file, "{\"type\": \"NFC\"}", SPLIT("[^a]|a"), DECODER, DECODER, BPE, ADDED("<x>", ""), "");
+  const size_t before = sluice_live_allocations();
+  bool succeeded = false;
+  for (size_t n = 0; !succeeded; n++) {
+    size_t left = n;
+    sluice_tokenizer *t = NULL;
+    sluice_encoder *e = NULL;
+    const int32_t *ids;
+    size_t count;
+    sluice_set_allocation_hook(fail_at, &left);
+    sluice_status *status = sluice_tokenizer_parse_json(file.data, file.length, "a.json", &t);
+    if (!status) status = sluice_encoder_create(t, &e);
+    if (!status)
+      status = sluice_encode(e,
+                             "b\xFF"
+                             "e\xCC\x81<x>",
+                             7, &all, &ids, &count);
+    sluice_set_allocation_hook(NULL, NULL);
+    succeeded = !status;
+    if (status) assert_int_equal(sluice_status_code(status), SLUICE_OUT_OF_MEMORY);
+    sluice_status_free(status);
+    sluice_encoder_free(e);
+    sluice_tokenizer_close(t);
+    assert_int_equal(sluice_live_allocations(), before);
+  }
+  sluice_text_free(&file);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(known_ids),       cmocka_unit_test(added_tokens_are_text_unless_asked),
+      cmocka_unit_test(plain_parts),     cmocka_unit_test(invalid_utf8),
+      cmocka_unit_test(streaming),       cmocka_unit_test(normalisation),
+      cmocka_unit_test(files),           cmocka_unit_test(damaged_files),
+      cmocka_unit_test(tiktoken),        cmocka_unit_test(long_words),
+      cmocka_unit_test(slow_expression), cmocka_unit_test(memory_runs_short),
+  };
+  return cmocka_run_group_tests(tests, open_small, close_small);
+}
