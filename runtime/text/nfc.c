@@ -34,23 +34,29 @@ static bool is_active(uint32_t point) {
   return active_bits[active_pages[point >> 8]][point >> 3 & 31] >> (point & 7) & 1;
 }
 
-static int compare_points(const void *key, const void *entry) {
-  const uint32_t a = *(const uint32_t *)key, b = *(const uint32_t *)entry; /* every entry begins with its code point */
+static int compare(uint32_t a, uint32_t b) {
   return (a > b) - (a < b);
+}
+
+static int compare_class(const void *key, const void *entry) {
+  return compare(*(const uint32_t *)key, ((const combining_class *)entry)->point);
+}
+
+static int compare_decomposition(const void *key, const void *entry) {
+  return compare(*(const uint32_t *)key, ((const decomposition *)entry)->point);
 }
 
 static uint8_t class_of(uint32_t point) {
   const combining_class *found = NULL;
   if (point >= 0x300)
     found = bsearch(&point, combining_classes, sizeof combining_classes / sizeof *combining_classes,
-                    sizeof *combining_classes, compare_points);
+                    sizeof *combining_classes, compare_class);
   return found ? found->value : 0;
 }
 
 static int compare_compositions(const void *key, const void *entry) {
   const composition *a = key, *b = entry;
-  if (a->first != b->first) return a->first > b->first ? 1 : -1;
-  return (a->second > b->second) - (a->second < b->second);
+  return a->first != b->first ? compare(a->first, b->first) : compare(a->second, b->second);
 }
 
 /* The primary composite of two, 0: none. */
@@ -99,7 +105,7 @@ static bool run_decompose(run *r, uint32_t point) {
   const decomposition *found = NULL;
   if (point >= 0xC0)
     found = bsearch(&point, decompositions, sizeof decompositions / sizeof *decompositions, sizeof *decompositions,
-                    compare_points);
+                    compare_decomposition);
   if (!found) return run_push(r, point);
   for (unsigned i = 0; i < found->count; i++)
     if (!run_push(r, decomposed_points[found->start + i])) return false;
