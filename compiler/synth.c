@@ -1,8 +1,8 @@
 #include "compiler/synth.h"
 
-#include "compiler/compile.h"
 #include "compiler/input.h"
 #include "sluice/checkpoint.h"
+#include "sluice/file.h"
 #include "sluice/memory.h"
 
 #include <errno.h>
@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 enum { CHUNK = 1 << 20 }; /* elements generated at once */
+
+static const char config_name[] = "config.json", index_name[] = "model.safetensors.index.json";
 
 typedef struct checkpoint_writer {
   const char *directory;
@@ -26,7 +28,10 @@ typedef struct checkpoint_writer {
   struct timespec shown;
   uint16_t *chunk; /* CHUNK elements as generated */
   void *converted; /* the same as float32 or float16 */
-  bool made_directory;
+  /* What is complete but does not have its name yet. */
+  sluice_safetensors_writer **shards;
+  sluice_pending_file config, index;
+  sluice_temporary *made_directory; /* noted until the checkpoint is complete; NULL: it was there */
 } checkpoint_writer;
 
 static uint64_t tensor_elements(const config_tensor *tensor) {
@@ -37,10 +42,15 @@ static uint64_t tensor_bytes(const config_tensor *tensor) {
   return tensor_elements(tensor) * sluice_dtype_size(tensor->dtype);
 }
 
-static char *shard_path(const checkpoint_writer *w, size_t shard, bool with_directory) {
-  const char *directory = with_directory ? w->directory : "", *slash = with_directory ? "/" : "";
-  if (w->shard_count == 1) return sluice_format_string("%s%smodel.safetensors", directory, slash);
-  return sluice_format_string("%s%smodel-%05zu-of-%05zu.safetensors", directory, slash, shard + 1, w->shard_count);
+static char *path_in(const checkpoint_writer *w, const char *name) {
+  return sluice_format_string("%s/%s", w->directory, name);
+}
+
+static void shard_name(const checkpoint_writer *w, size_t shard, char name[64]) {
+  if (w->shard_count == 1)
+    snprintf(name, 64, "model.safetensors");
+  else
+    snprintf(name, 64, "model-%05zu-of-%05zu.safetensors", shard + 1, w->shard_count);
 }
 
 static sluice_status *plan_shards(checkpoint_writer *w, uint64_t shard_bytes) {
@@ -97,7 +107,9 @@ static sluice_status *write_tensor(checkpoint_writer *w, const config_tensor *te
 static sluice_status *write_shard(checkpoint_writer *w, size_t shard) {
   size_t first = shard ? w->shard_end[shard - 1] : 0, count = w->shard_end[shard] - first;
   sluice_tensor_info *infos = sluice_allocate_array(count, sizeof *infos);
-  char *path = shard_path(w, shard, true);
+  char name[64];
+  shard_name(w, shard, name);
+  char *path = path_in(w, name);
   if (!infos || !path) {
     sluice_release(infos);
     sluice_release(path);
@@ -112,110 +124,146 @@ static sluice_status *write_shard(checkpoint_writer *w, size_t shard) {
                                     .bytes = tensor_bytes(tensor)};
   }
   static const char *const metadata[] = {"format", "pt"};
-  sluice_safetensors_writer *file = NULL;
-  sluice_status *status = sluice_safetensors_create(path, infos, count, metadata, 1, &file);
+  sluice_status *status = sluice_safetensors_create(path, infos, count, metadata, 1, &w->shards[shard]);
   sluice_release(path);
   sluice_release(infos);
-  if (status) return status;
-  for (size_t i = 0; i < count && !status; i++) status = write_tensor(w, &w->tensors[first + i], file);
-  if (status) {
-    sluice_safetensors_abandon(file);
-    return status;
-  }
-  return sluice_safetensors_finish(file);
+  for (size_t i = 0; i < count && !status; i++) status = write_tensor(w, &w->tensors[first + i], w->shards[shard]);
+  return status ? status : sluice_safetensors_settle(w->shards[shard]);
 }
 
-static sluice_status *write_text(const checkpoint_writer *w, const char *name, const char *data, size_t length) {
-  char *path = sluice_format_string("%s/%s", w->directory, name);
+static sluice_status *write_text(const checkpoint_writer *w, const char *name, const char *data, size_t length,
+                                 sluice_pending_file *out_file) {
+  char *path = path_in(w, name);
   if (!path) return sluice_out_of_memory();
-  sluice_status *status = file_write_atomic(path, data, length);
+  sluice_status *status = sluice_pending_open(out_file, path);
   sluice_release(path);
-  return status;
+  if (!status) status = sluice_pending_write(out_file, data, length);
+  return status ? status : sluice_pending_settle(out_file);
 }
 
-static sluice_status *write_index(const checkpoint_writer *w) {
+static sluice_status *write_index(checkpoint_writer *w) {
   sluice_text text = {0};
   sluice_text_printf(&text, "{\n  \"metadata\": {\n    \"total_size\": %llu\n  },\n  \"weight_map\": {\n",
                      (unsigned long long)w->total_bytes);
-  sluice_status *status = NULL;
   size_t shard = 0;
-  for (size_t i = 0; i < w->tensor_count && !status; i++) {
+  for (size_t i = 0; i < w->tensor_count; i++) {
     if (i == w->shard_end[shard]) shard++;
-    char *name = shard_path(w, shard, false);
-    if (!name) {
-      status = sluice_out_of_memory();
-      break;
-    }
+    char name[64];
+    shard_name(w, shard, name);
     sluice_text_printf(&text, "    ");
     sluice_text_json_string(&text, w->tensors[i].name);
     sluice_text_printf(&text, ": \"%s\"%s\n", name, i + 1 < w->tensor_count ? "," : "");
-    sluice_release(name);
   }
   sluice_text_printf(&text, "  }\n}\n");
-  if (!status)
-    status =
-        text.failed ? sluice_out_of_memory() : write_text(w, "model.safetensors.index.json", text.data, text.length);
+  sluice_status *status =
+      text.failed ? sluice_out_of_memory() : write_text(w, index_name, text.data, text.length, &w->index);
   sluice_text_free(&text);
   return status;
 }
 
-/* Copies `source` to DIRECTORY/config.json. */
-static sluice_status *copy_config(const checkpoint_writer *w, const char *source) {
+static sluice_status *copy_config(checkpoint_writer *w, const char *source) {
   char *data = NULL;
   size_t length = 0;
   SLUICE_TRY(input_read(source, SIZE_MAX, &data, &length));
-  sluice_status *status = write_text(w, "config.json", data, length);
+  sluice_status *status = write_text(w, config_name, data, length, &w->config);
   sluice_release(data);
   return status;
 }
 
-static void remove_file(const checkpoint_writer *w, const char *name) {
-  char *path = sluice_format_string("%s/%s", w->directory, name);
-  if (path) unlink(path);
-  sluice_release(path);
+/* No file of the checkpoint may be the configuration that is read. */
+static sluice_status *check_paths(const checkpoint_writer *w, const char *source) {
+  size_t count = w->shard_count + 3;
+  sluice_file_use *uses = sluice_allocate_array(count, sizeof *uses);
+  char **paths = sluice_allocate_array(count, sizeof *paths);
+  sluice_status *status = uses && paths ? NULL : sluice_out_of_memory();
+  for (size_t i = 0; !status && i + 1 < count; i++) {
+    char name[64];
+    if (i < w->shard_count)
+      shard_name(w, i, name);
+    else
+      snprintf(name, sizeof name, "%s", i == w->shard_count ? config_name : index_name);
+    paths[i] = path_in(w, name);
+    if (!paths[i]) status = sluice_out_of_memory();
+    uses[i] = (sluice_file_use){paths[i], "the checkpoint's", true};
+  }
+  if (!status) {
+    uses[count - 1] = (sluice_file_use){.path = source};
+    status = sluice_file_uses_check(uses, count);
+  }
+  for (size_t i = 0; paths && i < count; i++) sluice_release(paths[i]);
+  sluice_release(paths);
+  sluice_release(uses);
+  return status;
 }
 
+static sluice_status *make_directory(checkpoint_writer *w) {
+  struct stat info;
+  if (stat(w->directory, &info) == 0 && S_ISDIR(info.st_mode)) return NULL;
+  w->made_directory = sluice_temporary_note(w->directory);
+  if (!w->made_directory) return sluice_out_of_memory();
+  if (mkdir(w->directory, 0777) == 0) return NULL;
+  int error = errno;
+  sluice_temporary_forget(w->made_directory);
+  w->made_directory = NULL;
+  return sluice_error(SLUICE_IO, "cannot create directory %s: %s", w->directory, strerror(error));
+}
+
+/* Everything, under temporary names. */
 static sluice_status *write_all(checkpoint_writer *w, const model_config *config, uint64_t shard_bytes) {
   SLUICE_TRY(model_config_tensors(config, &w->tensors, &w->tensor_count));
   SLUICE_TRY(plan_shards(w, shard_bytes));
+  SLUICE_TRY(check_paths(w, config->path));
   w->chunk = sluice_allocate_array(CHUNK, sizeof *w->chunk);
   w->converted = sluice_allocate_array(CHUNK, sizeof(float));
-  if (!w->chunk || !w->converted) return sluice_out_of_memory();
-  if (mkdir(w->directory, 0777) == 0)
-    w->made_directory = true;
-  else if (errno != EEXIST)
-    return sluice_error(SLUICE_IO, "cannot create directory %s: %s", w->directory, strerror(errno));
-  /* What an earlier checkpoint left would be read in place of, or beside, the new one. */
-  remove_file(w, "model.safetensors.index.json");
-  if (w->shard_count > 1) remove_file(w, "model.safetensors");
+  w->shards = sluice_allocate_array(w->shard_count, sizeof *w->shards);
+  if (!w->chunk || !w->converted || !w->shards) return sluice_out_of_memory();
+  SLUICE_TRY(make_directory(w));
+  SLUICE_TRY(copy_config(w, config->path));
+  for (size_t i = 0; i < w->shard_count; i++) SLUICE_TRY(write_shard(w, i));
+  return w->shard_count > 1 ? write_index(w) : NULL;
+}
+
+/* Removes what an earlier checkpoint left and readers would take for a part of this one. */
+static sluice_status *remove_old(const checkpoint_writer *w, const char *name) {
+  char *path = path_in(w, name);
+  if (!path) return sluice_out_of_memory();
   sluice_status *status = NULL;
-  size_t written = 0;
-  while (written < w->shard_count && !status) {
-    status = write_shard(w, written);
-    if (!status) written++;
-  }
-  if (!status) status = copy_config(w, config->path);
-  if (!status && w->shard_count > 1) status = write_index(w);
-  if (status) {
-    for (size_t i = 0; i < written; i++) {
-      char *path = shard_path(w, i, true);
-      if (path) unlink(path);
-      sluice_release(path);
-    }
-    if (w->made_directory) {
-      remove_file(w, "config.json");
-      rmdir(w->directory);
-    }
-  }
+  if (unlink(path) && errno != ENOENT)
+    status = sluice_error(SLUICE_IO, "%s is of an earlier checkpoint and cannot be removed: %s", path, strerror(errno));
+  sluice_release(path);
   return status;
+}
+
+/* Gives everything its name. */
+static sluice_status *publish(checkpoint_writer *w) {
+  for (size_t i = 0; i < w->shard_count; i++) {
+    sluice_safetensors_writer *file = w->shards[i];
+    w->shards[i] = NULL;
+    SLUICE_TRY(sluice_safetensors_finish(file));
+  }
+  SLUICE_TRY(sluice_pending_close(&w->config, NULL));
+  if (w->shard_count == 1) return remove_old(w, index_name);
+  SLUICE_TRY(sluice_pending_close(&w->index, NULL));
+  return remove_old(w, "model.safetensors");
+}
+
+static void abandon(checkpoint_writer *w) {
+  for (size_t i = 0; w->shards && i < w->shard_count; i++) sluice_safetensors_abandon(w->shards[i]);
+  sluice_pending_discard(&w->config);
+  sluice_pending_discard(&w->index);
+  if (w->made_directory) rmdir(w->directory);
 }
 
 sluice_status *synth_write(const model_config *config, uint64_t seed, const char *directory, int64_t shard_bytes,
                            bool progress) {
   checkpoint_writer w = {.directory = directory, .seed = seed, .progress = progress};
   sluice_status *status = write_all(&w, config, (uint64_t)shard_bytes);
+  if (!status) status = publish(&w);
+  if (status) abandon(&w);
+  sluice_temporary_forget(w.made_directory);
   config_tensors_free(w.tensors, w.tensor_count);
   sluice_release(w.shard_end);
+  sluice_release(w.shards);
   sluice_release(w.chunk);
   sluice_release(w.converted);
   return status;

@@ -90,11 +90,14 @@ sluice_status *sluice_safetensors_append(sluice_safetensors_writer *writer, cons
   return sluice_pending_write(&writer->pending, data, bytes);
 }
 
-sluice_status *sluice_safetensors_finish(sluice_safetensors_writer *writer) {
-  sluice_status *status = NULL;
+sluice_status *sluice_safetensors_settle(sluice_safetensors_writer *writer) {
   if (writer->written != writer->expected)
-    status = sluice_error(SLUICE_INTERNAL, "%s: less data than its tensors hold", writer->pending.path);
-  status = sluice_pending_close(&writer->pending, status);
+    return sluice_error(SLUICE_INTERNAL, "%s: less data than its tensors hold", writer->pending.path);
+  return sluice_pending_settle(&writer->pending);
+}
+
+sluice_status *sluice_safetensors_finish(sluice_safetensors_writer *writer) {
+  sluice_status *status = sluice_pending_close(&writer->pending, sluice_safetensors_settle(writer));
   sluice_release(writer);
   return status;
 }

@@ -98,6 +98,9 @@ SLUICE_MUST_USE sluice_status *sluice_safetensors_create(const char *path, const
                                                          sluice_safetensors_writer **out_writer);
 SLUICE_MUST_USE sluice_status *sluice_safetensors_append(sluice_safetensors_writer *writer, const void *data,
                                                          size_t bytes);
+/* Ends the data; the file keeps its temporary name until it is finished. So that a checkpoint of several files can be
+ * complete before the first of them replaces anything. */
+SLUICE_MUST_USE sluice_status *sluice_safetensors_settle(sluice_safetensors_writer *writer);
 SLUICE_MUST_USE sluice_status *sluice_safetensors_finish(sluice_safetensors_writer *writer); /* frees it in any case */
 void sluice_safetensors_abandon(sluice_safetensors_writer *writer); /* removes the file, frees */
 
