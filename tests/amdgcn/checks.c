@@ -37,7 +37,7 @@ void checks_free(wave *w) {
 }
 
 void checks_reset(wave *w) {
-  w->queue_length = 0;
+  w->queue_length = w->direct_loads = 0;
   memset(w->loading, 0, sizeof w->loading);
   memset(w->loading_scalars, 0, sizeof w->loading_scalars);
   memset(w->hazards, 0, sizeof *w->hazards);
@@ -47,10 +47,12 @@ void checks_reset(wave *w) {
 /* ---- The queue ---- */
 
 static void rebuild(wave *w) {
+  w->direct_loads = 0;
   memset(w->loading, 0, sizeof w->loading);
   memset(w->loading_scalars, 0, sizeof w->loading_scalars);
   for (uint32_t k = 0; k < w->queue_length; k++) {
     const instruction *i = w->queue[k].instruction;
+    w->direct_loads += i->memory.to_lds;
     for (unsigned n = 0; n < REGISTER_WORDS; n++) w->loading[n] |= i->vector_writes[n];
     for (unsigned n = 0; n < 2; n++) w->loading_scalars[n] |= i->scalar_writes[n];
   }
@@ -66,6 +68,7 @@ outstanding *note_outstanding(wave *w, const instruction *i, outstanding_kind ki
   o->counted_lds = kind != OUTSTANDING_VECTOR_MEMORY;
   o->store_time = 0;
   o->writes_lds = o->reads_lds = false;
+  w->direct_loads += i->memory.to_lds;
   for (unsigned n = 0; n < REGISTER_WORDS; n++) w->loading[n] |= i->vector_writes[n];
   for (unsigned n = 0; n < 2; n++) w->loading_scalars[n] |= i->scalar_writes[n];
   return o;

@@ -30,8 +30,8 @@ float float_of_narrow(narrow_format format, bool fnuz, uint32_t bits) {
   if (n.has_nan && fnuz && sign && exponent == 0 && mantissa == 0) return NAN;
   if (n.has_infinity && exponent == all) return mantissa ? NAN : sign ? -INFINITY : INFINITY;
   if (n.has_nan && !fnuz && !n.has_infinity && exponent == all && mantissa == (1u << n.mantissa_bits) - 1) return NAN;
-  float value = exponent ? ldexpf((float)(mantissa | 1u << n.mantissa_bits), (int)exponent - n.bias - n.mantissa_bits)
-                         : ldexpf((float)mantissa, 1 - n.bias - n.mantissa_bits);
+  float place = ldexpf(1, (int)(exponent ? exponent : 1) - n.bias - n.mantissa_bits);
+  float value = (float)(exponent ? mantissa | 1u << n.mantissa_bits : mantissa) * place;
   return sign ? -value : value;
 }
 

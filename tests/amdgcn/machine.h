@@ -257,6 +257,7 @@ struct wave {
   uint64_t clock;     /* wait states issued */
   outstanding *queue; /* oldest first */
   uint32_t queue_length;
+  uint32_t direct_loads;            /* to LDS, in the queue */
   uint64_t loading[REGISTER_WORDS]; /* registers that an operation of the queue will write */
   uint64_t loading_scalars[2];
   uint32_t invalidated; /* time of the last buffer_inv */

@@ -36,43 +36,57 @@ enum { MAX_ROWS = 32, MAX_TILE_ROWS = 64, MAX_DEPTH = 128 };
 
 /* ---- Elements ---- */
 
+static unsigned element_bits(uint8_t type) {
+  static const uint8_t bits[] = {32, 16, 16, 8, 8, 8, 6, 6, 4, 64, 32};
+  return bits[type];
+}
+
 static uint32_t bits_at(const uint32_t *const rows[], unsigned lane, unsigned bit, unsigned bits) {
   uint64_t window = rows[bit / 32][lane];
   if (bit % 32 + bits > 32) window |= (uint64_t)rows[bit / 32 + 1][lane] << 32;
   return (uint32_t)(window >> (bit % 32)) & (bits == 32 ? UINT32_MAX : (1u << bits) - 1);
 }
 
-static float element(const uint32_t *const rows[], unsigned lane, unsigned index, uint8_t type, bool fnuz) {
+/* Element `index` of every lane. */
+static void unpack(const uint32_t *const rows[], unsigned index, uint8_t type, bool fnuz, float out[LANES]) {
+  static const uint8_t formats[] = {[TYPE_FP8] = NARROW_FP8,
+                                    [TYPE_BF8] = NARROW_BF8,
+                                    [TYPE_FP6] = NARROW_FP6,
+                                    [TYPE_BF6] = NARROW_BF6,
+                                    [TYPE_FP4] = NARROW_FP4};
+  unsigned bits = element_bits(type), shift = 16 * (index & 1);
+  const uint32_t *row = rows[index * bits / 32];
   switch (type) {
   case TYPE_F32:
-    return as_float(rows[index][lane]);
+    memcpy(out, row, LANES * sizeof *out);
+    break;
   case TYPE_XF32:
-    return as_float(rows[index][lane] & ~0x1fffu);
+    for (unsigned l = 0; l < LANES; l++) out[l] = as_float(row[l] & ~0x1fffu);
+    break;
   case TYPE_F16:
-    return float_of_half(bits_at(rows, lane, 16 * index, 16));
+    for (unsigned l = 0; l < LANES; l++) out[l] = float_of_half(row[l] >> shift);
+    break;
   case TYPE_BF16:
-    return as_float(bits_at(rows, lane, 16 * index, 16) << 16);
+    for (unsigned l = 0; l < LANES; l++) out[l] = as_float(row[l] >> shift << 16);
+    break;
   case TYPE_I8:
-    return (float)(int8_t)bits_at(rows, lane, 8 * index, 8);
-  case TYPE_FP8:
-    return float_of_narrow(NARROW_FP8, fnuz, bits_at(rows, lane, 8 * index, 8));
-  case TYPE_BF8:
-    return float_of_narrow(NARROW_BF8, fnuz, bits_at(rows, lane, 8 * index, 8));
-  case TYPE_FP6:
-    return float_of_narrow(NARROW_FP6, false, bits_at(rows, lane, 6 * index, 6));
-  case TYPE_BF6:
-    return float_of_narrow(NARROW_BF6, false, bits_at(rows, lane, 6 * index, 6));
+    for (unsigned l = 0; l < LANES; l++) out[l] = (float)(int8_t)(row[l] >> (8 * (index & 3)));
+    break;
   default:
-    return float_of_narrow(NARROW_FP4, false, bits_at(rows, lane, 4 * index, 4));
+    for (unsigned l = 0; l < LANES; l++) {
+      out[l] = float_of_narrow((narrow_format)formats[type], fnuz, bits_at(rows, l, bits * index, bits));
+    }
+    break;
   }
 }
 
-/* A factor as the unit sees it: value = significand * 2^exponent, 1 <= |significand| < 2 but for denormals of its
- * format. */
+/* A factor as the unit sees it, by depth and row (of B: column): value = significand * 2^exponent, 1 <= |significand| <
+ * 2 but for denormals of its format. */
 typedef struct tile {
-  float value[MAX_TILE_ROWS][MAX_DEPTH];
-  float significand[MAX_TILE_ROWS][MAX_DEPTH];
-  int32_t exponent[MAX_TILE_ROWS][MAX_DEPTH];
+  float value[MAX_DEPTH][MAX_TILE_ROWS];
+  float significand[MAX_DEPTH][MAX_TILE_ROWS];
+  int32_t exponent[MAX_DEPTH][MAX_TILE_ROWS];
+  int32_t largest_exponent; /* 128: something infinite or not a number is in it */
 } tile;
 
 static int smallest_exponent(uint8_t type, bool fnuz) {
@@ -90,63 +104,66 @@ static int smallest_exponent(uint8_t type, bool fnuz) {
 
 enum { EXPONENT_OF_ZERO = -1000 };
 
-static void split(float x, int smallest, float *significand, int32_t *exponent) {
-  int e = (int)(float_bits(x) >> 23 & 255) - 127;
-  if (e < smallest) e = smallest;
-  *exponent = x == 0 ? EXPONENT_OF_ZERO : e;
-  /* 2^-e in two steps: it may not be a float32 itself. */
-  *significand = x * as_float((uint32_t)(127 - e / 2) << 23) * as_float((uint32_t)(127 - (e - e / 2)) << 23);
+static void split(const float *value, unsigned count, int smallest, float *restrict significand,
+                  int32_t *restrict exponent) {
+  for (unsigned l = 0; l < count; l++) {
+    float x = value[l];
+    int32_t e = (int32_t)(float_bits(x) >> 23 & 255) - 127;
+    e = e < smallest ? smallest : e;
+    int32_t half = e / 2;
+    exponent[l] = x == 0 ? EXPONENT_OF_ZERO : e;
+    /* 2^-e in two steps: it may not be a float32 itself. */
+    significand[l] = x * as_float((uint32_t)(127 - half) << 23) * as_float((uint32_t)(127 - (e - half)) << 23);
+  }
 }
 
-/* Gathers A or B. False: something infinite or not a number is in it. */
-static bool gather(const wave *w, const operand *o, const matrix_shape *m, uint8_t type, bool fnuz, tile *out) {
+static void gather(const wave *w, const operand *o, const matrix_shape *m, uint8_t type, bool fnuz, tile *out) {
   const uint32_t *rows[16];
   for (unsigned k = 0; k < o->registers; k++) rows[k] = w->vector[o->index + k];
   unsigned groups = (unsigned)LANES / m->rows / m->blocks, each = m->depth / groups;
   int smallest = smallest_exponent(type, fnuz);
-  bool finite = true, needs_split = m->xdl && type != TYPE_I8 && !m->scaled;
-  for (unsigned l = 0; l < LANES; l++) {
-    unsigned group = l / m->rows, block = group / groups, row = block * m->rows + l % m->rows;
-    for (unsigned k = 0; k < each; k++) {
-      unsigned depth = group % groups * each + k;
-      float x = element(rows, l, k, type, fnuz);
-      out->value[row][depth] = x;
-      finite = finite && fabsf(x) <= 0x1.fffffep127f;
-      if (needs_split) split(x, smallest, &out->significand[row][depth], &out->exponent[row][depth]);
+  int32_t largest = EXPONENT_OF_ZERO;
+  for (unsigned k = 0; k < each; k++) {
+    float value[LANES];
+    unpack(rows, k, type, fnuz, value);
+    for (unsigned l = 0; l < LANES; l += m->rows) {
+      unsigned group = l / m->rows, row = group / groups * m->rows, depth = group % groups * each + k;
+      memcpy(&out->value[depth][row], &value[l], m->rows * sizeof *value);
+      split(&value[l], m->rows, smallest, &out->significand[depth][row], &out->exponent[depth][row]);
+      for (unsigned r = row; r < row + m->rows; r++)
+        largest = out->exponent[depth][r] > largest ? out->exponent[depth][r] : largest;
     }
   }
-  return finite;
+  out->largest_exponent = largest;
 }
 
-/* ---- Where C and D are ---- */
+/* ---- Where C and D are: a register holds, group by group of lanes, rows of the tile ---- */
 
 static unsigned result_registers(const matrix_shape *m) {
   return (unsigned)m->rows * m->rows * m->blocks / LANES;
 }
 
-typedef struct place {
-  unsigned row, column; /* rows and columns of later blocks count on */
-} place;
-
-static place place_of(const matrix_shape *m, unsigned lane, unsigned r) {
-  unsigned rows = m->rows;
-  if (rows == 4) return (place){lane / 4 * 4 + r, lane % 4};
-  if (rows == 16) return (place){r / 4 * 16 + 4 * (lane / 16) + r % 4, lane % 16};
-  return (place){r / 16 * 32 + 8 * (r % 16 / 4) + 4 * (lane / 32) + r % 4, lane % 32};
+/* The tile's row in one group of lanes of a register; rows of later blocks count on. */
+static unsigned row_of(const matrix_shape *m, unsigned group, unsigned r) {
+  if (m->rows == 4) return group * 4 + r;
+  if (m->rows == 16) return r / 4 * 16 + 4 * group + r % 4;
+  return r / 16 * 32 + 8 * (r % 16 / 4) + 4 * group + r % 4;
 }
 
 typedef struct accumulator {
-  float value[MAX_TILE_ROWS][MAX_ROWS]; /* row, column */
+  uint32_t bits[MAX_TILE_ROWS][MAX_ROWS]; /* row, column */
 } accumulator;
 
 static bool gather_c(const wave *w, const operand *o, const matrix_shape *m, accumulator *out) {
   bool finite = true;
   for (unsigned r = 0; r < result_registers(m); r++) {
-    for (unsigned l = 0; l < LANES; l++) {
-      place p = place_of(m, l, r);
-      uint32_t bits = o->kind == OPERAND_VECTOR ? w->vector[o->index + r][l] : (uint32_t)o->integer;
-      out->value[p.row][p.column] = as_float(bits);
-      finite = finite && (bits >> 23 & 255) != 255;
+    for (unsigned group = 0; group < (unsigned)LANES / m->rows; group++) {
+      uint32_t *row = out->bits[row_of(m, group, r)];
+      if (o->kind == OPERAND_VECTOR) memcpy(row, &w->vector[o->index + r][group * m->rows], m->rows * sizeof *row);
+      for (unsigned n = 0; n < m->rows; n++) {
+        if (o->kind != OPERAND_VECTOR) row[n] = (uint32_t)o->integer;
+        finite = finite && (row[n] >> 23 & 255) != 255;
+      }
     }
   }
   return finite;
@@ -154,74 +171,68 @@ static bool gather_c(const wave *w, const operand *o, const matrix_shape *m, acc
 
 static void scatter_d(wave *w, const operand *o, const matrix_shape *m, const accumulator *in) {
   for (unsigned r = 0; r < result_registers(m); r++) {
-    for (unsigned l = 0; l < LANES; l++) {
-      place p = place_of(m, l, r);
-      w->vector[o->index + r][l] = float_bits(in->value[p.row][p.column]);
+    for (unsigned group = 0; group < (unsigned)LANES / m->rows; group++) {
+      memcpy(&w->vector[o->index + r][group * m->rows], in->bits[row_of(m, group, r)], m->rows * sizeof *in->bits[0]);
     }
   }
 }
 
 /* ---- The rule of CDNA3 ---- */
 
-/* B turned so that columns are side by side. */
-typedef struct turned {
-  float significand[MAX_DEPTH][MAX_ROWS];
-  int32_t exponent[MAX_DEPTH][MAX_ROWS];
-} turned;
-
 static inline double power(int32_t e) {
   return as_double((uint64_t)(e + 1023) << 52);
 }
 
-/* Products of the depths first, first + step, ... (count of them), cut and added: sum * 2^(largest - 24). */
-static void sum_products(const float *sa, const int32_t *ea, const turned *b, unsigned first, unsigned step,
+/* Products of one row with all columns of its block, depths first, first + step, ... (count of them), cut and added:
+ * sum * 2^(largest - 24). */
+static void sum_products(const tile *a, const tile *b, unsigned row, unsigned column, unsigned first, unsigned step,
                          unsigned count, unsigned columns, int32_t *restrict sum, int32_t *restrict largest) {
   for (unsigned n = 0; n < columns; n++) largest[n] = -126;
   for (unsigned k = 0; k < count; k++) {
     unsigned depth = first + k * step;
-    int32_t e = ea[depth];
-    for (unsigned n = 0; n < columns; n++) {
-      int32_t both = e + b->exponent[depth][n];
-      largest[n] = both > largest[n] ? both : largest[n];
-    }
+    int32_t e = a->exponent[depth][row];
+    const int32_t *of_b = &b->exponent[depth][column];
+    for (unsigned n = 0; n < columns; n++) largest[n] = e + of_b[n] > largest[n] ? e + of_b[n] : largest[n];
   }
   for (unsigned n = 0; n < columns; n++) sum[n] = 0;
   for (unsigned k = 0; k < count; k++) {
     unsigned depth = first + k * step;
-    int32_t e = ea[depth];
-    float s = sa[depth];
+    int32_t e = a->exponent[depth][row];
+    float s = a->significand[depth][row];
+    const int32_t *of_b = &b->exponent[depth][column];
+    const float *t = &b->significand[depth][column];
     for (unsigned n = 0; n < columns; n++) {
-      int32_t shift = e + b->exponent[depth][n] - largest[n] + 24;
+      int32_t shift = e + of_b[n] - largest[n] + 24;
       shift = shift < -100 ? -100 : shift;
-      sum[n] += (int32_t)(s * b->significand[depth][n] * as_float((uint32_t)(shift + 127) << 23));
+      sum[n] += (int32_t)(s * t[n] * as_float((uint32_t)(shift + 127) << 23));
     }
   }
 }
 
 /* Adds sum * 2^(e - 24) to the accumulator. `drop`: fp8 leaves an accumulator out that is too small to matter. */
-static void accumulate(const int32_t *sum, const int32_t *e, unsigned columns, bool drop, float *restrict c) {
+static void accumulate(const int32_t *sum, const int32_t *e, unsigned columns, bool drop, uint32_t *restrict c) {
   for (unsigned n = 0; n < columns; n++) {
-    int32_t of_c = (int32_t)(float_bits(c[n]) >> 23 & 255) - 127;
+    int32_t of_c = (int32_t)(c[n] >> 23 & 255) - 127;
     of_c = of_c < -126 ? -126 : of_c;
     int32_t top = e[n] > of_c ? e[n] : of_c;
     double cut_sum = floor((double)sum[n] * power(e[n] - top + 7)) * 0x1p-31;
-    double cut_c = floor((double)c[n] * power(24 - top)) * 0x1p-24;
-    if (drop && of_c < top - 25) cut_c = 0;
-    c[n] = (float)((cut_sum + cut_c) * power(top));
+    double cut_c = floor((double)as_float(c[n]) * power(24 - top)) * 0x1p-24;
+    cut_c = drop && of_c < top - 25 ? 0 : cut_c;
+    c[n] = float_bits((float)((cut_sum + cut_c) * power(top)));
   }
 }
 
-static void multiply_row(const tile *a, unsigned row, const turned *b, const matrix_shape *m, unsigned group,
-                         bool narrow, float *c) {
+static void multiply_row(const tile *a, const tile *b, unsigned row, const matrix_shape *m, unsigned group, bool narrow,
+                         uint32_t *c) {
   int32_t sum[MAX_ROWS], e[MAX_ROWS], odd_sum[MAX_ROWS], odd_e[MAX_ROWS];
-  unsigned columns = m->rows;
+  unsigned columns = m->rows, column = row / m->rows * m->rows;
   for (unsigned first = 0; first < m->depth; first += group) {
     unsigned count = m->depth - first < group ? m->depth - first : group;
     if (!narrow) {
-      sum_products(a->significand[row], a->exponent[row], b, first, 1, count, columns, sum, e);
+      sum_products(a, b, row, column, first, 1, count, columns, sum, e);
     } else {
-      sum_products(a->significand[row], a->exponent[row], b, first, 2, count / 2, columns, sum, e);
-      sum_products(a->significand[row], a->exponent[row], b, first + 1, 2, count / 2, columns, odd_sum, odd_e);
+      sum_products(a, b, row, column, first, 2, count / 2, columns, sum, e);
+      sum_products(a, b, row, column, first + 1, 2, count / 2, columns, odd_sum, odd_e);
       for (unsigned n = 0; n < columns; n++) {
         int32_t top = e[n] > odd_e[n] ? e[n] : odd_e[n];
         sum[n] = (int32_t)floor((double)sum[n] * power(e[n] - top)) +
@@ -238,51 +249,30 @@ static void multiply_special(const tile *a, const tile *b, const matrix_shape *m
   for (unsigned row = 0; row < (unsigned)m->rows * m->blocks; row++) {
     unsigned first = row / m->rows * m->rows;
     for (unsigned n = 0; n < m->rows; n++) {
-      double sum = (double)c->value[row][n];
+      double sum = (double)as_float(c->bits[row][n]);
       for (unsigned k = 0; k < m->depth; k++) {
-        double p = (double)a->value[row][k] * (double)b->value[first + n][k];
+        double p = (double)a->value[k][row] * (double)b->value[k][first + n];
         sum += fabs(p) >= 0x1p128 ? copysign((double)INFINITY, p) : p;
       }
-      c->value[row][n] = (float)sum;
+      c->bits[row][n] = float_bits((float)sum);
     }
   }
-}
-
-static bool may_overflow(const tile *a, const tile *b, const matrix_shape *m) {
-  int32_t most_a = -1000, most_b = -1000;
-  for (unsigned row = 0; row < (unsigned)m->rows * m->blocks; row++) {
-    for (unsigned k = 0; k < m->depth; k++) {
-      if (a->exponent[row][k] > most_a) most_a = a->exponent[row][k];
-      if (b->exponent[row][k] > most_b) most_b = b->exponent[row][k];
-    }
-  }
-  return most_a + most_b >= 126;
 }
 
 static void execute_xdl(wave *w, const instruction *i) {
   static _Thread_local tile a, b;
-  static _Thread_local turned columns;
   static _Thread_local accumulator c;
   const matrix_shape *m = &i->matrix;
   bool fnuz = w->launch->machine->target == GCN_GFX942, narrow = m->type_a >= TYPE_FP8 && m->type_a <= TYPE_FP4;
-  bool finite = gather(w, &i->operand[1], m, m->type_a, fnuz, &a);
-  finite = gather(w, &i->operand[2], m, m->type_b, fnuz, &b) && finite;
-  finite = gather_c(w, &i->operand[3], m, &c) && finite;
+  gather(w, &i->operand[1], m, m->type_a, fnuz, &a);
+  gather(w, &i->operand[2], m, m->type_b, fnuz, &b);
+  bool finite = gather_c(w, &i->operand[3], m, &c) && a.largest_exponent < 128 && b.largest_exponent < 128;
   unsigned group = narrow ? 16 : m->type_a == TYPE_XF32 ? 4 : 8;
-  if (!finite || may_overflow(&a, &b, m)) {
+  if (!finite || a.largest_exponent + b.largest_exponent >= 126) {
     multiply_special(&a, &b, m, &c);
   } else {
-    for (unsigned block = 0; block < m->blocks; block++) {
-      unsigned first = block * m->rows;
-      for (unsigned k = 0; k < m->depth; k++) {
-        for (unsigned n = 0; n < m->rows; n++) {
-          columns.significand[k][n] = b.significand[first + n][k];
-          columns.exponent[k][n] = b.exponent[first + n][k];
-        }
-      }
-      for (unsigned row = first; row < first + m->rows; row++)
-        multiply_row(&a, row, &columns, m, group, narrow, c.value[row]);
-    }
+    for (unsigned row = 0; row < (unsigned)m->rows * m->blocks; row++)
+      multiply_row(&a, &b, row, m, group, narrow, c.bits[row]);
   }
   scatter_d(w, &i->operand[0], m, &c);
 }
@@ -292,20 +282,16 @@ static void execute_xdl(wave *w, const instruction *i) {
 static void execute_f32(wave *w, const instruction *i) {
   static _Thread_local tile a, b;
   static _Thread_local accumulator c;
-  static _Thread_local float columns[MAX_DEPTH][MAX_ROWS];
   const matrix_shape *m = &i->matrix;
   gather(w, &i->operand[1], m, TYPE_F32, false, &a);
   gather(w, &i->operand[2], m, TYPE_F32, false, &b);
   gather_c(w, &i->operand[3], m, &c);
-  for (unsigned first = 0; first < (unsigned)m->rows * m->blocks; first += m->rows) {
+  for (unsigned row = 0; row < (unsigned)m->rows * m->blocks; row++) {
+    float *sum = (float *)c.bits[row];
     for (unsigned k = 0; k < m->depth; k++) {
-      for (unsigned n = 0; n < m->rows; n++) columns[k][n] = b.value[first + n][k];
-    }
-    for (unsigned row = first; row < first + m->rows; row++) {
-      for (unsigned k = 0; k < m->depth; k++) {
-        float x = a.value[row][k];
-        for (unsigned n = 0; n < m->rows; n++) c.value[row][n] = __builtin_fmaf(x, columns[k][n], c.value[row][n]);
-      }
+      float x = a.value[k][row];
+      const float *y = &b.value[k][row / m->rows * m->rows];
+      for (unsigned n = 0; n < m->rows; n++) sum[n] = __builtin_fmaf(x, y[n], sum[n]);
     }
   }
   scatter_d(w, &i->operand[0], m, &c);
@@ -313,22 +299,19 @@ static void execute_f32(wave *w, const instruction *i) {
 
 static void execute_i8(wave *w, const instruction *i) {
   static _Thread_local tile a, b;
+  static _Thread_local accumulator c;
   const matrix_shape *m = &i->matrix;
   gather(w, &i->operand[1], m, TYPE_I8, false, &a);
   gather(w, &i->operand[2], m, TYPE_I8, false, &b);
-  uint32_t d[32][LANES];
-  for (unsigned r = 0; r < result_registers(m); r++) {
-    for (unsigned l = 0; l < LANES; l++) {
-      place p = place_of(m, l, r);
-      const operand *o = &i->operand[3];
-      uint32_t sum = o->kind == OPERAND_VECTOR ? w->vector[o->index + r][l] : (uint32_t)o->integer;
-      unsigned column = p.row / m->rows * m->rows + p.column;
-      for (unsigned k = 0; k < m->depth; k++)
-        sum += (uint32_t)((int32_t)a.value[p.row][k] * (int32_t)b.value[column][k]);
-      d[r][l] = sum;
+  gather_c(w, &i->operand[3], m, &c);
+  for (unsigned row = 0; row < (unsigned)m->rows * m->blocks; row++) {
+    for (unsigned k = 0; k < m->depth; k++) {
+      int32_t x = (int32_t)a.value[k][row];
+      const float *y = &b.value[k][row / m->rows * m->rows];
+      for (unsigned n = 0; n < m->rows; n++) c.bits[row][n] += (uint32_t)(x * (int32_t)y[n]);
     }
   }
-  for (unsigned r = 0; r < result_registers(m); r++) memcpy(w->vector[i->operand[0].index + r], d[r], sizeof d[r]);
+  scatter_d(w, &i->operand[0], m, &c);
 }
 
 static double wide_at(const wave *w, const operand *o, unsigned index, unsigned lane) {
@@ -383,13 +366,13 @@ static void execute_scaled(wave *w, const instruction *i) {
   gather_c(w, &i->operand[3], m, &c);
   for (unsigned row = 0; row < m->rows; row++) {
     for (unsigned n = 0; n < m->rows; n++) {
-      double sum = (double)c.value[row][n];
+      double sum = (double)as_float(c.bits[row][n]);
       for (unsigned first = 0; first < m->depth; first += 32) {
         double part = 0;
-        for (unsigned k = first; k < first + 32; k++) part += (double)a.value[row][k] * (double)b.value[n][k];
+        for (unsigned k = first; k < first + 32; k++) part += (double)a.value[k][row] * (double)b.value[k][n];
         sum += part * scale_at(w, i, 0, row, first) * scale_at(w, i, 1, n, first);
       }
-      c.value[row][n] = (float)sum;
+      c.bits[row][n] = float_bits((float)sum);
     }
   }
   scatter_d(w, &i->operand[0], m, &c);
@@ -444,11 +427,6 @@ static bool narrow_type(uint8_t code, uint8_t *type) {
   if (code >= sizeof types) return false;
   *type = types[code];
   return true;
-}
-
-static unsigned element_bits(uint8_t type) {
-  static const uint8_t bits[] = {32, 16, 16, 8, 8, 8, 6, 6, 4, 64, 32};
-  return bits[type];
 }
 
 /* Passes of four cycles. A pass of one SIMD makes 1024 products of 16 bits and 2048 of 8, twice that on gfx950 in the

@@ -26,9 +26,29 @@ static bool fault_race(wave *w, uint32_t address, uint32_t stamp, const char *th
   return false;
 }
 
+/* The wave's own loads straight to LDS: their bytes are not there before s_waitcnt vmcnt. */
+static bool check_direct_loads(wave *w, uint32_t address, uint32_t bytes, int lane) {
+  for (uint32_t k = 0; k < w->queue_length; k++) {
+    const outstanding *o = &w->queue[k];
+    if (!o->writes_lds || o->kind == OUTSTANDING_LDS || !o->lds_lanes) continue;
+    /* Lanes land side by side. */
+    unsigned first = (unsigned)__builtin_ctzll(o->lds_lanes), last = 63 - (unsigned)__builtin_clzll(o->lds_lanes);
+    if (o->lds_address[first] >= address + bytes || address >= o->lds_address[last] + o->lds_bytes) continue;
+    for (uint64_t left = o->lds_lanes; left; left &= left - 1) {
+      uint32_t place = o->lds_address[__builtin_ctzll(left)];
+      if (place >= address + bytes || address >= place + o->lds_bytes) continue;
+      wave_fault(w, GCN_FAULT_OUTSTANDING_READ, lane, "LDS byte %#x, before s_waitcnt for %s", place,
+                 o->instruction->text);
+      return false;
+    }
+  }
+  return true;
+}
+
 bool lds_read_check(wave *w, uint32_t address, uint32_t bytes, bool atomic, int lane) {
   workgroup *g = w->group;
   uint32_t mine = stamp_of(w, false), now = g->epoch << STAMP_SHIFT;
+  if (w->direct_loads && !check_direct_loads(w, address, bytes, lane)) return false;
   for (uint32_t k = address; k < address + bytes; k++) {
     uint32_t written = g->lds_writers[k];
     if (written >= now && (written & STAMP_WAVE) != w->number && !(atomic && (written & STAMP_ATOMIC))) {
