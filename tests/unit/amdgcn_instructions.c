@@ -128,6 +128,8 @@ static uint64_t bits_h(_Float16 value) {
 
 #pragma GCC diagnostic ignored "-Wunused-variable"
 #pragma GCC diagnostic ignored "-Wconversion"
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+#pragma GCC diagnostic ignored "-Wfloat-conversion"
 #define X(id, text, kind, value)                                                                                       \
   static uint64_t want_##id(const sources *s, uint32_t l) {                                                            \
     uint64_t A = s->a[l], B = s->b[l], C = s->c[l];                                                                    \
