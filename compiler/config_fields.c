@@ -7,7 +7,8 @@
 #define ONLY_NULL(name, meaning) {name, CONFIG_ONLY_NULL, NULL, meaning}
 #define ONLY_ONE(name, meaning) {name, CONFIG_ONLY_ONE, NULL, meaning}
 #define ONLY_TEXT(name, text, meaning) {name, CONFIG_ONLY_TEXT, text, meaning}
-#define OBJECT(variable, title, keys) const config_object variable = {title, keys, sizeof(keys) / sizeof((keys)[0])}
+#define OBJECT(variable, title, keys)                                                                                  \
+  const config_object variable = {title, keys, sizeof(keys) / sizeof((keys)[0]), false}
 
 /* What transformers writes into any configuration object. */
 #define TRANSFORMERS_KEYS                                                                                              \
@@ -177,21 +178,9 @@ OBJECT(config_vision, "vision_config", vision_keys);
 
 static const config_key generation_keys[] = {
     USED("eos_token_id", "stop id, or a list of them; takes the place of those in config.json"),
-    IGNORED("_from_model_config", "where the file came from"),
-    IGNORED("bos_token_id", "tokenizer"),
-    IGNORED("do_sample", "sampling is chosen when running"),
-    IGNORED("max_length", "chosen when running"),
-    IGNORED("max_new_tokens", "chosen when running"),
-    IGNORED("min_p", "sampling is chosen when running"),
-    IGNORED("pad_token_id", "tokenizer"),
-    IGNORED("repetition_penalty", "sampling is chosen when running"),
-    IGNORED("temperature", "sampling is chosen when running"),
-    IGNORED("top_k", "sampling is chosen when running"),
-    IGNORED("top_p", "sampling is chosen when running"),
-    IGNORED("transformers_version", "which transformers wrote the file"),
-    IGNORED("use_cache", "class option of transformers"),
 };
-OBJECT(config_generation, "generation_config.json", generation_keys);
+/* Everything else there is chosen when running, and every version of transformers has more of it. */
+const config_object config_generation = {"generation_config.json", generation_keys, 1, true};
 
 const config_object *const config_objects[] = {&config_root, &config_text,   &config_sparse,
                                                &config_rope, &config_vision, &config_generation};

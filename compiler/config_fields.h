@@ -4,6 +4,7 @@
 #ifndef COMPILER_CONFIG_FIELDS_H
 #define COMPILER_CONFIG_FIELDS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 typedef enum config_use {
@@ -27,6 +28,7 @@ typedef struct config_object {
   const char *name; /* as messages and docs/config.md call it */
   const config_key *keys;
   size_t count;
+  bool others_ignored; /* no warning about a key that is not in the table */
 } config_object;
 
 extern const config_object config_root, config_text, config_sparse, config_rope, config_vision, config_generation;

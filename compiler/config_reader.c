@@ -116,6 +116,7 @@ void config_check_object(config_reader *reader, const sluice_json_value *object,
       refuse_other_value(reader, key, &member->value);
       continue;
     }
+    if (known->others_ignored) continue;
     sluice_json_value name = {.kind = SLUICE_JSON_STRING, .string = member->key, .length = member->key_length};
     const char *near = suggest_nearest(member->key, known->keys, known->count, sizeof known->keys[0]);
     config_say(reader, member->key_offset, "warning", "unknown key %s in %s is ignored%s%s%s",

@@ -265,7 +265,7 @@ tensor_leftover tensor_classify(const sluice_tensor_info *info, uint32_t layers,
   }
   if (ends_in(name, "lm_head.weight")) { /* asked for by every other model */
     *out_what = "the head is the embedding";
-    return LEFTOVER_SKIPPED;
+    return LEFTOVER_HEAD;
   }
   long layer = layer_of(name);
   if (layer >= 0 && (unsigned long)layer >= layers) {

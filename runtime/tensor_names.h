@@ -36,6 +36,7 @@ typedef enum tensor_leftover {
   LEFTOVER_SKIPPED,     /* of no influence on the text model's logits: skipped with a warning */
   LEFTOVER_QUANTISED,   /* the scales of a quantised weight */
   LEFTOVER_ADAPTER,     /* not merged */
+  LEFTOVER_HEAD,        /* of a model whose head is its embedding: skipped if it is the same */
   LEFTOVER_TEXT,        /* of the text model, and unknown */
 } tensor_leftover;
 /* `layers` of the plan; *out_what describes LEFTOVER_SKIPPED in a few words. */

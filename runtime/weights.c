@@ -100,6 +100,33 @@ static sluice_status *describe_skipped(const sluice_checkpoint *checkpoint, cons
   return *out_line ? NULL : sluice_out_of_memory();
 }
 
+/* A head beside a plan whose head is the embedding must be the embedding. */
+static sluice_status *check_head(const sluice_plan *plan, const sluice_checkpoint *checkpoint,
+                                 const sluice_tensor_info *head) {
+  const sluice_plan_source *embedding = NULL;
+  for (uint64_t i = 0; i < plan->header->sources.count; i++)
+    if (strcmp(sluice_plan_string(plan, plan->sources[i].name), "language_model.model.embed_tokens.weight") == 0)
+      embedding = &plan->sources[i];
+  tensor_place place = {0};
+  if (embedding) SLUICE_TRY(tensor_find(checkpoint, plan, embedding, 0, 1, &place));
+  bool equal = place.info && place.info->rank == head->rank && place.info->dtype == head->dtype &&
+               memcmp(place.info->shape, head->shape, head->rank * sizeof *head->shape) == 0;
+  float parts[2][4096];
+  uint64_t total = equal ? head->bytes / sluice_dtype_size(head->dtype) : 0, count;
+  for (uint64_t first = 0; first < total && equal; first += count) {
+    count = total - first < 4096 ? total - first : 4096;
+    for (int i = 0; i < 2; i++)
+      SLUICE_TRY(sluice_checkpoint_read(checkpoint, i ? head->name : place.info->name, head->shape, head->rank, first,
+                                        count, SLUICE_F32, false, parts[i]));
+    equal = memcmp(parts[0], parts[1], count * sizeof(float)) == 0;
+  }
+  if (equal) return NULL;
+  return sluice_error(SLUICE_INVALID,
+                      "%s: tensor \"%s\" differs from the embedding, but the config that was compiled says that they "
+                      "are the same: set \"tie_word_embeddings\" to false wherever it is true, and compile again",
+                      head->file, head->name);
+}
+
 /* Refuses what may be a part of the model that would be left out; the rest becomes one line, NULL when there is none.
  */
 static sluice_status *check_rest(const sluice_plan *plan, const sluice_checkpoint *checkpoint, const bool *used,
@@ -111,9 +138,12 @@ static sluice_status *check_rest(const sluice_plan *plan, const sluice_checkpoin
     const sluice_tensor_info *info = sluice_checkpoint_tensor(checkpoint, i);
     const char *what;
     size_t sort = 0;
-    switch (tensor_classify(info, plan->header->layers, &what)) {
+    tensor_leftover kind = tensor_classify(info, plan->header->layers, &what);
+    if (kind == LEFTOVER_HEAD) SLUICE_TRY(check_head(plan, checkpoint, info));
+    switch (kind) {
     case LEFTOVER_OTHER_MODEL:
       break;
+    case LEFTOVER_HEAD:
     case LEFTOVER_SKIPPED:
       while (sort < count && strcmp(sorts[sort].what, what) != 0) sort++;
       if (sort == count && count < sizeof sorts / sizeof *sorts) sorts[count++] = (skipped_sort){what, info->name, 0};

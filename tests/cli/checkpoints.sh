@@ -154,7 +154,10 @@ grep -F '3 tensors that the text model does not need' "$work/err" > /dev/null ||
 same shared-experts-of-width-0 "$work/shared-experts-of-width-0" shared-experts-of-width-0 synthetic:1
 bundle tied
 same tied "$work/tied" base "$work/tied-written-out"
-generate tied "$work/base" > /dev/null || fail "a head that is not needed"
+if generate tied "$work/base" > /dev/null; then fail "another head than the embedding"; fi
+grep -F 'lm_head.weight" differs from the embedding' "$work/err" > /dev/null || fail "another head than the embedding"
+same tied "$work/tied-written-out" base "$work/tied-written-out"
+generate tied "$work/tied-written-out" > /dev/null
 grep -F 'lm_head.weight" (the head is the embedding)' "$work/err" > /dev/null || fail "a head that is not needed: no warning"
 
 # ---- configurations ----
