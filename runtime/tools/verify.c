@@ -9,8 +9,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#define BF16_ERROR_RATIO 1.1 /* of our relative error to that of the bfloat16 reference */
-#define LARGE_HIDDEN 4096    /* from here on the reference itself is less exact */
+/* Bounds in bfloat16, as multiples of what golden.bfloat16 has: see judge_reference. */
+#define BF16_TYPICAL_RATIO 1.1
+#define BF16_TOGETHER_RATIO 3.0
+#define BF16_DEVIATIONS 3.0
+#define LARGE_HIDDEN 4096 /* from here on the reference itself is less exact */
 
 typedef struct golden_file {
   sluice_safetensors *file;
@@ -43,9 +46,11 @@ typedef struct verification {
   bool *row_agrees; /* [rows]: all selections of the row agree */
   uint32_t agreeing_rows;
 
-  bool has_reference; /* the bfloat16 reference was found */
-  uint32_t common_rows;
-  error_sums ours, theirs; /* over the rows whose selections agree in both */
+  bool has_reference;      /* the bfloat16 reference was found */
+  uint32_t reference_rows; /* of it, that agree */
+  uint32_t common_rows;    /* that agree in both; over these: */
+  error_sums ours, theirs;
+  double our_typical, their_typical; /* lower quartile of the rows' relative errors */
   double bound;
   bool passed, bounded;
 } verification;
@@ -107,6 +112,18 @@ static void add_errors(error_sums *sums, const float *ours, const float *referen
     sums->difference += difference * difference;
     sums->reference += (double)reference[i] * (double)reference[i];
   }
+}
+
+static int ascending(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return x < y ? -1 : x > y;
+}
+
+/* The value that a quarter of them do not exceed; sorts them. */
+static double lower_quartile(double *values, size_t count) {
+  if (count == 0) return 0;
+  qsort(values, count, sizeof *values, ascending);
+  return values[(count - 1) / 4];
 }
 
 static double relative_error(const error_sums *sums) {
@@ -304,6 +321,37 @@ static sluice_status *reference_agrees(const golden_file *golden, const golden_f
   return NULL;
 }
 
+static double row_error(const float *logits, const float *golden, uint32_t vocabulary) {
+  error_sums sums = {0};
+  add_errors(&sums, logits, golden, vocabulary);
+  return isfinite(sums.largest) ? relative_error(&sums) : INFINITY;
+}
+
+/* The errors of the rows whose selections agree in both runs. */
+static sluice_status *compare_rows(const prompt_run *run, const golden_file *golden, const golden_file *reference,
+                                   const char *path, verification *v) {
+  double *ours = sluice_allocate_array(golden->row_count, sizeof *ours);
+  double *theirs = sluice_allocate_array(golden->row_count, sizeof *theirs);
+  sluice_status *status = ours && theirs ? NULL : sluice_out_of_memory();
+  for (uint32_t r = 0; !status && r < golden->row_count; r++) {
+    bool agrees = false;
+    status = reference_agrees(golden, reference, path, r, &agrees);
+    v->reference_rows += !status && agrees;
+    if (status || !agrees || !v->row_agrees[r]) continue;
+    size_t at = (size_t)r * golden->vocabulary;
+    const float *exact = golden->prefill_logits + at;
+    add_errors(&v->ours, run->logits + at, exact, golden->vocabulary);
+    add_errors(&v->theirs, reference->prefill_logits + at, exact, golden->vocabulary);
+    ours[v->common_rows] = row_error(run->logits + at, exact, golden->vocabulary);
+    theirs[v->common_rows++] = row_error(reference->prefill_logits + at, exact, golden->vocabulary);
+  }
+  v->our_typical = ours ? lower_quartile(ours, v->common_rows) : 0;
+  v->their_typical = theirs ? lower_quartile(theirs, v->common_rows) : 0;
+  sluice_release(ours);
+  sluice_release(theirs);
+  return status;
+}
+
 static sluice_status *compare_reference(const prompt_run *run, const golden_file *golden, const char *path,
                                         verification *v) {
   golden_file reference = {0};
@@ -312,19 +360,10 @@ static sluice_status *compare_reference(const prompt_run *run, const golden_file
                   reference.vocabulary != golden->vocabulary ||
                   memcmp(reference.input_ids, golden->input_ids, golden->prompt * sizeof *golden->input_ids) != 0))
     status = sluice_error(SLUICE_INVALID, "%s holds another prompt than the golden file", path);
-  for (uint32_t r = 0; !status && r < golden->row_count; r++) {
-    bool agrees = false;
-    status = reference_agrees(golden, &reference, path, r, &agrees);
-    if (status || !agrees || !v->row_agrees[r]) continue;
-    size_t at = (size_t)r * golden->vocabulary;
-    v->common_rows++;
-    add_errors(&v->ours, run->logits + at, golden->prefill_logits + at, golden->vocabulary);
-    add_errors(&v->theirs, reference.prefill_logits + at, golden->prefill_logits + at, golden->vocabulary);
-  }
+  if (!status) status = compare_rows(run, golden, &reference, path, v);
   sluice_safetensors_close(reference.file);
-  if (status) return status;
-  v->has_reference = true;
-  return NULL;
+  if (!status) v->has_reference = true;
+  return status;
 }
 
 /* ---- Running ---- */
@@ -356,6 +395,23 @@ static sluice_status *decode(const sluice_model *model, sluice_session *session,
   return NULL;
 }
 
+/* A row whose own lists agree may still attend to earlier rows whose lists do not, and then has a large error that says
+ * nothing: which near-ties flip is chance, here as in the reference. Few rows of a long prompt come before the first
+ * flip, so all that agree are judged, in three ways that chance does not decide:
+ *   - the rows that flips touch least show the rounding alone: the lower quartile of the rows' relative errors is at
+ *     most 1.1 times the reference's, so a fault in the arithmetic of all rows shows;
+ *   - a fault of a few rows is far larger than what a flip does to a row: all rows together are at most 3 times as far
+ *     off as the reference's (healthy runs of 52 random models stay below 1.8 times each other);
+ *   - a fault that flips lists: as many rows agree as in the reference, up to three standard deviations of the
+ *     difference of two such counts. */
+static void judge_reference(verification *v) {
+  const double fewer = (double)v->reference_rows - (double)v->agreeing_rows;
+  v->bound = BF16_TYPICAL_RATIO * v->their_typical;
+  v->passed = v->common_rows > 0 && v->our_typical <= v->bound &&
+              relative_error(&v->ours) <= BF16_TOGETHER_RATIO * relative_error(&v->theirs) &&
+              fewer <= BF16_DEVIATIONS * sqrt((double)v->reference_rows + (double)v->agreeing_rows);
+}
+
 static void judge(const sluice_plan_header *header, verification *v) {
   bool same_selections = v->blocks == v->blocks_equal && v->experts == v->experts_equal;
   if (header->dtype == SLUICE_F32) {
@@ -365,8 +421,8 @@ static void judge(const sluice_plan_header *header, verification *v) {
                 v->decode.largest <= v->bound && v->expert_weight_error <= v->bound;
   } else {
     v->bounded = v->has_reference;
-    v->bound = BF16_ERROR_RATIO * relative_error(&v->theirs);
-    v->passed = !v->has_reference || (v->common_rows > 0 && relative_error(&v->ours) <= v->bound);
+    v->passed = true;
+    if (v->has_reference) judge_reference(v);
     v->passed = v->passed && isfinite(v->prefill.largest) && isfinite(v->decode.largest);
   }
 }
@@ -454,12 +510,17 @@ static void print_text(const sluice_model *model, const golden_file *golden, con
            v->passed ? "" : ", but FAILED: logits are not finite");
     return;
   }
-  printf("reference         %u rows equal in both: relative L2 %.4g here, %.4g in golden.bfloat16\n", v->common_rows,
-         relative_error(&v->ours), relative_error(&v->theirs));
-  printf("bound             relative L2 over these rows at most %.2f times the reference's: %s\n", BF16_ERROR_RATIO,
-         v->passed        ? "holds"
-         : v->common_rows ? "FAILED"
-                          : "FAILED, there are no such rows");
+  printf("reference         %u rows agree in golden.bfloat16, %u in both; of these, relative L2:\n", v->reference_rows,
+         v->common_rows);
+  printf("                  lower quartile %.4g here, %.4g there; together %.4g here, %.4g there\n", v->our_typical,
+         v->their_typical, relative_error(&v->ours), relative_error(&v->theirs));
+  printf(
+      "bound             quartile at most %.1f times the reference's, together %.0f times, as many rows agree but for "
+      "chance: %s\n",
+      BF16_TYPICAL_RATIO, BF16_TOGETHER_RATIO,
+      v->passed        ? "holds"
+      : v->common_rows ? "FAILED"
+                       : "FAILED, there are no such rows");
 }
 
 static void number(sluice_text *text, const char *key, double value) {
@@ -495,7 +556,9 @@ static sluice_status *print_json(const sluice_model *model, const golden_file *g
   sluice_text_printf(&text, ", \"tokens\": %u, \"tokens_equal\": %u, \"agreeing_rows\": %u", v->tokens, v->tokens_equal,
                      v->agreeing_rows);
   if (v->has_reference) {
-    sluice_text_printf(&text, ", \"common_rows\": %u", v->common_rows);
+    sluice_text_printf(&text, ", \"common_rows\": %u, \"reference_rows\": %u", v->common_rows, v->reference_rows);
+    number(&text, "typical", v->our_typical);
+    number(&text, "reference_typical", v->their_typical);
     number(&text, "relative", relative_error(&v->ours));
     number(&text, "reference_relative", relative_error(&v->theirs));
   }
@@ -548,11 +611,15 @@ sluice_status *command_verify(int argc, char **argv) {
       "\n"
       "A float32 bundle: every logit and router weight within 1e-4 (5e-4 from a hidden size of 4096 on), every\n"
       "selection and every token equal.\n"
-      "A bfloat16 bundle: rounding flips near-tied selections, which changes logits visibly. So the bound is on the\n"
-      "prompt's rows whose blocks and experts agree with the golden file in every layer, both here and in the\n"
-      "golden.bfloat16.safetensors beside it: relative L2 error at most 1.1 times that file's. Decode rows carry no\n"
-      "selections in golden files, so they and the tokens are printed without a bound, as is everything when there\n"
-      "is no such file; what is not finite always fails.\n",
+      "A bfloat16 bundle: rounding flips near-tied selections, which changes logits visibly, also those of later "
+      "rows,\n"
+      "which attend to the changed ones. So the bounds are on the prompt's rows whose blocks and experts agree with "
+      "the\n"
+      "golden file in every layer, both here and in the golden.bfloat16.safetensors beside it: the lower quartile of\n"
+      "the rows' relative L2 errors at most 1.1 times that file's, the error of these rows together at most 3 times,\n"
+      "and no fewer rows that agree than there, but for chance. Decode rows carry no selections in golden files, so\n"
+      "they and the tokens are printed without a bound, as is everything when there is no such file; what is not\n"
+      "finite always fails.\n",
       options, sizeof options / sizeof options[0]};
   const char *file;
   bool help;

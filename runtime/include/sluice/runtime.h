@@ -12,8 +12,11 @@
  *
  * A sequence is a list of tokens whose keys and values are in the cache. Each step feeds a chunk of new tokens to any
  * number of sequences; prefill is a step (or several) with long chunks, decode one with chunks of a single token.
- * Logits do not depend on how a prompt is cut into chunks nor on what else is in the batch, beyond rounding of one
- * matrix product's shape; on the host device they do not depend on the number of threads at all.
+ *
+ * What a batch changes: on the host nothing. Logits are the same bit by bit however a prompt is cut into chunks,
+ * whatever else is in the step, and on any number of threads. On a GPU the same holds in float32. In bfloat16 steps of
+ * other sizes run other kernels there, which round otherwise: logits of tests/golden/nano moved by up to 0.03, and by
+ * up to 1.2 where that flipped a near-tied block or expert (5 of 70 sequences). The same steps always give the same.
  */
 #ifndef SLUICE_RUNTIME_H
 #define SLUICE_RUNTIME_H
