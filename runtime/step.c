@@ -594,7 +594,9 @@ sluice_status *sluice_step(sluice_session *session, const sluice_chunk *chunks, 
   session->steps++;
   session->running = true;
   sluice_range_push(device, "step");
+  if (device->host_memory) sluice_threads_begin(device->threads); /* its launches are loops of these threads */
   sluice_status *status = prepare_and_run(&s, &device_failed);
+  if (device->host_memory) sluice_threads_end(device->threads);
   session->running = false;
   sluice_range_pop(device);
   if (status) {

@@ -45,10 +45,12 @@ struct sluice_threads {
   _Alignas(64) _Atomic uint32_t sleepers;   /* workers that sleep, or are about to, on `generation` */
   _Alignas(64) _Atomic uint32_t finished;   /* parts of the loop that are done */
 
-  /* Callers take turns in the order in which they came, so that none waits for long beside one that runs loop after
-   * loop. */
+  /* Callers take turns in the order in which they came, so that none waits for long beside one that begins turn after
+   * turn. */
   _Alignas(64) _Atomic uint32_t next_turn;
   _Alignas(64) _Atomic uint32_t turn;
+  _Atomic pthread_t holder; /* whose turn it is, 0: nobody's */
+  unsigned depth;           /* of the holder's turns in one another */
 };
 
 static void relax(void) {
@@ -131,11 +133,20 @@ static void wait_until(_Atomic uint32_t *word, uint32_t wanted) {
   while ((now = atomic_load_explicit(word, memory_order_acquire)) != wanted) futex_wait(word, now);
 }
 
-static void begin_turn(sluice_threads *threads) {
-  wait_until(&threads->turn, atomic_fetch_add(&threads->next_turn, 1));
+/* A turn takes far longer than to wake up, so nobody spins for it: that would take cores from the loops. */
+void sluice_threads_begin(sluice_threads *threads) {
+  if (threads->count == 1) return;
+  if (atomic_load_explicit(&threads->holder, memory_order_relaxed) != pthread_self()) {
+    uint32_t mine = atomic_fetch_add(&threads->next_turn, 1), now;
+    while ((now = atomic_load(&threads->turn)) != mine) futex_wait(&threads->turn, now);
+    atomic_store_explicit(&threads->holder, pthread_self(), memory_order_relaxed);
+  }
+  threads->depth++;
 }
 
-static void end_turn(sluice_threads *threads) {
+void sluice_threads_end(sluice_threads *threads) {
+  if (threads->count == 1 || --threads->depth) return;
+  atomic_store_explicit(&threads->holder, 0, memory_order_relaxed);
   uint32_t next = atomic_load_explicit(&threads->turn, memory_order_relaxed) + 1;
   atomic_store(&threads->turn, next);
   if (atomic_load(&threads->next_turn) != next) futex_wake(&threads->turn, INT32_MAX);
@@ -168,9 +179,9 @@ void sluice_threads_run(sluice_threads *threads, int64_t count, int64_t part, sl
     return;
   }
   while (count / part >= UINT32_MAX) part *= 2;
-  begin_turn(threads);
+  sluice_threads_begin(threads);
   run_loop(threads, count, part, task, user);
-  end_turn(threads);
+  sluice_threads_end(threads);
 }
 
 static unsigned usable_cores(void) {

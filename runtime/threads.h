@@ -20,6 +20,12 @@ unsigned sluice_threads_count(const sluice_threads *threads);
  * may be several at once, each in a call of its own. */
 typedef void sluice_threads_task(void *user, unsigned thread, int64_t first, int64_t last);
 
+/* The turn of the calling thread: until its end the loops of other threads wait, so that many loops in a row do not
+ * wait for each other one by one. Turns of one thread may lie in one another. A loop outside of any is a turn of its
+ * own. */
+void sluice_threads_begin(sluice_threads *threads);
+void sluice_threads_end(sluice_threads *threads);
+
 /* Runs `task` over [0, count), in parts of at most `part` >= 1, and returns when all of it is done. From any thread,
  * but not from inside a task. */
 void sluice_threads_run(sluice_threads *threads, int64_t count, int64_t part, sluice_threads_task *task, void *user);

@@ -7,8 +7,9 @@
  * Threads: sluice_model_load runs alone, before any session exists, and so does sluice_model_close, after all sessions.
  * In between everything may be called from any thread and at the same time, but for this: calls for one session come
  * from one thread at a time. So sessions of one model, each with a thread of its own, run side by side; none sees
- * another's sequences, and each gets what it would get alone. On the host their launches share the model's threads and
- * take turns; on a GPU each session has a stream of its own.
+ * another's sequences, and each gets what it would get alone. On the host their steps take turns at the model's
+ * threads, or run side by side when the model has one thread (sluice_model_options); on a GPU each session has a stream
+ * of its own.
  *
  * A sequence is a list of tokens whose keys and values are in the cache. Each step feeds a chunk of new tokens to any
  * number of sequences; prefill is a step (or several) with long chunks, decode one with chunks of a single token.
