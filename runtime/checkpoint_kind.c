@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -105,7 +106,7 @@ sluice_status *checkpoint_without_weights(const char *directory) {
     /* of one kind the first name, so that the message does not depend on the folder's order */
     if (kind > best || kind == KINDS || (kind == best && strcmp(entry->d_name, name) >= 0)) continue;
     best = kind;
-    strncpy(name, entry->d_name, sizeof name - 1);
+    snprintf(name, sizeof name, "%s", entry->d_name);
   }
   if (entries) closedir(entries);
   if (best == KINDS)

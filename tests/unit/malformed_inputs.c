@@ -116,37 +116,6 @@ static void plans(void **state) {
   sluice_release(plan);
 }
 
-/* Plans that were changed and whose digests were made right again: fields may agree with each other, but not with the
- * code, which says what it was compiled with. */
-static void signed_plans(void **state) {
-  (void)state;
-  const char *name = "signed.sluice";
-  assert_int_equal(tiny_bundle_write(path_of(name)), 0);
-  FILE *file = fopen(path_of(name), "rb");
-  static _Alignas(4096) unsigned char good[1 << 16], changed[sizeof good];
-  const size_t length = fread(good, 1, sizeof good, file);
-  fclose(file);
-  const sluice_bundle_section plan = ((const sluice_bundle_header *)(const void *)good)->sections[1];
-  assert_int_equal(plan.kind, SLUICE_SECTION_PLAN);
-  sluice_model *model = NULL;
-  uint32_t seed = 3;
-  for (int i = 0; i < 600; i++) {
-    memcpy(changed, good, length);
-    for (int edits = 0; edits < 1 + i % 3; edits++) {
-      seed = seed * 1664525u + 1013904223u;
-      uint32_t *word = (uint32_t *)(void *)(changed + plan.offset) + (seed >> 8) % (plan.length / 4);
-      *word = i % 2 ? *word * 2 + 1 : *word ^ 1u << (seed >> 27);
-    }
-    tiny_bundle_seal(changed);
-    write_file(name, changed, length);
-    must_refuse(sluice_model_open(path_of(name), NULL, &model), name, "compiled with another plan", "a signed plan");
-  }
-  write_file(name, good, length);
-  must(sluice_model_open(path_of(name), NULL, &model));
-  sluice_model_close(model);
-  unlink(path_of(name));
-}
-
 /* ---- configurations ---- */
 
 static void configurations(void **state) {
@@ -420,9 +389,9 @@ static void enough(void **state) {
 
 int main(void) {
   if (!mkdtemp(directory)) return 1;
-  const struct CMUnitTest tests[] = {cmocka_unit_test(bundles),      cmocka_unit_test(plans),
-                                     cmocka_unit_test(signed_plans), cmocka_unit_test(configurations),
-                                     cmocka_unit_test(checkpoints),  cmocka_unit_test(enough)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(bundles), cmocka_unit_test(plans),
+                                     cmocka_unit_test(configurations), cmocka_unit_test(checkpoints),
+                                     cmocka_unit_test(enough)};
   const int failed = cmocka_run_group_tests(tests, NULL, NULL);
   rmdir(directory);
   return failed;

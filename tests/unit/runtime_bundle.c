@@ -117,6 +117,50 @@ static void forged_headers_are_refused(void **state) {
   sluice_release(good);
 }
 
+static void write_file(const char *path, const void *data, size_t length) {
+  FILE *file = fopen(path, "wb");
+  assert_non_null(file);
+  assert_int_equal(fwrite(data, 1, length, file), length);
+  assert_int_equal(fclose(file), 0);
+}
+
+/* Plans that were changed and whose digests were made right again: fields may agree with each other, but not with the
+ * code, which says what it was compiled with. */
+static void plans_signed_again_are_refused(void **state) {
+  (void)state;
+  static _Alignas(4096) unsigned char good[1 << 16], changed[sizeof good];
+  char path[128];
+  snprintf(path, sizeof path, "/tmp/runtime_bundle_%d.signed", (int)getpid());
+  assert_int_equal(tiny_bundle_write(path), 0);
+  FILE *file = fopen(path, "rb");
+  assert_non_null(file);
+  const size_t length = fread(good, 1, sizeof good, file);
+  fclose(file);
+  const sluice_bundle_section plan = ((const sluice_bundle_header *)(const void *)good)->sections[1];
+  assert_int_equal(plan.kind, SLUICE_SECTION_PLAN);
+  sluice_model *model = NULL;
+  uint32_t seed = 3;
+  for (int i = 0; i < 600; i++) {
+    memcpy(changed, good, length);
+    for (int edits = 0; edits < 1 + i % 3; edits++) {
+      seed = seed * 1664525u + 1013904223u;
+      uint32_t *word = (uint32_t *)(void *)(changed + plan.offset) + (seed >> 8) % (plan.length / 4);
+      *word = i % 2 ? *word * 2 + 1 : *word ^ 1u << (seed >> 27);
+    }
+    tiny_bundle_seal(changed);
+    write_file(path, changed, length);
+    sluice_status *status = sluice_model_open(path, NULL, &model);
+    assert_int_equal(sluice_exit_code(status), 1);
+    if (!strstr(sluice_status_message(status), "compiled with another plan"))
+      fail_msg("\"%s\"", sluice_status_message(status));
+    sluice_status_free(status);
+  }
+  write_file(path, good, length);
+  assert_null(sluice_model_open(path, NULL, &model));
+  sluice_model_close(model);
+  unlink(path);
+}
+
 static void files_are_read(void **state) {
   (void)state;
   char path[128];
@@ -154,6 +198,7 @@ int main(void) {
       cmocka_unit_test(truncations_are_refused),
       cmocka_unit_test(every_flipped_bit_is_found),
       cmocka_unit_test(forged_headers_are_refused),
+      cmocka_unit_test(plans_signed_again_are_refused),
       cmocka_unit_test(files_are_read),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
