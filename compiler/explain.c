@@ -1,5 +1,6 @@
 /* `sluice explain`: what each launch of a step costs, from the plan's cost records, and the manifest's fusion remarks.
  */
+#include "backends/common/configuration.h"
 #include "compiler/inspect.h"
 
 #include "compiler/products.h"
@@ -109,18 +110,45 @@ static floor_text write_floor(const rates *at, double seconds, int digits, const
   return result;
 }
 
-static void write_line(const sluice_plan *plan, const sluice_plan_launch *launch, uint64_t times,
-                       const launch_total *total, const rates *at, bool json, bool first, sluice_text *out) {
+/* What was chosen for the kernel: "  tile_m 8, slice 96", or the members of a JSON object. */
+static sluice_status *write_choices(const sluice_plan *plan, const sluice_plan_launch *launch, bool json,
+                                    sluice_text *out) {
+  const char *attributes = sluice_plan_string(plan, plan->kernels[launch->kernel].attributes);
+  sluice_json_document *document;
+  SLUICE_TRY(sluice_json_parse(attributes, strlen(attributes), "attributes of a kernel", &document));
+  bool first = true;
+  for (int i = 0; i < CHOICE_COUNT; i++) {
+    const char *name = choice_name((kernel_choice)i);
+    const sluice_json_value *value = sluice_json_get(sluice_json_root(document), name);
+    if (!value || value->kind != SLUICE_JSON_NUMBER) continue;
+    sluice_text_printf(out, json ? "%s\"%s\":%.0f" : "%s%s %.0f",
+                       first  ? (json ? "" : "  ")
+                       : json ? ","
+                              : ", ",
+                       name, value->number);
+    first = false;
+  }
+  sluice_json_free(document);
+  return NULL;
+}
+
+static sluice_status *write_line(const sluice_plan *plan, const sluice_plan_launch *launch, uint64_t times,
+                                 const launch_total *total, const rates *at, bool json, bool first, sluice_text *out) {
   const char *kernel = sluice_plan_string(plan, plan->kernels[launch->kernel].name);
   const char *label = sluice_plan_string(plan, launch->label);
   if (json)
     sluice_text_printf(
-        out, "%s{\"op\":\"%s\",\"kernel\":\"%s\",\"launches\":%llu,\"bytes\":%.0f,\"flops\":%.0f,\"floor_us\":%s}",
+        out,
+        "%s{\"op\":\"%s\",\"kernel\":\"%s\",\"launches\":%llu,\"bytes\":%.0f,\"flops\":%.0f,\"floor_us\":%s,"
+        "\"configuration\":{",
         first ? "" : ",", label, kernel, (unsigned long long)times, total->bytes, total->flops,
         write_floor(at, total->seconds, 3, "null").text);
   else
-    sluice_text_printf(out, "  %-18s %-22s %5llu %15.0f %17.0f %12s\n", label, kernel, (unsigned long long)times,
+    sluice_text_printf(out, "  %-18s %-22s %5llu %15.0f %17.0f %12s", label, kernel, (unsigned long long)times,
                        total->bytes, total->flops, write_floor(at, total->seconds, 2, "-").text);
+  SLUICE_TRY(write_choices(plan, launch, json, out));
+  sluice_text_printf(out, json ? "}}" : "\n");
+  return NULL;
 }
 
 /* Launches that agree in op, kernel and cost are listed once, where the first of them stands. */
@@ -133,7 +161,8 @@ static sluice_status *write_launches(const sluice_plan *plan, const step_shape *
   uint64_t run = 0;
   int32_t sizes[SLUICE_SIZE_COUNT];
   sizes_of(plan, shape, sizes);
-  for (uint64_t i = 0; i < count; i++) {
+  sluice_status *status = NULL;
+  for (uint64_t i = 0; i < count && !status; i++) {
     if (!sluice_plan_runs(&plan->launches[i], sizes)) continue;
     run++;
     launch_total one = cost_of(plan, &plan->launches[i], shape, at);
@@ -148,10 +177,11 @@ static sluice_status *write_launches(const sluice_plan *plan, const step_shape *
         listed[j] = true;
         times++;
       }
-    write_line(plan, &plan->launches[i], times, &one, at, json, first, out);
+    status = write_line(plan, &plan->launches[i], times, &one, at, json, first, out);
     first = false;
   }
   sluice_release(listed);
+  if (status) return status;
   if (json)
     sluice_text_printf(
         out, "],\"step\":{\"launches\":%llu,\"joined_launches\":%llu,\"bytes\":%.0f,\"flops\":%.0f,\"floor_us\":%s}}",
@@ -246,8 +276,8 @@ static sluice_status *write_targets(const sluice_bundle *bundle, const sluice_js
                          (unsigned long long)shape.sequences, (unsigned long long)shape.context);
     if (!options->json) {
       write_rates(options, &at, out);
-      sluice_text_printf(out, "  %-18s %-22s %5s %15s %17s %12s\n", "op", "kernel", "times", "bytes each", "FLOPs each",
-                         "floor us");
+      sluice_text_printf(out, "  %-18s %-22s %5s %15s %17s %12s  %s\n", "op", "kernel", "times", "bytes each",
+                         "FLOPs each", "floor us", "configuration");
     }
     first = false;
     SLUICE_TRY(write_launches(&plan, &shape, &at, options->json, out));

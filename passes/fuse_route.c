@@ -1,7 +1,7 @@
 /* fuse-route: topk_experts and the sort_experts behind it become one launch, route, in steps of few tokens, where both
- * cost more to start than to run. Of kernel ops: one sort stands for each range of steps, and those up to the target's
- * number of tokens are fused. */
-#include "backends/common/kernel.h"
+ * cost more to start than to run. Of kernel ops: one sort stands for each range of steps, and those up to the
+ * configuration's number of tokens are fused. */
+#include "backends/common/configuration.h"
 #include "passes/fusions.h"
 #include "passes/launches.h"
 #include "passes/rewrite.h"
@@ -98,10 +98,11 @@ static void fuse(pass_state *state, const group *g, int64_t most) {
 }
 
 bool pass_fuse_route(pass_state *state, MlirModule module) {
-  target_tiles tiles;
-  state->status = target_default_tiles(state->target, &tiles);
+  kernel_variants steps;
+  state->status =
+      configuration_find(state->configuration, &(kernel_question){.family = "route", .to = UINT32_MAX}, &steps);
   if (state->status) return false;
-  if (tiles.route_tokens == 0) return true;
+  if (steps.count == 0) return true;
   rewrite_list ops;
   if (!rewrite_collect(state, module, "kernel.topk_experts", &ops)) return false;
   for (size_t i = 0; i < ops.count; i++) {
@@ -111,7 +112,7 @@ bool pass_fuse_route(pass_state *state, MlirModule module) {
     if (reason)
       pass_remark_add(state, g.choice, false, "%s", reason);
     else
-      fuse(state, &g, tiles.route_tokens);
+      fuse(state, &g, steps.item[0].to);
   }
   sluice_release(ops.items);
   return true;

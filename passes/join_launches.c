@@ -1,7 +1,7 @@
 /* join-launches: launches that follow each other and do small or dependent work become the parts of one, in steps of at
  * most the target's number of tokens. The launches stay as they are, for all other steps and for steps that are
  * observed; a kernel.join before them says which of them run as one. */
-#include "backends/common/kernel.h"
+#include "backends/common/configuration.h"
 #include "passes/fusions.h"
 #include "passes/launches.h"
 #include "passes/rewrite.h"
@@ -222,13 +222,14 @@ static int by_place(const void *a, const void *b) {
 }
 
 bool pass_join_launches(pass_state *state, MlirModule module) {
-  target_tiles tiles;
-  state->status = target_default_tiles(state->target, &tiles);
+  kernel_variants steps;
+  state->status =
+      configuration_find(state->configuration, &(kernel_question){.family = "join", .to = UINT32_MAX}, &steps);
   if (state->status) return false;
-  if (tiles.join_tokens == 0) return true;
+  if (steps.count == 0) return true;
   joiner j = {.state = state};
   bool done = collect_launches(&j, module);
-  const int64_t most = tiles.join_tokens;
+  const int64_t most = steps.item[0].to;
   for (int64_t from = 1, next; done && from <= most; from = next) {
     next = next_change(&j, from, most);
     done = find_runs(&j, (step_range){from, next - 1});

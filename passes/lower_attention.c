@@ -7,7 +7,7 @@
 static void page_attributes(lowering *l, attribute_list *list) {
   attribute_integer(l, list, "page", l->page);
   attribute_integer(l, list, "page_bytes", cache_layout(l)->page_bytes);
-  attribute_text(l, list, "transposed", l->tiles.transposed_values ? "values" : "keys");
+  attribute_text(l, list, "transposed", l->transposed_values ? "values" : "keys");
 }
 
 static void lower_head_norm(lowering *l) {
@@ -162,8 +162,10 @@ static MlirValue launch_scores(lowering *l, MlirValue iq, int64_t heads, int64_t
   int64_t k = ir_get_integer(l->op, "k"), element = l->f32 ? 4 : 2;
   MlirValue scores = scratch_buffer(l, 0, "block_scores", "f32", heads);
   MlirValue score_buffers[] = {iq, input_buffer(l, "tiles"), input_buffer(l, "page_table"), cache_buffer(l), scores};
-  const uint32_t few = l->f32 ? 0 : l->tiles.resident_pages;
-  for (int many = 0; many < (few ? 2 : 1); many++) {
+  kernel_variants variants;
+  if (!variants_read(l->state, l->op, "tile.scores", "block_score", &variants)) return scores;
+  for (size_t i = 0; i < variants.count; i++) {
+    const kernel_variant *v = &variants.item[i];
     attribute_list score_list = {.count = 0};
     attribute_integer(l, &score_list, "heads", heads);
     attribute_integer(l, &score_list, "dim", dim);
@@ -173,8 +175,8 @@ static MlirValue launch_scores(lowering *l, MlirValue iq, int64_t heads, int64_t
     attribute_integer(l, &score_list, "index_offset", cache_layout(l)->index_offset);
     attribute_text(l, &score_list, "dtype", activation_name(l));
     attribute_integer(l, &score_list, "query_tile", ir_get_integer(l->op, "tile.query"));
-    attribute_integer(l, &score_list, "cache_first", many);
-    launch_range(l, &score_list, SLUICE_SIZE_PAGE_STRIDE, many ? few + 1 : 0, many || !few ? UINT32_MAX : few);
+    attribute_integer(l, &score_list, "cache_first", v->choice[CHOOSE_CACHE_FIRST]);
+    launch_range(l, &score_list, SLUICE_SIZE_PAGE_STRIDE, v->from, v->to);
     launch(
         l, "block_score", score_buffers, COUNT_OF(score_buffers), &score_list,
         &(launch_cost){.row_bytes = heads * dim * element, .key_bytes = dim * element, .key_flops = 2 * heads * dim});
@@ -196,7 +198,7 @@ static void launch_choice(lowering *l, MlirValue scores, MlirValue blocks, int64
 
 static void lower_index_select(lowering *l) {
   int64_t heads = ir_get_integer(l->op, "heads"), dim = ir_get_integer(l->op, "dim");
-  if (l->tiles.split_selection) {
+  if (ir_get_integer(l->op, "tile.split")) {
     MlirValue scores = launch_scores(l, operand_buffer(l, 0), heads, dim);
     launch_choice(l, scores, result_buffer(l, 0), heads, ir_get_integer(l->op, "block"));
     return;
@@ -306,7 +308,8 @@ static void launch_block_attention(lowering *l, MlirValue q, MlirValue blocks, i
 
 /* topk_blocks and block_attention in one launch: with few tokens a cluster of workgroups for each token and kv head,
  * with many one workgroup. */
-static void launch_topk_attention(lowering *l, MlirValue q, MlirValue scores, MlirValue out, MlirValue blocks) {
+static void launch_topk_attention(lowering *l, const kernel_variants *variants, MlirValue q, MlirValue scores,
+                                  MlirValue out, MlirValue blocks) {
   int64_t k = ir_get_integer(l->op, "k");
   MlirValue buffers[] = {q,
                          scores,
@@ -317,19 +320,15 @@ static void launch_topk_attention(lowering *l, MlirValue q, MlirValue scores, Ml
                          out,
                          blocks};
   launch_cost cost = attention_cost(l, k * l->page);
-  uint32_t from = 0;
-  for (uint32_t i = 0; i < l->tiles.cluster_count; i++) {
-    bool last = i + 1 == l->tiles.cluster_count;
-    uint32_t to = last ? UINT32_MAX : l->tiles.clusters[i].heads / (uint32_t)cache_layout(l)->kv_heads;
-    if (to == 0 || to < from) continue;
+  for (size_t i = 0; i < variants->count; i++) {
+    const kernel_variant *v = &variants->item[i];
     attribute_list list = {.count = 0};
     attention_attributes(l, &list);
-    attribute_integer(l, &list, "cluster", l->tiles.clusters[i].size);
-    attribute_integer(l, &list, "resident", l->tiles.clusters[i].resident);
+    attribute_integer(l, &list, "cluster", v->choice[CHOOSE_CLUSTER]);
+    attribute_integer(l, &list, "resident", v->choice[CHOOSE_RESIDENT]);
     selection_attributes(l, &list);
-    launch_range(l, &list, SLUICE_SIZE_TOKENS, from, to);
+    launch_range(l, &list, SLUICE_SIZE_TOKENS, v->from, v->to);
     launch(l, "topk_attention", buffers, COUNT_OF(buffers), &list, &cost);
-    from = to + 1;
   }
 }
 
@@ -340,13 +339,15 @@ static void lower_block_attention(lowering *l) {
 
 static void lower_select_attention(lowering *l) {
   int64_t k = ir_get_integer(l->op, "k"), index_dim = ir_get_integer(l->op, "index_dim");
-  if (l->tiles.split_selection) {
+  if (ir_get_integer(l->op, "tile.split")) {
     MlirValue q = operand_buffer(l, 0), iq = operand_buffer(l, 1);
     MlirValue out = result_buffer(l, 0), blocks = result_buffer(l, 1);
     int64_t index_heads = ir_get_integer(l->op, "index_heads");
     MlirValue scores = launch_scores(l, iq, index_heads, index_dim);
-    if (attention_has_matrix_kernels(&l->tiles, l->op, l->page)) {
-      launch_topk_attention(l, q, scores, out, blocks);
+    kernel_variants variants;
+    if (!variants_read(l->state, l->op, "tile.variants", "topk_attention", &variants)) return;
+    if (variants.count) {
+      launch_topk_attention(l, &variants, q, scores, out, blocks);
     } else {
       launch_choice(l, scores, blocks, index_heads, l->page);
       launch_block_attention(l, q, blocks, k, out);

@@ -18,18 +18,18 @@ static void lower_topk_experts(lowering *l) {
 
 /* The logits, one for each expert and token, go through scratch value 0: one workgroup for each token would read the
  * gate's weights alone. Steps of few tokens may have a kernel of their own. */
-static void lower_split_router(lowering *l, int64_t experts, int64_t width) {
+static void lower_split_router(lowering *l, const kernel_variants *variants, int64_t experts, int64_t width) {
   MlirValue x = operand(l, 0), gate = operand(l, 1);
   MlirValue logits = scratch_buffer(l, 0, "router_logits", "f32", experts);
   MlirValue buffers[] = {operand_buffer(l, 0), weight_rows(l, gate), logits};
-  const uint32_t few = l->tiles.router_few;
-  for (int many = few == 0; many < 2; many++) {
+  for (size_t i = 0; i < variants->count; i++) {
+    const kernel_variant *v = &variants->item[i];
     attribute_list list = {.count = 0};
     attribute_integer(l, &list, "width", width);
     attribute_integer(l, &list, "experts", experts);
-    attribute_integer(l, &list, "many", many);
+    attribute_integer(l, &list, "many", v->choice[CHOOSE_MANY]);
     attribute_text(l, &list, "dtype", element_name(x));
-    launch_range(l, &list, SLUICE_SIZE_TOKENS, many && few ? few + 1 : 0, many ? UINT32_MAX : few);
+    launch_range(l, &list, SLUICE_SIZE_TOKENS, v->from, v->to);
     launch(l, "router_logits", buffers, COUNT_OF(buffers), &list,
            &(launch_cost){.fixed_bytes = 4 * experts * width,
                           .row_bytes = width * element_size(x),
@@ -41,8 +41,10 @@ static void lower_split_router(lowering *l, int64_t experts, int64_t width) {
 static void lower_router(lowering *l) {
   MlirValue x = operand(l, 0), gate = operand(l, 1);
   int64_t experts = ir_dimension(gate, 0), width = ir_dimension(gate, 1), panel = ir_get_integer(l->op, "tile.panel");
-  if (l->tiles.split_router) {
-    lower_split_router(l, experts, width);
+  kernel_variants variants;
+  if (!variants_read(l->state, l->op, "tile.variants", "router", &variants)) return;
+  if (ir_get_integer(l->op, "tile.split")) {
+    lower_split_router(l, &variants, experts, width);
     return;
   }
   MlirValue buffers[] = {operand_buffer(l, 0), weight_panels(l, gate, panel), weight_rows(l, operand(l, 2)),
@@ -63,12 +65,13 @@ static void lower_router(lowering *l) {
 typedef struct sorted_slots {
   MlirValue counts, order, tiles;
   int64_t experts, k;
-  int64_t shared;          /* 1: each token has one more slot, of the shared expert */
-  const gemm_range *range; /* of the products that follow */
+  int64_t shared; /* 1: each token has one more slot, of the shared expert */
 } sorted_slots;
 
-static sorted_slots sort_slots(lowering *l, intptr_t routed, int64_t experts, bool shared, const gemm_range *range) {
-  sorted_slots s = {.experts = experts, .k = ir_dimension(operand(l, routed), 1), .shared = shared, .range = range};
+/* For the products of `variant`. */
+static sorted_slots sort_slots(lowering *l, intptr_t routed, int64_t experts, bool shared,
+                               const kernel_variant *variant) {
+  sorted_slots s = {.experts = experts, .k = ir_dimension(operand(l, routed), 1), .shared = shared};
   int64_t counts = experts + s.shared + 2, slots = s.k + s.shared;
   s.counts = scratch_buffer(l, 0, "counts", "i32", counts);
   s.order = scratch_buffer(l, 1, "order", "i32", slots);
@@ -78,14 +81,15 @@ static sorted_slots sort_slots(lowering *l, intptr_t routed, int64_t experts, bo
   attribute_integer(l, &list, "experts", experts);
   attribute_integer(l, &list, "k", s.k);
   attribute_integer(l, &list, "shared", s.shared);
-  attribute_integer(l, &list, "tile_m", range->tile_m);
-  launch_range(l, &list, SLUICE_SIZE_TOKENS, range->from, range->to);
+  attribute_integer(l, &list, "tile_m", variant->choice[CHOOSE_TILE_M]);
+  launch_range(l, &list, SLUICE_SIZE_TOKENS, variant->from, variant->to);
   launch(l, "sort_experts", buffers, COUNT_OF(buffers), &list,
          &(launch_cost){.fixed_bytes = 4 * counts, .row_bytes = 4 * s.k + 20 * slots});
   return s;
 }
 
 typedef struct expert_product {
+  const kernel_variant *variant;
   MlirValue x, weights, out;
   MlirValue shared_weights; /* kernel.none without a shared expert */
   MlirValue matrix, second; /* weight values; second null unless swiglu */
@@ -107,7 +111,8 @@ static void launch_product(lowering *l, const sorted_slots *s, const expert_prod
   attribute_integer(l, &list, "shared", s->shared);
   attribute_text(l, &list, "gather", p->by_slot ? "slot" : "token");
   /* An expert has one tile in these steps, a workgroup one tile. */
-  const bool overlaps = p->paired && s->range->workgroups == 0 && s->range->to <= s->range->tile_m;
+  const bool overlaps =
+      p->paired && p->variant->choice[CHOOSE_WORKGROUPS] == 0 && p->variant->to <= p->variant->choice[CHOOSE_TILE_M];
   attribute_text(l, &list, "overlap", !overlaps ? "none" : p->by_slot ? "second" : "first");
   attribute_text(l, &list, "epilogue", swiglu ? "swiglu" : "none");
   attribute_number(l, &list, "alpha", swiglu ? ir_get_float(l->op, "alpha") : 0);
@@ -115,9 +120,7 @@ static void launch_product(lowering *l, const sorted_slots *s, const expert_prod
   attribute_text(l, &list, "x_dtype", p->x_dtype);
   attribute_text(l, &list, "weight_dtype", element_name(p->matrix));
   attribute_text(l, &list, "out_dtype", p->out_dtype);
-  gemm_range own = *s->range;
-  if (own.workgroups) stream_rounds(l, &own, n, swiglu, false);
-  gemm_attributes(l, &list, &own, SLUICE_SIZE_TOKENS);
+  gemm_attributes(l, &list, p->variant, SLUICE_SIZE_TOKENS);
   attribute_integer(l, &list, "batch_bytes", batch_bytes);
   int64_t x_bytes = p->x_dtype[0] == 'b' ? 2 : 4, out_bytes = p->out_dtype[0] == 'b' ? 2 : 4;
   int64_t slots = s->k + s->shared;
@@ -131,13 +134,14 @@ static void launch_product(lowering *l, const sorted_slots *s, const expert_prod
 static void lower_expert_linear(lowering *l) {
   MlirValue x = operand(l, 0), w = operand(l, 2), out = ir_result(l->op, 0);
   MlirValue x_buffer = operand_buffer(l, 0), out_buffer = result_buffer(l, 0);
-  gemm_range ranges[MOST_GEMM_RANGES];
-  size_t count = gemm_ranges(l, l->tiles.expert_ranges, ranges);
+  kernel_variants variants;
+  if (!variants_read(l->state, l->op, "tile.variants", "expert_gemm", &variants)) return;
   MlirValue weights = weight_panels(l, w, ir_get_integer(l->op, "tile.panel"));
-  for (size_t i = 0; i < count; i++) {
-    sorted_slots s = sort_slots(l, 1, ir_dimension(w, 0), false, &ranges[i]);
+  for (size_t i = 0; i < variants.count; i++) {
+    sorted_slots s = sort_slots(l, 1, ir_dimension(w, 0), false, &variants.item[i]);
     launch_product(l, &s,
-                   &(expert_product){.x = x_buffer,
+                   &(expert_product){.variant = &variants.item[i],
+                                     .x = x_buffer,
                                      .out = out_buffer,
                                      .matrix = w,
                                      .weights = weights,
@@ -192,110 +196,153 @@ typedef struct shared_product {
   const char *out_dtype;
 } shared_product;
 
-/* Its kernel for steps of the expert products' `range`. */
-static void launch_shared(lowering *l, const shared_product *p, const gemm_range *range) {
-  bool swiglu = !mlirValueIsNull(p->second);
-  gemm_range own = *range;
-  if (own.workgroups) {
-    const gemm_range *other = l->tiles.ranges;
-    while (other->to < range->to) other++;
-    own = *other;
-    own.from = range->from;
-    own.to = range->to;
+/* Its kernels for the steps of the experts' `variant`. */
+static void launch_shared(lowering *l, const shared_product *p, const kernel_variants *variants,
+                          const kernel_variant *variant) {
+  for (size_t i = 0; i < variants->count; i++) {
+    const kernel_variant *own = &variants->item[i];
+    if (own->from < variant->from || own->to > variant->to) continue;
+    launch_gemm(l,
+                &(gemm_launch){.x = p->x,
+                               .weights = p->weights,
+                               .residual = none_buffer(l),
+                               .out = p->out,
+                               .matrix = p->matrix,
+                               .epilogue = mlirValueIsNull(p->second) ? "none" : "swiglu",
+                               .size = "tokens",
+                               .x_dtype = activation_name(l),
+                               .out_dtype = p->out_dtype},
+                own);
   }
-  launch_gemm(l,
-              &(gemm_launch){.x = p->x,
-                             .weights = p->weights,
-                             .residual = none_buffer(l),
-                             .out = p->out,
-                             .matrix = p->matrix,
-                             .epilogue = swiglu ? "swiglu" : "none",
-                             .size = "tokens",
-                             .x_dtype = activation_name(l),
-                             .out_dtype = p->out_dtype},
-              &own);
 }
 
-/* Operands: x, experts, weights, w_gate, w_up, w_down [, shared_gate, shared_up, shared_down] [, residual]. */
-static void lower_experts(lowering *l) {
-  MlirValue x = operand(l, 0), w_gate = operand(l, 3), w_down = operand(l, 5);
-  int64_t inner = ir_dimension(w_gate, 1), width = ir_dimension(w_down, 1);
-  const int64_t k = ir_dimension(operand(l, 1), 1);
-  const bool shared = ir_experts_shared(l->op);
-  const int64_t slots = k + shared;
-  MlirValue x_buffer = operand_buffer(l, 0), none = none_buffer(l);
-  MlirValue hidden = scratch_buffer(l, 3, "hidden", element_name(x), slots * inner);
-  MlirValue y = scratch_buffer(l, 4, "y", "f32", slots * width);
-  gemm_range ranges[MOST_GEMM_RANGES];
-  size_t count = gemm_ranges(l, l->tiles.expert_ranges, ranges);
-  bool any_apart = false;
-  for (size_t i = 0; i < count; i++) any_apart |= shared && ranges[i].apart;
-  MlirValue shared_hidden = any_apart ? scratch_buffer(l, 5, "shared_hidden", element_name(x), inner) : none;
-  MlirValue shared_y = any_apart ? scratch_buffer(l, 6, "shared_y", "f32", width) : none;
+/* An op with all products of experts. Operands: x, experts, weights, w_gate, w_up, w_down [, shared_gate, shared_up,
+ * shared_down] [, residual]. */
+typedef struct experts_op {
+  bool shared;
+  int64_t slots; /* of a token */
+  /* for steps of the same sizes: gate and up, down; the shared expert's where they are apart */
+  kernel_variants first, second, shared_first, shared_second;
+  MlirValue x, hidden, y, shared_hidden, shared_y; /* values in between; the last two: kernel.none when never apart */
+  MlirValue gate_up, down, shared_gate_up, shared_down;
+} experts_op;
+
+static bool read_variants(lowering *l, experts_op *e) {
+  if (!variants_read(l->state, l->op, "tile.variants", "expert_gemm", &e->first) ||
+      !variants_read(l->state, l->op, "tile.second", "expert_gemm", &e->second))
+    return false;
+  e->shared_first = e->shared_second = (kernel_variants){.count = 0};
+  if (ir_has(l->op, "tile.shared") &&
+      (!variants_read(l->state, l->op, "tile.shared", "gemm", &e->shared_first) ||
+       !variants_read(l->state, l->op, "tile.shared_second", "gemm", &e->shared_second)))
+    return false;
+  bool same = e->first.count == e->second.count;
+  for (size_t i = 0; same && i < e->first.count; i++) {
+    const kernel_variant *a = &e->first.item[i], *b = &e->second.item[i];
+    same = a->from == b->from && a->to == b->to && a->choice[CHOOSE_TILE_M] == b->choice[CHOOSE_TILE_M];
+  }
+  return same || pass_fail(l->state, l->op, "tile.variants and tile.second differ in sizes or in tile_m");
+}
+
+/* Whether the shared expert has launches of its own in these steps. */
+static bool is_apart(const experts_op *e, size_t i) {
+  return e->shared && e->first.item[i].choice[CHOOSE_APART];
+}
+
+static void open_experts(lowering *l, experts_op *e) {
+  MlirValue x = operand(l, 0), w_gate = operand(l, 3), w_down = operand(l, 5), none = none_buffer(l);
+  const int64_t inner = ir_dimension(w_gate, 1), width = ir_dimension(w_down, 1);
   const int64_t panel = ir_get_integer(l->op, "tile.panel");
-  MlirValue gate_up = weight_pairs(l, w_gate, operand(l, 4), panel), down = weight_panels(l, w_down, panel);
-  MlirValue shared_gate_up = none, shared_down = none;
-  if (shared) {
-    shared_gate_up = weight_pairs(l, operand(l, IR_EXPERTS_SHARED), operand(l, IR_EXPERTS_SHARED + 1), panel);
-    shared_down = weight_panels(l, operand(l, IR_EXPERTS_SHARED + 2), panel);
-  }
-  for (size_t i = 0; i < count; i++) {
-    const bool apart = shared && ranges[i].apart, slot = shared && !apart;
-    sorted_slots s = sort_slots(l, 1, ir_dimension(w_gate, 0), slot, &ranges[i]);
-    if (apart)
-      launch_shared(l,
-                    &(shared_product){.x = x_buffer,
-                                      .weights = shared_gate_up,
-                                      .out = shared_hidden,
-                                      .matrix = operand(l, IR_EXPERTS_SHARED),
-                                      .second = operand(l, IR_EXPERTS_SHARED + 1),
-                                      .out_dtype = element_name(x)},
-                    &ranges[i]);
-    launch_product(l, &s,
-                   &(expert_product){.x = x_buffer,
-                                     .paired = true,
-                                     .out = hidden,
-                                     .matrix = w_gate,
-                                     .second = operand(l, 4),
-                                     .weights = gate_up,
-                                     .shared_weights = slot ? shared_gate_up : none,
-                                     .x_dtype = element_name(x),
-                                     .out_dtype = element_name(x)});
-    if (apart)
-      launch_shared(l,
-                    &(shared_product){.x = shared_hidden,
-                                      .weights = shared_down,
-                                      .out = shared_y,
-                                      .matrix = operand(l, IR_EXPERTS_SHARED + 2),
-                                      .out_dtype = "f32"},
-                    &ranges[i]);
-    launch_product(l, &s,
-                   &(expert_product){.x = hidden,
-                                     .paired = true,
-                                     .out = y,
-                                     .matrix = w_down,
-                                     .weights = down,
-                                     .shared_weights = slot ? shared_down : none,
-                                     .by_slot = true,
-                                     .x_dtype = element_name(x),
-                                     .out_dtype = "f32"});
-  }
+  bool any_apart = false;
+  for (size_t i = 0; i < e->first.count; i++) any_apart |= is_apart(e, i);
+  e->x = operand_buffer(l, 0);
+  e->hidden = scratch_buffer(l, 3, "hidden", element_name(x), e->slots * inner);
+  e->y = scratch_buffer(l, 4, "y", "f32", e->slots * width);
+  e->shared_hidden = any_apart ? scratch_buffer(l, 5, "shared_hidden", element_name(x), inner) : none;
+  e->shared_y = any_apart ? scratch_buffer(l, 6, "shared_y", "f32", width) : none;
+  e->gate_up = weight_pairs(l, w_gate, operand(l, 4), panel);
+  e->down = weight_panels(l, w_down, panel);
+  e->shared_gate_up = e->shared_down = none;
+  if (!e->shared) return;
+  e->shared_gate_up = weight_pairs(l, operand(l, IR_EXPERTS_SHARED), operand(l, IR_EXPERTS_SHARED + 1), panel);
+  e->shared_down = weight_panels(l, operand(l, IR_EXPERTS_SHARED + 2), panel);
+}
+
+/* The sort and the products in the steps of variant `i`. */
+static void launch_products(lowering *l, const experts_op *e, size_t i) {
+  const kernel_variant *first = &e->first.item[i];
+  const bool apart = is_apart(e, i), slot = e->shared && !apart;
+  const char *x_dtype = element_name(operand(l, 0));
+  MlirValue none = none_buffer(l), w_gate = operand(l, 3);
+  sorted_slots s = sort_slots(l, 1, ir_dimension(w_gate, 0), slot, first);
+  if (apart)
+    launch_shared(l,
+                  &(shared_product){.x = e->x,
+                                    .weights = e->shared_gate_up,
+                                    .out = e->shared_hidden,
+                                    .matrix = operand(l, IR_EXPERTS_SHARED),
+                                    .second = operand(l, IR_EXPERTS_SHARED + 1),
+                                    .out_dtype = x_dtype},
+                  &e->shared_first, first);
+  launch_product(l, &s,
+                 &(expert_product){.variant = first,
+                                   .x = e->x,
+                                   .paired = true,
+                                   .out = e->hidden,
+                                   .matrix = w_gate,
+                                   .second = operand(l, 4),
+                                   .weights = e->gate_up,
+                                   .shared_weights = slot ? e->shared_gate_up : none,
+                                   .x_dtype = x_dtype,
+                                   .out_dtype = x_dtype});
+  if (apart)
+    launch_shared(l,
+                  &(shared_product){.x = e->shared_hidden,
+                                    .weights = e->shared_down,
+                                    .out = e->shared_y,
+                                    .matrix = operand(l, IR_EXPERTS_SHARED + 2),
+                                    .out_dtype = "f32"},
+                  &e->shared_second, first);
+  launch_product(l, &s,
+                 &(expert_product){.variant = &e->second.item[i],
+                                   .x = e->hidden,
+                                   .paired = true,
+                                   .out = e->y,
+                                   .matrix = operand(l, 5),
+                                   .weights = e->down,
+                                   .shared_weights = slot ? e->shared_down : none,
+                                   .by_slot = true,
+                                   .x_dtype = x_dtype,
+                                   .out_dtype = "f32"});
+}
+
+/* Variants that combine the same way do it in one launch. */
+static void launch_combines(lowering *l, const experts_op *e) {
   const intptr_t residual = ir_experts_residual(l->op);
-  MlirValue weights = operand_buffer(l, 2), out = result_buffer(l, 0);
+  MlirValue none = none_buffer(l), weights = operand_buffer(l, 2), out = result_buffer(l, 0);
   MlirValue added = residual < 0 ? none : operand_buffer(l, residual);
-  for (size_t i = 0, next; i < count; i = next) { /* ranges that combine the same way do it in one launch */
-    const bool apart = shared && ranges[i].apart;
-    for (next = i + 1; next < count && (shared && ranges[next].apart) == apart;) next++;
-    const combined_rows c = {.y = y,
+  for (size_t i = 0, next; i < e->first.count; i = next) {
+    const bool apart = is_apart(e, i);
+    for (next = i + 1; next < e->first.count && is_apart(e, next) == apart;) next++;
+    const combined_rows c = {.y = e->y,
                              .weights = weights,
-                             .shared_y = apart ? shared_y : none,
+                             .shared_y = apart ? e->shared_y : none,
                              .residual = added,
                              .out = out,
-                             .width = width,
-                             .k = k,
-                             .slot = shared && !apart};
-    launch_combine(l, &c, ranges[i].from, ranges[next - 1].to);
+                             .width = ir_dimension(operand(l, 5), 1),
+                             .k = ir_dimension(operand(l, 1), 1),
+                             .slot = e->shared && !apart};
+    launch_combine(l, &c, e->first.item[i].from, e->first.item[next - 1].to);
   }
+}
+
+static void lower_experts(lowering *l) {
+  experts_op e = {.shared = ir_experts_shared(l->op)};
+  e.slots = ir_dimension(operand(l, 1), 1) + e.shared;
+  if (!read_variants(l, &e)) return;
+  open_experts(l, &e);
+  for (size_t i = 0; i < e.first.count; i++) launch_products(l, &e, i);
+  launch_combines(l, &e);
 }
 
 bool lower_experts_op(lowering *l) {

@@ -320,38 +320,11 @@ static int64_t tile(lowering *l, const char *name) {
   return 16;
 }
 
-size_t gemm_ranges(lowering *l, const gemm_range *of_target, gemm_range ranges[MOST_GEMM_RANGES]) {
-  if (weight_group(l) == 2) {
-    uint32_t panel = (uint32_t)tile(l, "tile.panel");
-    ranges[0] = (gemm_range){.tile_m = (uint32_t)tile(l, "tile.m"), .slice = panel, .to = UINT32_MAX};
-    return 1;
-  }
-  size_t count = 0;
-  do ranges[count] = of_target[count];
-  while (ranges[count++].to < UINT32_MAX);
-  return count;
-}
-
-void stream_rounds(const lowering *l, gemm_range *range, int64_t n, bool pairs, bool shares) {
-  const uint32_t panel = l->tiles.matrix_panel, panels = (uint32_t)((n + panel - 1) / panel);
-  const uint32_t most = range->slice / panel / (pairs ? 2 : 1);
-  if (shares && range->to > range->tile_m) { /* half a round for each processor, or whole ones */
-    const uint32_t whole = (panels + most - 1) / most, few = range->workgroups / 2;
-    range->workgroups = whole > few ? whole : few;
-  }
-  if (shares && range->workgroups > panels) range->workgroups = panels;
-  const uint32_t share = shares ? (panels + range->workgroups - 1) / range->workgroups : panels;
-  const uint32_t rounds = (share + most - 1) / most;
-  range->slice = (share + rounds - 1) / rounds * panel;
-}
-
-void gemm_attributes(lowering *l, attribute_list *list, const gemm_range *range, sluice_size size) {
-  attribute_integer(l, list, "tile_m", range->tile_m);
-  attribute_integer(l, list, "panel", tile(l, "tile.panel"));
-  attribute_integer(l, list, "slice", range->slice);
-  attribute_integer(l, list, "group", weight_group(l));
-  attribute_integer(l, list, "workgroups", range->workgroups);
-  launch_range(l, list, size, range->from, range->to);
+void gemm_attributes(lowering *l, attribute_list *list, const kernel_variant *variant, sluice_size size) {
+  static const kernel_choice choices[] = {CHOOSE_TILE_M, CHOOSE_PANEL, CHOOSE_SLICE, CHOOSE_GROUP, CHOOSE_WORKGROUPS};
+  for (size_t i = 0; i < COUNT_OF(choices); i++)
+    attribute_integer(l, list, choice_name(choices[i]), variant->choice[choices[i]]);
+  launch_range(l, list, size, variant->from, variant->to);
 }
 
 void launch_range(lowering *l, attribute_list *list, sluice_size size, uint32_t from, uint32_t to) {
@@ -360,7 +333,7 @@ void launch_range(lowering *l, attribute_list *list, sluice_size size, uint32_t 
   attribute_add(l, list, "launch.range", ir_integers(l->context, range, 3));
 }
 
-void launch_gemm(lowering *l, const gemm_launch *g, const gemm_range *range) {
+void launch_gemm(lowering *l, const gemm_launch *g, const kernel_variant *variant) {
   int64_t n = ir_dimension(g->matrix, ir_rank(g->matrix) - 2), k = ir_dimension(g->matrix, ir_rank(g->matrix) - 1);
   bool swiglu = strcmp(g->epilogue, "swiglu") == 0, add = strcmp(g->epilogue, "add") == 0;
   MlirValue buffers[] = {g->x, g->weights, g->residual, g->out};
@@ -375,9 +348,7 @@ void launch_gemm(lowering *l, const gemm_launch *g, const gemm_range *range) {
   attribute_text(l, &list, "x_dtype", g->x_dtype);
   attribute_text(l, &list, "weight_dtype", element_name(g->matrix));
   attribute_text(l, &list, "out_dtype", g->out_dtype);
-  gemm_range own = *range;
-  if (own.workgroups) stream_rounds(l, &own, n, swiglu, true);
-  gemm_attributes(l, &list, &own, strcmp(g->size, "rows") == 0 ? SLUICE_SIZE_ROWS : SLUICE_SIZE_TOKENS);
+  gemm_attributes(l, &list, variant, strcmp(g->size, "rows") == 0 ? SLUICE_SIZE_ROWS : SLUICE_SIZE_TOKENS);
   launch(l, "gemm", buffers, COUNT_OF(buffers), &list,
          &(launch_cost){.fixed_bytes = weight_batch_bytes(l, g->matrix, swiglu, tile(l, "tile.panel")),
                         .row_bytes = k * x_bytes + n * out_bytes * (add ? 2 : 1),
@@ -389,6 +360,8 @@ static void lower_product(lowering *l) {
   bool add = ir_is(l->op, "model.linear_add"), swiglu = ir_is(l->op, "model.linear_swiglu");
   MlirValue w = operand(l, 1);
   int64_t panel = tile(l, "tile.panel");
+  kernel_variants variants;
+  if (!variants_read(l->state, l->op, "tile.variants", "gemm", &variants)) return;
   gemm_launch g = {.x = operand_buffer(l, 0),
                    .residual = add ? operand_buffer(l, 2) : none_buffer(l),
                    .matrix = w,
@@ -400,9 +373,7 @@ static void lower_product(lowering *l) {
                    .out_dtype = element_name(ir_result(l->op, 0))};
   g.weights = swiglu ? weight_pairs(l, w, operand(l, 2), panel) : weight_panels(l, w, panel);
   g.out = result_buffer(l, 0);
-  gemm_range ranges[MOST_GEMM_RANGES];
-  size_t count = gemm_ranges(l, l->tiles.ranges, ranges);
-  for (size_t i = 0; i < count; i++) launch_gemm(l, &g, &ranges[i]);
+  for (size_t i = 0; i < variants.count; i++) launch_gemm(l, &g, &variants.item[i]);
 }
 
 static int64_t row_elements(MlirValue value) {
@@ -615,8 +586,10 @@ static bool lower_function(lowering *l, MlirModule module) {
   l->page = ir_get_integer(l->function, "model.page");
   l->max_context = ir_get_integer(l->function, "model.max_context");
   l->layer = -1;
-  l->state->status = target_default_tiles(l->state->target, &l->tiles);
-  if (l->state->status) return false;
+  kernel_variants pages;
+  if (!variants_find(l->state, l->function, &(kernel_question){.family = "cache", .to = UINT32_MAX}, &pages))
+    return false;
+  l->transposed_values = pages.count && pages.item[0].choice[CHOOSE_TRANSPOSED];
   if (!plan_buffers_check(l->state, l->function) || !read_cache_layouts(l, body)) return false;
   MlirOperation function = create_function(l);
   l->builder = (ir_builder){.context = l->context, .block = ir_body(function)};

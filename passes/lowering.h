@@ -2,8 +2,9 @@
 #ifndef PASSES_LOWERING_H
 #define PASSES_LOWERING_H
 
-#include "backends/common/kernel.h"
 #include "passes/passes.h"
+#include "passes/variants.h"
+#include "sluice/plan.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -23,7 +24,7 @@ typedef struct lowering {
   lowered_value *values;
   size_t value_count, value_capacity;
   MlirValue input[7], none; /* kernel.input by sluice_input, kernel.none; null until used */
-  target_tiles tiles;       /* of the target */
+  bool transposed_values;   /* in pages, see choice_name */
   /* of the model */
   int64_t page, max_context;
   bool f32; /* activations */
@@ -82,28 +83,18 @@ int64_t weight_batch_bytes(const lowering *l, MlirValue weight, bool pairs, int6
 /* Columns of a panel that lie together, in the weights of the op at hand. */
 int64_t weight_group(const lowering *l);
 
-/* The kernels that a product becomes, from the target's ranges; returns their number. */
-size_t gemm_ranges(lowering *l, const gemm_range *of_target, gemm_range ranges[MOST_GEMM_RANGES]);
-/* Sets the slice of a range with workgroups for a product of n columns (of each of two matrices with `pairs`): rounds
- * of as many panels as the range allows, about equally long. `shares`: the panels are shared evenly among the
- * workgroups, and where there may be several tiles of rows, each of which has workgroups of its own, among so many that
- * each has one round; otherwise a workgroup has rounds of several tiles. */
-void stream_rounds(const lowering *l, gemm_range *range, int64_t n, bool pairs, bool shares);
-/* The attributes tile_m, panel, slice, group and workgroups of one of them, and its range of `size`. */
-void gemm_attributes(lowering *l, attribute_list *list, const gemm_range *range, sluice_size size);
-/* A launch of kernel.gemm for steps of `range`. */
+/* The attributes tile_m, panel, slice, group and workgroups of one kernel of a product, and its range of `size`. */
+void gemm_attributes(lowering *l, attribute_list *list, const kernel_variant *variant, sluice_size size);
+/* A launch of kernel.gemm. */
 typedef struct gemm_launch {
   MlirValue x, weights, residual, out; /* residual: kernel.none unless the epilogue is "add" */
   MlirValue matrix;                    /* weight value, the first of two with "swiglu" */
   const char *epilogue, *size;         /* size: "tokens" or "rows" */
   const char *x_dtype, *out_dtype;
 } gemm_launch;
-void launch_gemm(lowering *l, const gemm_launch *g, const gemm_range *range);
+void launch_gemm(lowering *l, const gemm_launch *g, const kernel_variant *variant);
 /* The launch runs in steps with from <= `size` <= to only. */
 void launch_range(lowering *l, attribute_list *list, sluice_size size, uint32_t from, uint32_t to);
-
-/* Whether this attention has kernels with matrix instructions; `page` is model.page (choose_tiles.c). */
-bool attention_has_matrix_kernels(const target_tiles *tiles, MlirOperation op, int64_t page);
 
 /* lower_attention.c: false when the op is none of its. */
 bool lower_attention_op(lowering *l);

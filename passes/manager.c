@@ -1,5 +1,6 @@
 /* Running passes: each under MLIR's pass manager, so that MLIR verifies what it leaves behind, with printing, timing
  * and our own verifier around it. */
+#include "backends/common/configuration.h"
 #include "passes/passes.h"
 #include "passes/rewrite.h"
 #include "sluice/memory.h"
@@ -251,8 +252,10 @@ static sluice_status *run_with_options(ir_context *context, MlirModule module, c
 sluice_status *pass_run(ir_context *context, MlirModule module, const char *const *names, size_t name_count,
                         const pass_options *options) {
   SLUICE_TRY(check_names(names, name_count, options));
-  pass_state state = {
-      .context = context, .target = options->target ? options->target : "host:x86-64-v3", .remarks = options->remarks};
+  const char *target = options->target ? options->target : "host:x86-64-v3";
+  configuration *chosen;
+  SLUICE_TRY(configuration_open(target, &chosen));
+  pass_state state = {.context = context, .target = target, .configuration = chosen, .remarks = options->remarks};
   sluice_status *status = NULL;
   if (names) {
     for (size_t i = 0; i < name_count && !status; i++)
@@ -262,6 +265,7 @@ sluice_status *pass_run(ir_context *context, MlirModule module, const char *cons
       if (!is_named(options->disabled, options->disabled_count, p->name, false))
         status = run_with_options(context, module, p, &state, options);
   }
+  configuration_close(chosen);
   /* Whatever the passes did, what goes on from here is right. */
   return status ? status : ir_verify(context, module);
 }

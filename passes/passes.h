@@ -24,9 +24,10 @@ void pass_remarks_free(pass_remarks *remarks);
 typedef struct pass_state {
   ir_context *context;
   const char *target; /* canonical, e.g. "host:x86-64-v4"; NULL for `sluice opt` without --target: "host:x86-64-v3" */
-  pass_remarks *remarks; /* NULL: not wanted */
-  const char *pass;      /* name of the running pass */
-  sluice_status *status; /* first failure */
+  const struct configuration *configuration; /* of the target, see backends/common/configuration.h */
+  pass_remarks *remarks;                     /* NULL: not wanted */
+  const char *pass;                          /* name of the running pass */
+  sluice_status *status;                     /* first failure */
 } pass_state;
 
 typedef struct pass_description {

@@ -4,7 +4,6 @@
  * count, since observers run right after the launch. The arena has a region for each step extent; within a region
  * values are placed in order of definition, each into the smallest gap between the values that live at the same time.
  */
-#include "backends/common/kernel.h"
 #include "passes/passes.h"
 #include "sluice/memory.h"
 
@@ -26,7 +25,6 @@ typedef struct planner {
   intptr_t op_count;
   value *values;
   size_t count, capacity;
-  bool split_selection, split_router, split_shared; /* of the target */
 } planner;
 
 static int64_t round_up(int64_t bytes) {
@@ -91,7 +89,8 @@ static bool push_op(planner *p, intptr_t i) {
   MlirOperation op = p->ops[i];
   for (intptr_t r = 0; r < mlirOperationGetNumResults(op); r++)
     if (!push_result(p, i, ir_result(op, r))) return false;
-  if (p->split_selection && (ir_is(op, "model.select_attention") || ir_is(op, "model.index_select"))) {
+  const bool split = ir_get_integer(op, "tile.split") != 0;
+  if (split && (ir_is(op, "model.select_attention") || ir_is(op, "model.index_select"))) {
     int64_t heads = ir_get_integer(op, ir_has(op, "index_heads") ? "index_heads" : "heads");
     return push_scratch(p, i, "tokens_pages", heads * 4);
   }
@@ -100,7 +99,7 @@ static bool push_op(planner *p, intptr_t i) {
     const int64_t part = ir_get_integer(op, "tile.part_rows") * (head_dim + 2) * 4;
     return push_scratch(p, i, "one", ir_get_integer(op, "tile.parts") * part);
   }
-  if (p->split_router && ir_is(op, "model.router"))
+  if (split && ir_is(op, "model.router"))
     return push_scratch(p, i, "tokens", ir_dimension(mlirOperationGetOperand(op, 1), 0) * 4);
   bool shared = ir_experts_shared(op), fused = shared || ir_is(op, "model.experts");
   if (!fused && !ir_is(op, "model.expert_linear")) return true;
@@ -118,7 +117,7 @@ static bool push_op(planner *p, intptr_t i) {
   int64_t element = element_bytes(mlirShapedTypeGetElementType(mlirValueGetType(x)));
   int64_t inner = ir_dimension(w, 1), width = ir_dimension(x, 1);
   return push_scratch(p, i, "tokens", k * inner * element) && push_scratch(p, i, "tokens", k * width * 4) &&
-         (!shared || !p->split_shared ||
+         (!shared || !ir_has(op, "tile.shared") ||
           (push_scratch(p, i, "tokens", inner * element) && push_scratch(p, i, "tokens", width * 4)));
 }
 
@@ -126,7 +125,8 @@ static bool push_op(planner *p, intptr_t i) {
  * into. */
 static void keep_logits(planner *p, value *chosen, intptr_t user) {
   enum { RESULTS = 2 };
-  if (p->split_router && ir_is(p->ops[chosen->op], "model.router")) (chosen + RESULTS)->last = user;
+  MlirOperation router = p->ops[chosen->op];
+  if (ir_is(router, "model.router") && ir_get_integer(router, "tile.split")) (chosen + RESULTS)->last = user;
 }
 
 /* Extends the lives of the operands of op `i`, and finds out whether its results follow logit rows. */
@@ -315,11 +315,7 @@ static bool check(planner *p) {
 }
 
 static bool with_planner(pass_state *state, MlirOperation function, bool (*body)(planner *p)) {
-  target_tiles tiles;
-  state->status = target_default_tiles(state->target, &tiles);
-  if (state->status) return false;
-  planner p = {.state = state, .split_selection = tiles.split_selection, .split_router = tiles.split_router};
-  for (size_t i = 0; i < MOST_GEMM_RANGES; i++) p.split_shared |= tiles.expert_ranges[i].apart;
+  planner p = {.state = state};
   MlirOperation first = mlirBlockGetFirstOperation(ir_body(function));
   for (MlirOperation op = first; !mlirOperationIsNull(op); op = mlirOperationGetNextInBlock(op)) p.op_count++;
   p.ops = sluice_allocate_array((size_t)p.op_count, sizeof *p.ops);

@@ -3,6 +3,7 @@
 #define BACKENDS_COMMON_BACKEND_H
 
 #include "backends/common/atoms.h"
+#include "backends/common/configuration.h"
 #include "backends/targets.h"
 
 typedef struct backend {
@@ -11,7 +12,7 @@ typedef struct backend {
   const char *known; /* its targets, for messages */
   /* The functions below get canonical names. */
   const target_facts *(*facts)(const char *target);
-  target_tiles (*tiles)(const char *target);
+  target_tiles (*tiles)(const char *target); /* its default configurations */
   /* A target machine; NULL with a message in *out_error. Runs in a child. */
   LLVMTargetMachineRef (*machine)(const char *target, char **out_error);
   const atoms *(*atoms)(const char *target);

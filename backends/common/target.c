@@ -40,10 +40,3 @@ sluice_status *target_find_facts(const char *target, const target_facts **out_fa
   *out_facts = b->facts(target);
   return NULL;
 }
-
-sluice_status *target_default_tiles(const char *target, target_tiles *out_tiles) {
-  const backend *b = backend_find(target);
-  if (!b) return sluice_error(SLUICE_UNSUPPORTED, "no tiles are known for target '%s'", target);
-  *out_tiles = b->tiles(target);
-  return NULL;
-}

@@ -1,21 +1,22 @@
 // RUN: sluice opt %s --passes=choose-tiles --target host:x86-64-v3 | FileCheck %s
 // RUN: sluice opt %s --passes=choose-tiles --target host:x86-64-v4 | FileCheck %s --check-prefixes=WIDE
 
-// Products have rows of x and a panel of the weight; the router a panel; attention and selection query tiles.
+// Products have variants, each for a range of steps, and a panel of the weight; the router a panel; attention and
+// selection query tiles. What the host does not split says so.
 // CHECK: model.norm"
 // CHECK-NOT: tile.
-// CHECK: model.router"{{.*}}{k = 2 : i64, tile.panel = [[P:[0-9]+]] : i64}
-// CHECK: model.experts"{{.*}}tile.m = {{[0-9]+}} : i64, tile.panel = [[P]] : i64}
+// CHECK: model.router"{{.*}}{k = 2 : i64, tile.panel = [[P:[0-9]+]] : i64, tile.split = 0 : i64, tile.variants = [{from = 0 : i64, many = 0 : i64, to = 4294967295 : i64}]}
+// CHECK: model.experts"{{.*}}tile.group = 2 : i64, tile.panel = [[P]] : i64, tile.second = [{apart = 0 : i64, from = 0 : i64, slice = [[P]] : i64, tile_m = {{[0-9]+}} : i64, to = 4294967295 : i64, workgroups = 0 : i64}], tile.variants = [{apart
 // CHECK: model.attention"{{.*}}tile.query = [[Q:[0-9]+]] : i64}
-// CHECK: model.index_select"{{.*}}tile.query = [[Q]] : i64}
-// CHECK: model.linear"{{.*}}tile.m = [[M:[0-9]+]] : i64, tile.panel = [[P]] : i64}
+// CHECK: model.index_select"{{.*}}tile.query = [[Q]] : i64, tile.scores = [{cache_first = 0 : i64, from = 0 : i64, to = 4294967295 : i64}], tile.split = 0 : i64}
+// CHECK: model.linear"{{.*}}tile.panel = [[P]] : i64, tile.variants = [{from = 0 : i64, slice = [[P]] : i64, tile_m = [[M:[0-9]+]] : i64, to = 4294967295 : i64, workgroups = 0 : i64}]}
 // CHECK: model.rms_norm
 // CHECK-NOT: tile.
-// CHECK: model.lm_head"{{.*}}tile.m = [[M]] : i64, tile.panel = [[P]] : i64}
+// CHECK: model.lm_head"{{.*}}tile.panel = [[P]] : i64, tile.variants = [{{.*}}tile_m = [[M]] : i64
 // CHECK: model.sample
 // CHECK-NOT: tile.
 // CHECK: return
-// WIDE: model.router"{{.*}}{k = 2 : i64, tile.panel = 64 : i64}
+// WIDE: model.router"{{.*}}{k = 2 : i64, tile.panel = 64 : i64
 func.func @step(%batch: !model.batch, %cache: !model.cache) -> (tensor<?x100xf32>, tensor<?xi32>)
     attributes {model.dtype = "float32", model.page = 16 : i64, model.vocabulary = 100 : i64, model.max_context = 128 : i64} {
   %e = "model.weight"() {name = "embed"} : () -> tensor<100x64xbf16>

@@ -4,11 +4,14 @@
 // RUN: not sluice opt %s --passes=choose-tiles,lower-to-kernels 2>&1 | FileCheck %s --check-prefix=UNPLANNED
 // RUN: not sluice opt %s --passes=plan-buffers,lower-to-kernels 2>&1 | FileCheck %s --check-prefix=UNTILED
 
+// RUN: sluice opt %s --passes=choose-tiles,plan-buffers --target host:x86-64-v3 | sed 's/slice = 16 : i64/slice = 24 : i64/' | not sluice opt - --passes=lower-to-kernels --target host:x86-64-v3 2>&1 | FileCheck %s --check-prefix=ILLEGAL
+// RUN: sluice opt %s --passes=choose-tiles,plan-buffers --target host:x86-64-v3 | sed 's/tile_m = 48 : i64, //' | not sluice opt - --passes=lower-to-kernels --target host:x86-64-v3 2>&1 | FileCheck %s --check-prefix=LACKING
+
 // The embedding stays alive for the sum, which takes its place; the norm's value dies in the product, and the next norm takes
 // its place. Logit rows have a region of their own. Returned values are outputs.
 // PLAN: model.embed{{.*}}arena.bytes = [256], arena.offset = [0], arena.size = ["tokens"]
 // PLAN: model.rms_norm{{.*}}arena.bytes = [256], arena.offset = [256], arena.size = ["tokens"]
-// PLAN: model.linear_swiglu{{.*}}arena.bytes = [192], arena.offset = [512], arena.size = ["tokens"], {{.*}}tile.m = 48 : i64, tile.panel = 16 : i64
+// PLAN: model.linear_swiglu{{.*}}arena.bytes = [192], arena.offset = [512], arena.size = ["tokens"], {{.*}}tile.panel = 16 : i64, tile.variants = [{from = 0 : i64, slice = 16 : i64, tile_m = 48 : i64, to = 4294967295 : i64, workgroups = 0 : i64}]
 // PLAN: model.linear_add{{.*}}arena.bytes = [256], arena.offset = [0], arena.size = ["tokens"]
 // PLAN: model.select_rows{{.*}}arena.bytes = [256], arena.offset = [0], arena.size = ["rows"]
 // PLAN: model.rms_norm{{.*}}arena.bytes = [256], arena.offset = [0], arena.size = ["rows"]
@@ -35,6 +38,8 @@
 // LOWER: "kernel.sample"(%[[L]], %{{.*}}, %{{.*}}) {{.*}}vocabulary = 100 : i64
 
 // UNPLANNED: lower.mlir:{{[0-9]+}}:{{[0-9]+}}: error: {{.*}}run plan-buffers first
+// ILLEGAL: error: configuration of gemm for host:x86-64-v3: 'slice' is 24, expected a multiple of the panel, 16
+// LACKING: error: tile.variants lacks 'tile_m'
 // UNTILED: lower.mlir:{{[0-9]+}}:{{[0-9]+}}: error: no attribute tile.{{m|panel}}: run choose-tiles first
 
 func.func @step(%batch: !model.batch, %cache: !model.cache) -> (tensor<?x100xf32>, tensor<?xi32>)

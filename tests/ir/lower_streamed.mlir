@@ -2,7 +2,10 @@
 // 3 of each matrix with pairs. Few panels have a workgroup each; steps of several tiles of rows have a workgroup for each 6 panels, but
 // no fewer than 66. float32 has other products.
 // RUN: sluice opt %s --passes=choose-tiles,plan-buffers,lower-to-kernels --target h100 | FileCheck %s
+// RUN: sluice opt %s --passes=choose-tiles --target h100 | FileCheck %s --check-prefix=TILES
 // RUN: sluice opt %s --passes=choose-tiles,plan-buffers,lower-to-kernels --target host:x86-64-v3 | FileCheck %s --check-prefix=HOST
+
+// TILES: "model.linear"{{.*}}tile.group = 8 : i64, tile.panel = 16 : i64, tile.variants = [{from = 0 : i64, slice = 96 : i64, tile_m = 8 : i64, to = 8 : i64, workgroups = 132 : i64}, {from = 9 : i64{{.*}}, {from = 65 : i64, slice = 96 : i64, tile_m = 128 : i64, to = 4294967295 : i64, workgroups = 683 : i64}]
 
 // 4096 panels: 32 for the largest share, 6 rounds.
 // CHECK: "kernel.gemm"{{.*}}launch.range = [1, 17, 64]{{.*}}n = 65535 : i64{{.*}}panel = 16 : i64{{.*}}slice = 96 : i64{{.*}}tile_m = 64 : i64{{.*}}workgroups = 132 : i64

@@ -1,4 +1,5 @@
 /* The families gemm and expert_gemm against plain sums in double, for random shapes, every level of this machine. */
+#include "backends/common/configuration.h"
 #include "kernel_support/kernel_harness.h"
 
 #include <math.h>
@@ -189,13 +190,16 @@ static void check_experts(kernel_harness *h, const gemm_case *c, random_state *r
 static void check(bool experts) {
   for (const char *const *target = harness_targets(); *target; target++) {
     random_state random = {.state = experts ? 7 : 3};
-    target_tiles tiles;
-    assert_null(target_default_tiles(*target, &tiles));
+    configuration *configured;
+    kernel_variants variants;
+    assert_null(configuration_open(*target, &configured));
+    assert_null(configuration_find(configured, &(kernel_question){.family = "gemm", .n = 1, .k = 1}, &variants));
+    configuration_close(configured);
     unsigned vector = strstr(*target, "v4") ? 16 : strstr(*target, "v3") ? 8 : 4;
     kernel_harness *h = harness_create(*target);
     gemm_case cases[CASES];
     for (int i = 0; i < CASES; i++) {
-      cases[i] = random_case(&random, vector, tiles.gemm_panel, experts);
+      cases[i] = random_case(&random, vector, (unsigned)variants.item[0].choice[CHOOSE_PANEL], experts);
       add_kernel(h, &cases[i]);
     }
     harness_compile(h);

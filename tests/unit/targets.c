@@ -1,4 +1,5 @@
 /* Target names: what stands for what, and what is refused; what targets are, and kernels that they have no room for. */
+#include "backends/common/configuration.h"
 #include "backends/common/kernel.h"
 
 #include <setjmp.h>
@@ -46,7 +47,7 @@ static void unknown_targets_are_refused(void **state) {
                                       "a name that is much longer than the 32 bytes of a canonical one"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     char canonical[32];
-    target_tiles tiles;
+    configuration *c;
     sluice_status *status = target_canonicalise(names[i], canonical);
     if (!status) fail_msg("'%s' is taken for %s", names[i], canonical);
     assert_int_equal(sluice_status_code(status), SLUICE_UNSUPPORTED);
@@ -54,32 +55,119 @@ static void unknown_targets_are_refused(void **state) {
     assert_non_null(strstr(sluice_status_message(status), "host:x86-64-v4-bf16"));
     assert_non_null(strstr(sluice_status_message(status), "cuda:sm_90a"));
     sluice_status_free(status);
-    status = target_default_tiles(names[i], &tiles);
+    status = configuration_open(names[i], &c);
     assert_non_null(status);
     sluice_status_free(status);
   }
 }
 
-/* Of the kernels for products, exactly one takes each number of rows. */
-static void expect_cover(const gemm_range ranges[MOST_GEMM_RANGES], uint32_t panel) {
-  for (uint32_t i = 0; i == 0 || ranges[i - 1].to < UINT32_MAX; i++) {
-    assert_true(i < MOST_GEMM_RANGES);
-    assert_int_equal(ranges[i].from, i ? ranges[i - 1].to + 1 : 0);
-    assert_true(ranges[i].from <= ranges[i].to && ranges[i].tile_m > 0);
-    assert_true(ranges[i].slice > 0 && ranges[i].slice % panel == 0);
+/* The answer to `question`, which the target has. */
+static kernel_variants ask(const configuration *c, kernel_question question) {
+  kernel_variants variants;
+  if (question.to == 0) question.to = UINT32_MAX;
+  assert_null(configuration_find(c, &question, &variants));
+  return variants;
+}
+
+/* Whatever a product's shape, each number of rows has one kernel. */
+static void products_have_kernels_for_all_steps(void **state) {
+  (void)state;
+  static const char *const names[] = {"host:x86-64", "host:x86-64-v4-bf16", "cuda:sm_90a", "hip:gfx942", "hip:gfx950"};
+  static const char *const families[] = {"gemm", "expert_gemm"};
+  static const int64_t widths[] = {1, 16, 100, 6144, 200064};
+  for (size_t t = 0; t < sizeof names / sizeof *names; t++) {
+    configuration *c;
+    assert_null(configuration_open(names[t], &c));
+    for (size_t f = 0; f < 2; f++)
+      for (size_t w = 0; w < sizeof widths / sizeof *widths; w++)
+        for (int kind = 0; kind < 8; kind++) {
+          const kernel_question q = {
+              .family = families[f], .n = widths[w], .k = kind & 4 ? 6144 : 100, .pairs = kind & 2, .matrix = kind & 1};
+          kernel_variants v = ask(c, q);
+          assert_true(variants_cover(&v, 0, UINT32_MAX));
+          const int64_t group = v.item[0].choice[CHOOSE_GROUP];
+          const bool matrix = q.matrix && q.k == 6144 && configuration_facts(c)->matrix.group;
+          assert_int_equal(group, matrix ? configuration_facts(c)->matrix.group : 2);
+        }
+    configuration_close(c);
   }
 }
 
-static void ranges_cover_all_steps(void **state) {
+static void targets_have_kernels_of_their_own(void **state) {
   (void)state;
-  target_tiles tiles;
-  assert_null(target_default_tiles("cuda:sm_90a", &tiles));
-  assert_true(tiles.transposed_values && tiles.split_selection && tiles.matrix_panel > 0);
-  expect_cover(tiles.ranges, tiles.matrix_panel);
-  expect_cover(tiles.expert_ranges, tiles.matrix_panel);
-  assert_null(target_default_tiles("host:x86-64-v3", &tiles));
-  assert_false(tiles.transposed_values || tiles.split_selection);
-  assert_int_equal(tiles.matrix_panel, 0);
+  configuration *c;
+  kernel_question q = {
+      .family = "topk_attention", .matrix = true, .heads = 64, .kv_heads = 4, .head_dim = 128, .page = 128};
+  assert_null(configuration_open("cuda:sm_90a", &c));
+  assert_int_equal(ask(c, (kernel_question){.family = "block_score"}).item[0].choice[CHOOSE_SPLIT], 1);
+  assert_int_equal(ask(c, (kernel_question){.family = "cache"}).item[0].choice[CHOOSE_TRANSPOSED], 1);
+  kernel_variants v = ask(c, q);
+  assert_true(v.count > 1 && variants_cover(&v, 0, UINT32_MAX));
+  q.page = 48;
+  assert_int_equal(ask(c, q).count, 0);
+  configuration_close(c);
+  assert_null(configuration_open("host:x86-64-v3", &c));
+  q.page = 128;
+  assert_int_equal(ask(c, q).count, 0);
+  assert_int_equal(ask(c, (kernel_question){.family = "block_score"}).item[0].choice[CHOOSE_SPLIT], 0);
+  assert_int_equal(ask(c, (kernel_question){.family = "route"}).count, 0);
+  configuration_close(c);
+}
+
+/* A record goes before the defaults, for its shape and sizes alone; what the target cannot do is no record. */
+static void records_go_first(void **state) {
+  (void)state;
+  configuration *c;
+  assert_null(configuration_open("cuda:sm_90a", &c));
+  const kernel_question q = {.family = "gemm", .n = 6144, .k = 4096, .matrix = true, .from = 0, .to = 32};
+  const kernel_variants before = ask(c, q);
+  kernel_variants tuned = {.count = 2};
+  tuned.item[0] = before.item[0];
+  tuned.item[0].to = 7;
+  tuned.item[1] = before.item[0];
+  tuned.item[1].from = 8;
+  tuned.item[1].to = 32;
+  tuned.item[1].choice[CHOOSE_TILE_M] = 32;
+  assert_null(configuration_add(c, &q, &tuned));
+  kernel_question part = q;
+  part.from = 4;
+  part.to = 9;
+  kernel_variants v = ask(c, part);
+  assert_int_equal(v.count, 2);
+  assert_true(v.item[0].from == 4 && v.item[0].to == 7 && v.item[1].from == 8 && v.item[1].to == 9);
+  assert_int_equal(v.item[1].choice[CHOOSE_TILE_M], 32);
+  part.n = 6145; /* another shape; sizes that the record does not have */
+  assert_int_not_equal(ask(c, part).item[0].choice[CHOOSE_TILE_M], 32);
+  kernel_question all = q;
+  all.to = UINT32_MAX;
+  assert_true(ask(c, all).item[1].choice[CHOOSE_TILE_M] != 32 || ask(c, all).item[1].from != 8);
+
+  static const struct {
+    kernel_choice choice;
+    int64_t value;
+    const char *message;
+  } wrong[] = {{CHOOSE_TILE_M, 12, "'tile_m' is 12, expected a multiple of 8"},
+               {CHOOSE_TILE_M, 0, "'tile_m' is 0, expected at least 1"},
+               {CHOOSE_SLICE, 24, "'slice' is 24, expected a multiple of the panel, 16"},
+               {CHOOSE_GROUP, 4, "'group' is 4, expected 2 or, with matrix instructions, 8"},
+               {CHOOSE_WORKGROUPS, -1, "'workgroups' is -1, expected at least 0"}};
+  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+    kernel_variants bad = tuned;
+    bad.item[1].choice[wrong[i].choice] = wrong[i].value;
+    sluice_status *status = configuration_add(c, &q, &bad);
+    assert_non_null(status);
+    if (!strstr(sluice_status_message(status), wrong[i].message)) fail_msg("%s", sluice_status_message(status));
+    sluice_status_free(status);
+  }
+  kernel_variants gap = tuned;
+  gap.item[1].from = 9;
+  sluice_status *status = configuration_add(c, &q, &gap);
+  assert_non_null(strstr(sluice_status_message(status), "leave out some of the sizes 0 to 32"));
+  sluice_status_free(status);
+  status = configuration_add(c, &(kernel_question){.family = "embed", .to = 1}, &tuned);
+  assert_non_null(strstr(sluice_status_message(status), "nothing to choose"));
+  sluice_status_free(status);
+  configuration_close(c);
 }
 
 /* A kernel that the target has for other shapes alone is refused with the shape and what is expected instead. */
@@ -127,7 +215,7 @@ static void refused_shapes_are_named(void **state) {
 
 static void facts_make_sense(void **state) {
   (void)state;
-  static const char *const names[] = {"host:x86-64", "host:x86-64-v4-bf16", "cuda:sm_90a"};
+  static const char *const names[] = {"host:x86-64", "host:x86-64-v4-bf16", "cuda:sm_90a", "hip:gfx942", "hip:gfx950"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     const target_facts *f;
     assert_null(target_find_facts(names[i], &f));
@@ -179,9 +267,13 @@ static void kernels_too_large_are_refused(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(aliases_become_targets), cmocka_unit_test(unknown_targets_are_refused),
-      cmocka_unit_test(ranges_cover_all_steps), cmocka_unit_test(refused_shapes_are_named),
-      cmocka_unit_test(facts_make_sense),       cmocka_unit_test(kernels_too_large_are_refused)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(aliases_become_targets),
+                                     cmocka_unit_test(unknown_targets_are_refused),
+                                     cmocka_unit_test(products_have_kernels_for_all_steps),
+                                     cmocka_unit_test(targets_have_kernels_of_their_own),
+                                     cmocka_unit_test(records_go_first),
+                                     cmocka_unit_test(refused_shapes_are_named),
+                                     cmocka_unit_test(facts_make_sense),
+                                     cmocka_unit_test(kernels_too_large_are_refused)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

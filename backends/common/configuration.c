@@ -1,0 +1,347 @@
+#include "backends/common/configuration.h"
+#include "backends/common/backend.h"
+#include "sluice/memory.h"
+
+#include <string.h>
+
+/* Columns of w that lie together where no matrix instructions are used. */
+enum { PAIR = 2, MOST_CHOICES = 6 };
+
+typedef struct record {
+  kernel_question question;
+  kernel_variants variants;
+} record;
+
+struct configuration {
+  const char *target; /* the caller's */
+  const target_facts *facts;
+  target_tiles tiles;
+  record *records;
+  size_t count, capacity;
+};
+
+const char *choice_name(kernel_choice choice) {
+#define CHOICE_TEXT(name, text) text,
+  static const char *const names[] = {KERNEL_CHOICES(CHOICE_TEXT)};
+#undef CHOICE_TEXT
+  return names[choice];
+}
+
+sluice_status *configuration_open(const char *target, configuration **out_configuration) {
+  const backend *b = backend_find(target);
+  if (!b) return sluice_error(SLUICE_UNSUPPORTED, "no kernels are known for target '%s'", target);
+  configuration *c = sluice_allocate(sizeof *c);
+  if (!c) return sluice_out_of_memory();
+  *c = (configuration){.target = target, .facts = b->facts(target), .tiles = b->tiles(target)};
+  *out_configuration = c;
+  return NULL;
+}
+
+void configuration_close(configuration *c) {
+  if (!c) return;
+  sluice_release(c->records);
+  sluice_release(c);
+}
+
+const target_facts *configuration_facts(const configuration *c) {
+  return c->facts;
+}
+
+/* ---- what is legal ---- */
+
+static sluice_status *illegal(const configuration *c, const char *family, kernel_choice choice, int64_t found,
+                              const char *expected, int64_t number) {
+  return sluice_error(SLUICE_INVALID, "configuration of %s for %s: '%s' is %lld, expected %s %lld", family, c->target,
+                      choice_name(choice), (long long)found, expected, (long long)number);
+}
+
+static sluice_status *check_product(const configuration *c, const char *family, const int64_t *v) {
+  const matrix_facts *m = &c->facts->matrix;
+  static const kernel_choice positive[] = {CHOOSE_TILE_M, CHOOSE_PANEL, CHOOSE_SLICE};
+  for (size_t i = 0; i < sizeof positive / sizeof *positive; i++)
+    if (v[positive[i]] < 1) return illegal(c, family, positive[i], v[positive[i]], "at least", 1);
+  if (v[CHOOSE_WORKGROUPS] < 0) return illegal(c, family, CHOOSE_WORKGROUPS, v[CHOOSE_WORKGROUPS], "at least", 0);
+  if (v[CHOOSE_SLICE] % v[CHOOSE_PANEL])
+    return illegal(c, family, CHOOSE_SLICE, v[CHOOSE_SLICE], "a multiple of the panel,", v[CHOOSE_PANEL]);
+  if (v[CHOOSE_GROUP] == PAIR) {
+    if (v[CHOOSE_SLICE] != v[CHOOSE_PANEL])
+      return illegal(c, family, CHOOSE_SLICE, v[CHOOSE_SLICE], "the panel,", v[CHOOSE_PANEL]);
+    return v[CHOOSE_WORKGROUPS] ? illegal(c, family, CHOOSE_WORKGROUPS, v[CHOOSE_WORKGROUPS], "with pairs", 0) : NULL;
+  }
+  if (m->group == 0 || v[CHOOSE_GROUP] != m->group)
+    return illegal(c, family, CHOOSE_GROUP, v[CHOOSE_GROUP], "2 or, with matrix instructions,", m->group);
+  if (v[CHOOSE_TILE_M] % m->rows) return illegal(c, family, CHOOSE_TILE_M, v[CHOOSE_TILE_M], "a multiple of", m->rows);
+  if (v[CHOOSE_PANEL] % m->columns)
+    return illegal(c, family, CHOOSE_PANEL, v[CHOOSE_PANEL], "a multiple of", m->columns);
+  return NULL;
+}
+
+/* Bounds of choices beside those of products. */
+static sluice_status *check_bounds(const configuration *c, const char *family, const int64_t *v) {
+  static const struct {
+    const char *family;
+    kernel_choice choice;
+    int64_t least, most;
+  } bounds[] = {{"expert_gemm", CHOOSE_APART, 0, 1},
+                {"router", CHOOSE_SPLIT, 0, 1},
+                {"router", CHOOSE_MANY, 0, 1},
+                {"attention", CHOOSE_QUERY_TILE, 1, 1 << 16},
+                {"attention_part", CHOOSE_PARTS, 1, 1 << 16},
+                {"attention_part", CHOOSE_PART_ROWS, 1, 1 << 16},
+                {"block_score", CHOOSE_SPLIT, 0, 1},
+                {"block_score", CHOOSE_CACHE_FIRST, 0, 1},
+                {"topk_attention", CHOOSE_CLUSTER, 1, 64},
+                {"topk_attention", CHOOSE_RESIDENT, 0, 64},
+                {"cache", CHOOSE_TRANSPOSED, 0, 1}};
+  for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++) {
+    if (strcmp(bounds[i].family, family) != 0) continue;
+    const int64_t found = v[bounds[i].choice];
+    if (found < bounds[i].least) return illegal(c, family, bounds[i].choice, found, "at least", bounds[i].least);
+    if (found > bounds[i].most) return illegal(c, family, bounds[i].choice, found, "at most", bounds[i].most);
+  }
+  return NULL;
+}
+
+sluice_status *configuration_check(const configuration *c, const char *family, const kernel_variants *variants) {
+  const bool product = strcmp(family, "gemm") == 0 || strcmp(family, "expert_gemm") == 0;
+  for (size_t i = 0; i < variants->count; i++) {
+    const kernel_variant *v = &variants->item[i];
+    if (v->from > v->to || (i && v->from <= v[-1].to))
+      return sluice_error(SLUICE_INVALID, "configuration of %s for %s: variant %zu is for sizes %u to %u, behind %u",
+                          family, c->target, i, v->from, v->to, i ? v[-1].to : 0);
+    if (product) SLUICE_TRY(check_product(c, family, v->choice));
+    SLUICE_TRY(check_bounds(c, family, v->choice));
+  }
+  return NULL;
+}
+
+bool variants_cover(const kernel_variants *variants, uint32_t from, uint32_t to) {
+  uint64_t next = from;
+  for (size_t i = 0; i < variants->count; i++) {
+    if (variants->item[i].from != next) return false;
+    next = (uint64_t)variants->item[i].to + 1;
+  }
+  return next == (uint64_t)to + 1;
+}
+
+/* ---- defaults ---- */
+
+static kernel_variant *add_variant(kernel_variants *out, uint32_t from, uint32_t to) {
+  kernel_variant *v = &out->item[out->count++];
+  *v = (kernel_variant){.from = from, .to = to};
+  return v;
+}
+
+/* Sets the slice of a variant whose workgroups share a product's columns: rounds of as many panels as the range allows,
+ * about equally long. `shares`: the panels are shared evenly among the workgroups, and where there may be several tiles
+ * of rows, each of which has workgroups of its own, among so many that each has one round; otherwise a workgroup has
+ * rounds of several tiles. */
+static void stream_rounds(kernel_variant *v, const kernel_question *q, const gemm_range *range, uint32_t panel,
+                          bool shares) {
+  const uint32_t panels = (uint32_t)((q->n + panel - 1) / panel), most = range->slice / panel / (q->pairs ? 2 : 1);
+  uint32_t workgroups = range->workgroups;
+  if (shares && v->to > range->tile_m) { /* half a round for each processor, or whole ones */
+    const uint32_t whole = (panels + most - 1) / most, few = workgroups / 2;
+    workgroups = whole > few ? whole : few;
+  }
+  if (shares && workgroups > panels) workgroups = panels;
+  const uint32_t share = shares ? (panels + workgroups - 1) / workgroups : panels;
+  const uint32_t rounds = (share + most - 1) / most;
+  v->choice[CHOOSE_WORKGROUPS] = workgroups;
+  v->choice[CHOOSE_SLICE] = (int64_t)((share + rounds - 1) / rounds) * panel;
+}
+
+static void product_defaults(const configuration *c, const kernel_question *q, bool experts, kernel_variants *out) {
+  const target_tiles *t = &c->tiles;
+  if (!q->matrix || !t->matrix_panel || q->k % c->facts->matrix.depth) {
+    kernel_variant *v = add_variant(out, q->from, q->to);
+    v->choice[CHOOSE_TILE_M] = experts ? t->expert_tile_m : t->gemm_tile_m;
+    v->choice[CHOOSE_PANEL] = v->choice[CHOOSE_SLICE] = t->gemm_panel;
+    v->choice[CHOOSE_GROUP] = PAIR;
+    return;
+  }
+  const gemm_range *range = experts ? t->expert_ranges : t->ranges;
+  for (bool last = false; !last; range++) {
+    last = range->to == UINT32_MAX;
+    if (range->to < q->from || range->from > q->to) continue;
+    kernel_variant *v =
+        add_variant(out, range->from > q->from ? range->from : q->from, range->to < q->to ? range->to : q->to);
+    v->choice[CHOOSE_TILE_M] = range->tile_m;
+    v->choice[CHOOSE_PANEL] = t->matrix_panel;
+    v->choice[CHOOSE_GROUP] = c->facts->matrix.group;
+    v->choice[CHOOSE_SLICE] = range->slice;
+    v->choice[CHOOSE_APART] = experts && range->apart;
+    if (range->workgroups) stream_rounds(v, q, range, t->matrix_panel, !experts);
+  }
+}
+
+static void gemm_defaults(const configuration *c, const kernel_question *q, kernel_variants *out) {
+  product_defaults(c, q, false, out);
+}
+
+static void expert_gemm_defaults(const configuration *c, const kernel_question *q, kernel_variants *out) {
+  product_defaults(c, q, true, out);
+}
+
+/* One or two variants: up to `few`, and beyond, where `choice` is 1. Without `few` there is one, where it is `alone`.
+ */
+static void few_and_many(uint32_t few, kernel_choice choice, int64_t alone, kernel_variants *out) {
+  if (few) add_variant(out, 0, few);
+  add_variant(out, few ? few + 1 : 0, UINT32_MAX)->choice[choice] = few ? 1 : alone;
+}
+
+static void router_defaults(const configuration *c, const kernel_question *q, kernel_variants *out) {
+  (void)q;
+  if (c->tiles.split_router)
+    few_and_many(c->tiles.router_few, CHOOSE_MANY, 1, out);
+  else
+    add_variant(out, 0, UINT32_MAX);
+  for (size_t i = 0; i < out->count; i++) {
+    out->item[i].choice[CHOOSE_SPLIT] = c->tiles.split_router;
+    out->item[i].choice[CHOOSE_PANEL] = c->tiles.gemm_panel;
+  }
+}
+
+static void attention_defaults(const configuration *c, const kernel_question *q, kernel_variants *out) {
+  (void)q;
+  add_variant(out, 0, UINT32_MAX)->choice[CHOOSE_QUERY_TILE] = c->tiles.query_tile;
+}
+
+/* Whether attention has kernels with matrix instructions. */
+static bool has_matrix_attention(const configuration *c, const kernel_question *q) {
+  const int64_t page = q->page;
+  return c->tiles.matrix_head_dim && q->matrix && (page == 16 || page == 32 || page == 64 || page == 128) &&
+         q->head_dim == c->tiles.matrix_head_dim && q->heads <= q->kv_heads * c->tiles.matrix_group;
+}
+
+static void attention_part_defaults(const configuration *c, const kernel_question *q, kernel_variants *out) {
+  if (!has_matrix_attention(c, q)) return;
+  kernel_variant *v = add_variant(out, 0, UINT32_MAX);
+  v->choice[CHOOSE_PARTS] = c->tiles.attention_parts;
+  v->choice[CHOOSE_PART_ROWS] = c->tiles.matrix_group;
+}
+
+static void block_score_defaults(const configuration *c, const kernel_question *q, kernel_variants *out) {
+  if (!c->tiles.split_selection) {
+    add_variant(out, 0, UINT32_MAX);
+    return;
+  }
+  few_and_many(q->matrix ? c->tiles.resident_pages : 0, CHOOSE_CACHE_FIRST, 0, out);
+  for (size_t i = 0; i < out->count; i++) out->item[i].choice[CHOOSE_SPLIT] = 1;
+}
+
+static void topk_attention_defaults(const configuration *c, const kernel_question *q, kernel_variants *out) {
+  const target_tiles *t = &c->tiles;
+  uint32_t from = 0;
+  for (uint32_t i = 0; has_matrix_attention(c, q) && i < t->cluster_count; i++) {
+    const uint32_t to = i + 1 == t->cluster_count ? UINT32_MAX : t->clusters[i].heads / (uint32_t)q->kv_heads;
+    if (to == 0 || to < from) continue;
+    kernel_variant *v = add_variant(out, from, to);
+    v->choice[CHOOSE_CLUSTER] = t->clusters[i].size;
+    v->choice[CHOOSE_RESIDENT] = t->clusters[i].resident;
+    from = to + 1;
+  }
+}
+
+static void route_defaults(const configuration *c, const kernel_question *q, kernel_variants *out) {
+  (void)q;
+  if (c->tiles.route_tokens) add_variant(out, 0, c->tiles.route_tokens);
+}
+
+static void join_defaults(const configuration *c, const kernel_question *q, kernel_variants *out) {
+  (void)q;
+  if (c->tiles.join_tokens) add_variant(out, 0, c->tiles.join_tokens);
+}
+
+static void cache_defaults(const configuration *c, const kernel_question *q, kernel_variants *out) {
+  (void)q;
+  add_variant(out, 0, UINT32_MAX)->choice[CHOOSE_TRANSPOSED] = c->tiles.transposed_values;
+}
+
+/* All families that have something to choose. */
+static const struct family {
+  const char *name;
+  void (*choose)(const configuration *c, const kernel_question *q, kernel_variants *out);
+  kernel_choice choices[MOST_CHOICES];
+  size_t count;
+} families[] = {
+    {"gemm", gemm_defaults, {CHOOSE_TILE_M, CHOOSE_PANEL, CHOOSE_GROUP, CHOOSE_SLICE, CHOOSE_WORKGROUPS}, 5},
+    {"expert_gemm",
+     expert_gemm_defaults,
+     {CHOOSE_TILE_M, CHOOSE_PANEL, CHOOSE_GROUP, CHOOSE_SLICE, CHOOSE_WORKGROUPS, CHOOSE_APART},
+     6},
+    {"router", router_defaults, {CHOOSE_SPLIT, CHOOSE_PANEL, CHOOSE_MANY}, 3},
+    {"attention", attention_defaults, {CHOOSE_QUERY_TILE}, 1},
+    {"attention_part", attention_part_defaults, {CHOOSE_PARTS, CHOOSE_PART_ROWS}, 2},
+    {"block_score", block_score_defaults, {CHOOSE_SPLIT, CHOOSE_CACHE_FIRST}, 2},
+    {"topk_attention", topk_attention_defaults, {CHOOSE_CLUSTER, CHOOSE_RESIDENT}, 2},
+    {"route", route_defaults, {0}, 0},
+    {"join", join_defaults, {0}, 0},
+    {"cache", cache_defaults, {CHOOSE_TRANSPOSED}, 1},
+};
+
+static const struct family *find_family(const char *name) {
+  for (size_t i = 0; i < sizeof families / sizeof *families; i++)
+    if (strcmp(families[i].name, name) == 0) return &families[i];
+  return NULL;
+}
+
+size_t family_choices(const char *family, const kernel_choice **out_choices) {
+  const struct family *f = find_family(family);
+  *out_choices = f ? f->choices : NULL;
+  return f ? f->count : 0;
+}
+
+/* ---- asking ---- */
+
+static bool same_shape(const kernel_question *a, const kernel_question *b) {
+  return strcmp(a->family, b->family) == 0 && a->n == b->n && a->k == b->k && a->pairs == b->pairs &&
+         a->matrix == b->matrix && a->heads == b->heads && a->kv_heads == b->kv_heads && a->head_dim == b->head_dim &&
+         a->page == b->page;
+}
+
+sluice_status *configuration_add(configuration *c, const kernel_question *question, const kernel_variants *variants) {
+  if (!find_family(question->family))
+    return sluice_error(SLUICE_INVALID, "a configuration of '%s': there is nothing to choose", question->family);
+  SLUICE_TRY(configuration_check(c, question->family, variants));
+  if (!variants_cover(variants, question->from, question->to))
+    return sluice_error(SLUICE_INVALID, "configuration of %s for %s: its variants leave out some of the sizes %u to %u",
+                        question->family, c->target, question->from, question->to);
+  if (c->count == c->capacity) {
+    const size_t capacity = c->capacity ? c->capacity * 2 : 16;
+    record *grown = sluice_reallocate_array(c->records, capacity, sizeof *grown);
+    if (!grown) return sluice_out_of_memory();
+    c->records = grown;
+    c->capacity = capacity;
+  }
+  c->records[c->count++] = (record){*question, *variants};
+  return NULL;
+}
+
+/* The part of `from` that lies in the question's sizes. */
+static void cut(const kernel_question *q, const kernel_variants *from, kernel_variants *out) {
+  for (size_t i = 0; i < from->count; i++) {
+    kernel_variant v = from->item[i];
+    if (v.to < q->from || v.from > q->to) continue;
+    if (v.from < q->from) v.from = q->from;
+    if (v.to > q->to) v.to = q->to;
+    out->item[out->count++] = v;
+  }
+}
+
+sluice_status *configuration_find(const configuration *c, const kernel_question *question,
+                                  kernel_variants *out_variants) {
+  *out_variants = (kernel_variants){.count = 0};
+  for (size_t i = c->count; i-- > 0;) {
+    const record *r = &c->records[i];
+    if (!same_shape(&r->question, question) || r->question.from > question->from || r->question.to < question->to)
+      continue;
+    cut(question, &r->variants, out_variants);
+    return NULL;
+  }
+  kernel_variants all = {.count = 0};
+  const struct family *f = find_family(question->family);
+  if (f) f->choose(c, question, &all);
+  cut(question, &all, out_variants);
+  return configuration_check(c, question->family, out_variants);
+}

@@ -1,0 +1,150 @@
+/* The configurations of kernels: what is chosen where a family leaves something open.
+ *
+ *     (target, family, shape, range of sizes)  ->  variants of the kernel, each for a part of the range: its choices
+ *
+ * For example, a product of 6144 columns and depth 4096 in bf16 has on one GPU a variant with tiles of 8 rows for steps
+ * of 0 to 8 tokens, and others for larger steps. Answers come from the records that were added, a tuner's, else from
+ * the target's defaults; both are checked against what the family can do on the target. Passes write them into the IR
+ * as attributes (docs/ir.md, "choose-tiles"), and whoever sizes a buffer or makes a kernel reads them there. Knows
+ * neither LLVM nor MLIR.
+ */
+#ifndef BACKENDS_COMMON_CONFIGURATION_H
+#define BACKENDS_COMMON_CONFIGURATION_H
+
+#include "backends/common/target.h"
+
+#include <stddef.h>
+
+/* Names are those of the kernel ops' attributes; which family has which is listed at kernel_question. */
+#define KERNEL_CHOICES(choice)                                                                                         \
+  choice(TILE_M, "tile_m")               /* rows of x in a workgroup's tile */                                         \
+      choice(PANEL, "panel")             /* rows of w that are packed together */                                      \
+      choice(GROUP, "group")             /* columns of w that are: 2, or those of the matrix instructions */           \
+      choice(SLICE, "slice")             /* columns of out that a workgroup has at a time */                           \
+      choice(WORKGROUPS, "workgroups")   /* that share the columns; 0: each slice has one */                           \
+      choice(APART, "apart")             /* 1: the shared expert has launches of its own, 0: it is one more expert */  \
+      choice(SPLIT, "split")             /* 1: what the op does is several launches, with memory between them */       \
+      choice(MANY, "many")               /* 1: made for many tokens */                                                 \
+      choice(QUERY_TILE, "query_tile")   /* tokens of a query tile */                                                  \
+      choice(PARTS, "parts")             /* workgroups that share the keys */                                          \
+      choice(PART_ROWS, "part_rows")     /* rows of each one's partial result */                                       \
+      choice(CLUSTER, "cluster")         /* workgroups that share the blocks of a token and kv head */                 \
+      choice(RESIDENT, "resident")       /* workgroups that a processor has room for */                                \
+      choice(CACHE_FIRST, "cache_first") /* see sluice_plan_kernel */                                                  \
+      choice(TRANSPOSED,                                                                                               \
+             "transposed_values") /* 1: pages hold values transposed and keys as rows; 0: the other way round */
+
+#define KERNEL_CHOICE_NAME(name, text) CHOOSE_##name,
+typedef enum kernel_choice { KERNEL_CHOICES(KERNEL_CHOICE_NAME) CHOICE_COUNT } kernel_choice;
+#undef KERNEL_CHOICE_NAME
+const char *choice_name(kernel_choice choice);
+
+/* What is asked. Fields that a family does not list are 0.
+ *
+ *   family          shape                                    sizes   choices
+ *   gemm            n, k, pairs, matrix                      tokens  tile_m panel group slice workgroups
+ *   expert_gemm     n, k, pairs, matrix                      tokens  the same, and apart
+ *   router          n (experts), k (width)                   tokens  split panel many
+ *   attention       -                                        tokens  query_tile
+ *   attention_part  heads, kv_heads, head_dim, page, matrix  tokens  parts part_rows
+ *   block_score     matrix                                   pages   split cache_first
+ *   topk_attention  heads, kv_heads, head_dim, page, matrix  tokens  cluster resident
+ *   route           -                                        tokens  -
+ *   join            -                                        tokens  -
+ *   cache           -                                        tokens  transposed_values
+ *
+ * No variant at all: the target has no such kernel, or does not want it (route and join: in those steps). */
+typedef struct kernel_question {
+  const char *family;
+  int64_t n, k; /* columns of out; depth */
+  bool pairs;   /* two matrices, whose products become one */
+  bool matrix;  /* operands are bf16 */
+  int64_t heads, kv_heads, head_dim, page;
+  uint32_t from, to; /* sizes, both included; 0 and UINT32_MAX: all */
+} kernel_question;
+
+enum { MOST_VARIANTS = 8 };
+typedef struct kernel_variant {
+  uint32_t from, to;
+  int64_t choice[CHOICE_COUNT];
+} kernel_variant;
+typedef struct kernel_variants {
+  size_t count;
+  kernel_variant item[MOST_VARIANTS]; /* ascending, one behind the other */
+} kernel_variants;
+
+typedef struct configuration configuration;
+
+/* The defaults of a canonical target; free with configuration_close. */
+SLUICE_MUST_USE sluice_status *configuration_open(const char *target, configuration **out_configuration);
+void configuration_close(configuration *c); /* NULL is allowed */
+const target_facts *configuration_facts(const configuration *c);
+
+/* `variants` become the answer to `question`, whose `from` and `to` say for which sizes; later records go first. An
+ * error when they are not legal. `question.family` is not copied. */
+SLUICE_MUST_USE sluice_status *configuration_add(configuration *c, const kernel_question *question,
+                                                 const kernel_variants *variants);
+
+/* The answer, cut to the question's sizes. */
+SLUICE_MUST_USE sluice_status *configuration_find(const configuration *c, const kernel_question *question,
+                                                  kernel_variants *out_variants);
+
+/* The choices of a family; returns their number. */
+size_t family_choices(const char *family, const kernel_choice **out_choices);
+
+/* Whether there is a variant for each size. */
+bool variants_cover(const kernel_variants *variants, uint32_t from, uint32_t to);
+
+/* SLUICE_INVALID unless the variants ascend and the family can do what they say on the target. */
+SLUICE_MUST_USE sluice_status *configuration_check(const configuration *c, const char *family,
+                                                   const kernel_variants *variants);
+
+/* ---- a target's defaults, for those who write one ---- */
+
+/* A kernel for products with a number of rows in [from, to]. */
+typedef struct gemm_range {
+  uint32_t tile_m, slice; /* rows of x and columns of out of one workgroup */
+  uint32_t from, to;
+  /* At most so many workgroups share a product's columns, each with at most `slice` at a time, those of both matrices
+   * of a pair counted; 0: each slice has a workgroup. */
+  uint32_t workgroups;
+  /* For experts: the shared expert's products are launches of their own, tiled as these or, where they share columns,
+   * as other products with so many rows; otherwise it is one more expert. */
+  bool apart;
+} gemm_range;
+enum { MOST_GEMM_RANGES = 6 };
+
+typedef struct target_tiles {
+  uint32_t gemm_tile_m; /* rows of x of one workgroup */
+  uint32_t gemm_panel;  /* rows of w in a panel = columns of out of one workgroup */
+  uint32_t expert_tile_m;
+  /* Products of bf16 with matrix instructions, when their depth suits facts.matrix: weights lie in panels of
+   * matrix_panel rows; 0: the target has none. Ranges ascend and cover everything, the last one ends with UINT32_MAX;
+   * for experts they are of the step's tokens. */
+  uint32_t matrix_panel;
+  gemm_range ranges[MOST_GEMM_RANGES], expert_ranges[MOST_GEMM_RANGES];
+  uint32_t query_tile;  /* tokens of a query tile */
+  bool split_selection; /* block scores go through memory: scoring, choosing and attention are launches of their own */
+  /* With split_selection: scores of steps whose contexts have more pages than this prefer the cache, at the price of
+   * sharing no processor with the attention before them; 0: there is no such choice. */
+  uint32_t resident_pages;
+  bool split_router; /* the router's logits and its choice are launches of their own */
+  /* Steps of at most so many tokens have another kernel for the logits than larger ones; 0: all have the same. */
+  uint32_t router_few;
+  uint32_t route_tokens; /* steps of at most this many tokens choose and sort in one launch; 0: none do */
+  uint32_t join_tokens;  /* steps of at most this many tokens join launches; 0: none do */
+  /* Attention in bf16 has kernels with matrix instructions, where heads have matrix_head_dim dimensions, groups at most
+   * matrix_group heads, and pages 16, 32, 64 or 128 tokens; 0: no such kernels. Dense attention shares its keys among
+   * at most attention_parts workgroups, each with a partial result of f32 [matrix_group][matrix_head_dim + 2] (outputs,
+   * then maximum and sum). Sparse attention shares the blocks of a token and kv head among the workgroups of a cluster,
+   * the more the fewer of them a step has, of which a processor has room for `resident` at least. */
+  uint32_t matrix_head_dim, matrix_group, attention_parts, cluster_count;
+  struct {
+    uint32_t size;
+    uint32_t heads; /* for steps of at most so many tokens times kv heads; ascending, the last one for all others */
+    uint32_t resident;
+  } clusters[6];
+  bool transposed_values; /* pages hold values transposed and keys as rows, not the other way round */
+} target_tiles;
+
+#endif
