@@ -837,7 +837,7 @@ irdl.dialect @kernel {
     %25 = irdl.base "#builtin.integer"
     irdl.attributes {"label" = %6, "layer" = %7, "target" = %8, "cost" = %9, "heads" = %10, "kv_heads" = %11,
                      "head_dim" = %12, "scale" = %13, "page" = %14, "page_bytes" = %15, "value_offset" = %16,
-                     "dtype" = %17, "resident" = %25, "cluster" = %18, "k" = %19, "transposed" = %20, "init" = %22, "local" = %23}
+                     "dtype" = %17, "per_processor" = %25, "cluster" = %18, "k" = %19, "transposed" = %20, "init" = %22, "local" = %23}
   }
   irdl.operation @select_attention {
     %0 = irdl.base @kernel::@buffer

@@ -71,7 +71,7 @@ static const kernel_op launches[] = {
      LAUNCH "heads:positive kv_heads:positive head_dim:positive dtype:dtype" PARTS},
     {"block_attention", "q=value/dtype blocks=value/i32 " PAGED "out=value/dtype", LAUNCH ATTENTION " k:positive"},
     {"topk_attention", "q=value/dtype maxima=value/f32 " PLACE " out=value/dtype blocks=value/i32",
-     LAUNCH ATTENTION_OF_TOKENS " cluster:positive resident:positive k:positive init:count local:count"},
+     LAUNCH ATTENTION_OF_TOKENS " cluster:positive per_processor:positive k:positive init:count local:count"},
     {"select_attention", "q=value/dtype iq=value/dtype " PAGED "out=value/dtype blocks=value/i32",
      LAUNCH ATTENTION " index_dim:positive k:positive init:count local:count index_offset:multiple max_pages:positive"},
     {"router", "x=value/dtype gate=panels/f32 bias=rows/f32 experts=value/i32 weights=value/f32",

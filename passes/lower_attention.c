@@ -325,7 +325,7 @@ static void launch_topk_attention(lowering *l, const kernel_variants *variants, 
     attribute_list list = {.count = 0};
     attention_attributes(l, &list);
     attribute_integer(l, &list, "cluster", v->choice[CHOOSE_CLUSTER]);
-    attribute_integer(l, &list, "resident", v->choice[CHOOSE_RESIDENT]);
+    attribute_integer(l, &list, "per_processor", v->choice[CHOOSE_PER_PROCESSOR]);
     selection_attributes(l, &list);
     launch_range(l, &list, SLUICE_SIZE_TOKENS, v->from, v->to);
     launch(l, "topk_attention", buffers, COUNT_OF(buffers), &list, &cost);

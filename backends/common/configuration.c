@@ -91,7 +91,7 @@ static sluice_status *check_bounds(const configuration *c, const char *family, c
                 {"block_score", CHOOSE_SPLIT, 0, 1},
                 {"block_score", CHOOSE_CACHE_FIRST, 0, 1},
                 {"topk_attention", CHOOSE_CLUSTER, 1, 64},
-                {"topk_attention", CHOOSE_RESIDENT, 0, 64},
+                {"topk_attention", CHOOSE_PER_PROCESSOR, 0, 64},
                 {"cache", CHOOSE_TRANSPOSED, 0, 1}};
   for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++) {
     if (strcmp(bounds[i].family, family) != 0) continue;
@@ -226,7 +226,7 @@ static void block_score_defaults(const configuration *c, const kernel_question *
     add_variant(out, 0, UINT32_MAX);
     return;
   }
-  few_and_many(q->matrix ? c->tiles.resident_pages : 0, CHOOSE_CACHE_FIRST, 0, out);
+  few_and_many(q->matrix ? c->tiles.cache_first_pages : 0, CHOOSE_CACHE_FIRST, 0, out);
   for (size_t i = 0; i < out->count; i++) out->item[i].choice[CHOOSE_SPLIT] = 1;
 }
 
@@ -238,7 +238,7 @@ static void topk_attention_defaults(const configuration *c, const kernel_questio
     if (to == 0 || to < from) continue;
     kernel_variant *v = add_variant(out, from, to);
     v->choice[CHOOSE_CLUSTER] = t->clusters[i].size;
-    v->choice[CHOOSE_RESIDENT] = t->clusters[i].resident;
+    v->choice[CHOOSE_PER_PROCESSOR] = t->clusters[i].per_processor;
     from = to + 1;
   }
 }
@@ -274,7 +274,7 @@ static const struct family {
     {"attention", attention_defaults, {CHOOSE_QUERY_TILE}, 1},
     {"attention_part", attention_part_defaults, {CHOOSE_PARTS, CHOOSE_PART_ROWS}, 2},
     {"block_score", block_score_defaults, {CHOOSE_SPLIT, CHOOSE_CACHE_FIRST}, 2},
-    {"topk_attention", topk_attention_defaults, {CHOOSE_CLUSTER, CHOOSE_RESIDENT}, 2},
+    {"topk_attention", topk_attention_defaults, {CHOOSE_CLUSTER, CHOOSE_PER_PROCESSOR}, 2},
     {"route", route_defaults, {0}, 0},
     {"join", join_defaults, {0}, 0},
     {"cache", cache_defaults, {CHOOSE_TRANSPOSED}, 1},

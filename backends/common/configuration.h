@@ -16,23 +16,24 @@
 #include <stddef.h>
 
 /* Names are those of the kernel ops' attributes; which family has which is listed at kernel_question. */
+/* clang-format off */
 #define KERNEL_CHOICES(choice)                                                                                         \
   choice(TILE_M, "tile_m")               /* rows of x in a workgroup's tile */                                         \
-      choice(PANEL, "panel")             /* rows of w that are packed together */                                      \
-      choice(GROUP, "group")             /* columns of w that are: 2, or those of the matrix instructions */           \
-      choice(SLICE, "slice")             /* columns of out that a workgroup has at a time */                           \
-      choice(WORKGROUPS, "workgroups")   /* that share the columns; 0: each slice has one */                           \
-      choice(APART, "apart")             /* 1: the shared expert has launches of its own, 0: it is one more expert */  \
-      choice(SPLIT, "split")             /* 1: what the op does is several launches, with memory between them */       \
-      choice(MANY, "many")               /* 1: made for many tokens */                                                 \
-      choice(QUERY_TILE, "query_tile")   /* tokens of a query tile */                                                  \
-      choice(PARTS, "parts")             /* workgroups that share the keys */                                          \
-      choice(PART_ROWS, "part_rows")     /* rows of each one's partial result */                                       \
-      choice(CLUSTER, "cluster")         /* workgroups that share the blocks of a token and kv head */                 \
-      choice(RESIDENT, "resident")       /* workgroups that a processor has room for */                                \
-      choice(CACHE_FIRST, "cache_first") /* see sluice_plan_kernel */                                                  \
-      choice(TRANSPOSED,                                                                                               \
-             "transposed_values") /* 1: pages hold values transposed and keys as rows; 0: the other way round */
+  choice(PANEL, "panel")                 /* rows of w that are packed together */                                      \
+  choice(GROUP, "group")                 /* columns of w that are: 2, or those of the matrix instructions */           \
+  choice(SLICE, "slice")                 /* columns of out that a workgroup has at a time */                           \
+  choice(WORKGROUPS, "workgroups")       /* that share the columns; 0: each slice has one */                           \
+  choice(APART, "apart")                 /* 1: the shared expert has launches of its own, 0: it is one more expert */  \
+  choice(SPLIT, "split")                 /* 1: what the op does is several launches, with memory between them */       \
+  choice(MANY, "many")                   /* 1: made for many tokens */                                                 \
+  choice(QUERY_TILE, "query_tile")       /* tokens of a query tile */                                                  \
+  choice(PARTS, "parts")                 /* workgroups that share the keys */                                          \
+  choice(PART_ROWS, "part_rows")         /* rows of each one's partial result */                                       \
+  choice(CLUSTER, "cluster")             /* workgroups that share the blocks of a token and kv head */                 \
+  choice(PER_PROCESSOR, "per_processor") /* workgroups that a processor has room for, at least */                      \
+  choice(CACHE_FIRST, "cache_first")     /* see sluice_plan_kernel */                                                  \
+  choice(TRANSPOSED, "transposed_values") /* 1: pages hold values transposed and keys as rows; 0: the other way round */
+/* clang-format on */
 
 #define KERNEL_CHOICE_NAME(name, text) CHOOSE_##name,
 typedef enum kernel_choice { KERNEL_CHOICES(KERNEL_CHOICE_NAME) CHOICE_COUNT } kernel_choice;
@@ -48,7 +49,7 @@ const char *choice_name(kernel_choice choice);
  *   attention       -                                        tokens  query_tile
  *   attention_part  heads, kv_heads, head_dim, page, matrix  tokens  parts part_rows
  *   block_score     matrix                                   pages   split cache_first
- *   topk_attention  heads, kv_heads, head_dim, page, matrix  tokens  cluster resident
+ *   topk_attention  heads, kv_heads, head_dim, page, matrix  tokens  cluster per_processor
  *   route           -                                        tokens  -
  *   join            -                                        tokens  -
  *   cache           -                                        tokens  transposed_values
@@ -127,7 +128,7 @@ typedef struct target_tiles {
   bool split_selection; /* block scores go through memory: scoring, choosing and attention are launches of their own */
   /* With split_selection: scores of steps whose contexts have more pages than this prefer the cache, at the price of
    * sharing no processor with the attention before them; 0: there is no such choice. */
-  uint32_t resident_pages;
+  uint32_t cache_first_pages;
   bool split_router; /* the router's logits and its choice are launches of their own */
   /* Steps of at most so many tokens have another kernel for the logits than larger ones; 0: all have the same. */
   uint32_t router_few;
@@ -137,12 +138,12 @@ typedef struct target_tiles {
    * matrix_group heads, and pages 16, 32, 64 or 128 tokens; 0: no such kernels. Dense attention shares its keys among
    * at most attention_parts workgroups, each with a partial result of f32 [matrix_group][matrix_head_dim + 2] (outputs,
    * then maximum and sum). Sparse attention shares the blocks of a token and kv head among the workgroups of a cluster,
-   * the more the fewer of them a step has, of which a processor has room for `resident` at least. */
+   * the more the fewer of them a step has, of which a processor has room for `per_processor` at least. */
   uint32_t matrix_head_dim, matrix_group, attention_parts, cluster_count;
   struct {
     uint32_t size;
     uint32_t heads; /* for steps of at most so many tokens times kv heads; ascending, the last one for all others */
-    uint32_t resident;
+    uint32_t per_processor;
   } clusters[6];
   bool transposed_values; /* pages hold values transposed and keys as rows, not the other way round */
 } target_tiles;

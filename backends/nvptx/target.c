@@ -53,7 +53,7 @@ static target_tiles tiles(const char *target) {
                                           {32, 96, 257, 768, PROCESSORS, true},
                                           {64, 96, 769, UINT32_MAX, PROCESSORS, true}},
                         .split_selection = true,
-                        .resident_pages = 128,
+                        .cache_first_pages = 128,
                         .split_router = true,
                         .router_few = 8,
                         .route_tokens = 64,

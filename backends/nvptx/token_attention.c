@@ -483,7 +483,7 @@ bool nvptx_topk_attention(emitter *e, const kernel_spec *spec) {
   decoder d = {.k = attribute(e, "k"), .cluster = attribute(e, "cluster")};
   if (!read(e, &d)) return false;
   block_choice choice = {.k = d.k, .init = attribute(e, "init"), .local_blocks = attribute(e, "local")};
-  int64_t resident = attribute(e, "resident");
+  int64_t per_processor = attribute(e, "per_processor");
   if (e->status) return false;
   if (d.cluster < 1 || d.cluster > MOST_CLUSTER || ROWS % d.cluster)
     return decline(e, "clusters have %lld workgroups, expected 1, 2, 4, 8 or 16", (long long)d.cluster);
@@ -491,7 +491,7 @@ bool nvptx_topk_attention(emitter *e, const kernel_spec *spec) {
                         .y = {SLUICE_SIZE_TOKENS, 1, 1, 0},
                         .lanes = d.warps * 32,
                         .begins_early = true,
-                        .workgroups_per_processor = (unsigned)resident};
+                        .workgroups_per_processor = (unsigned)per_processor};
   kernel_begin(e, spec, shape);
   /* Too many registers for a second workgroup on the processor, few enough for two of block_score. */
   if (shape.workgroups_per_processor == 1) nvptx_string_attribute(e, "nvvm.maxnreg", "136");

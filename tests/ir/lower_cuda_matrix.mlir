@@ -13,9 +13,9 @@
 // CHECK: %[[S:.*]] = "kernel.arena"() {bytes = 64 : i64, dtype = "f32", name = "{{.*}}block_scores", offset = 0 : i64, size = "tokens_pages", width = 2 : i64}
 // CHECK: "kernel.block_score"(%[[IQ:[^,]*]], %{{.*}}, %[[S]]) {{.*}}transposed = "values"
 // Clusters of 16 are for up to 6 tokens times kv heads, of which a token has 2 here.
-// CHECK: "kernel.topk_attention"(%[[Q:[^,]*]], %[[S]], %{{.*}}, %[[OUT:[^,]*]], %[[B:[^,]*]]) {cluster = 16 : i64, {{.*}}init = 0 : i64, k = 4 : i64{{.*}}launch.range = [1, 0, 3]{{.*}}local = 1 : i64{{.*}}resident = 1 : i64{{.*}}transposed = "values"
-// CHECK: "kernel.topk_attention"({{.*}}) {cluster = 8 : i64, {{.*}}launch.range = [1, 4, 4]{{.*}}resident = 1 : i64
-// CHECK: "kernel.topk_attention"({{.*}}) {cluster = 8 : i64, {{.*}}launch.range = [1, 5, 8]{{.*}}resident = 2 : i64
+// CHECK: "kernel.topk_attention"(%[[Q:[^,]*]], %[[S]], %{{.*}}, %[[OUT:[^,]*]], %[[B:[^,]*]]) {cluster = 16 : i64, {{.*}}init = 0 : i64, k = 4 : i64{{.*}}launch.range = [1, 0, 3]{{.*}}local = 1 : i64{{.*}}per_processor = 1 : i64{{.*}}transposed = "values"
+// CHECK: "kernel.topk_attention"({{.*}}) {cluster = 8 : i64, {{.*}}launch.range = [1, 4, 4]{{.*}}per_processor = 1 : i64
+// CHECK: "kernel.topk_attention"({{.*}}) {cluster = 8 : i64, {{.*}}launch.range = [1, 5, 8]{{.*}}per_processor = 2 : i64
 // CHECK: "kernel.topk_attention"(%[[Q]], %[[S]], %{{.*}}, %[[OUT]], %[[B]]) {cluster = 1 : i64, {{.*}}launch.range = [1, {{[0-9]+}}, 4294967295]
 // CHECK-NEXT: "kernel.observe"(%[[B]]
 // CHECK: %[[P:.*]] = "kernel.arena"() {{.*}}dtype = "f32", name = "{{.*}}partials", {{.*}}size = "one"
