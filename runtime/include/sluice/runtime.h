@@ -127,8 +127,9 @@ typedef struct sluice_chunk {
  * `data` is not to be written. An error that it returns ends the step, which then has changed nothing, and comes back
  * from sluice_step. It may use other sessions of the model and read this one (sluice_sequence_length,
  * sluice_session_free_pages, sluice_model_...); sluice_step, sluice_step_logits and what adds, forks or removes a
- * sequence are refused for its own session, and it must neither close that nor change its observer or hook. The same
- * holds for launch hooks. */
+ * sequence are refused for its own session, and it must neither close that nor change its observer or hook. On the host
+ * it has the model's threads meanwhile, so it must not wait for a step of another thread. The same holds for launch
+ * hooks. */
 typedef sluice_status *sluice_observer(void *user, const char *name, sluice_dtype dtype, const void *data,
                                        uint32_t rows, uint32_t row_elements);
 
