@@ -283,6 +283,7 @@ static sluice_status *parse_number(parser *p, sluice_json_value *value) {
     errno = 0;
     value->integer = strtoll(p->text + start, NULL, 10);
     value->is_integer = errno == 0;
+    value->is_wide_integer = errno != 0;
     if (errno) value->integer = 0;
   }
   p->at = at;

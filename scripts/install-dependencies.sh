@@ -42,6 +42,16 @@ install_tokenizers() {
     --target "$tools/python" tokenizers==0.23.3
 }
 
+# Jinja2, which the test of chat templates compares with.
+install_jinja2() {
+  local tools
+  tools=$(cd "$(dirname "$0")/.." && pwd)/build/tools/python
+  [ -d "$tools/jinja2" ] && return
+  python3 -c 'import jinja2, sys; sys.exit(not jinja2.__version__.startswith("3.1."))' 2> /dev/null && return
+  echo "installing: jinja2"
+  python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target "$tools" jinja2==3.1.6
+}
+
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
@@ -50,6 +60,7 @@ finish() {
   if [ "${1:-}" = --tests ]; then
     install_ptxas
     install_tokenizers
+    install_jinja2
   fi
   exit 0
 }

@@ -37,6 +37,7 @@ struct sluice_json_value {
   sluice_json_kind kind;
   bool boolean;
   bool is_integer;                          /* a number written without fraction and exponent that fits int64_t */
+  bool is_wide_integer;                     /* the same, but it does not fit */
   int64_t integer;                          /* valid when is_integer */
   double number;                            /* valid for every number */
   const char *string;                       /* unescaped, terminated; may hold NUL bytes inside: see length */
