@@ -14,6 +14,10 @@ enum { AMDGCN_WAVE = 64 };
 extern const atoms amdgcn_atoms;
 extern const struct gemm_engine amdgcn_gemm; /* few_rows.c */
 
+/* attention.c: kernels of the target's own, see own_kernel. */
+bool amdgcn_attention(emitter *e, const kernel_spec *spec);
+bool amdgcn_block_attention(emitter *e, const kernel_spec *spec);
+
 /* Whether the target is gfx950 (CDNA 4), not gfx942 (CDNA 3). */
 bool amdgcn_is_gfx950(const emitter *e);
 /* Number of the wave in the workgroup, i64, the same for all its lanes and known to be: in a scalar register. */

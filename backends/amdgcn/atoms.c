@@ -216,6 +216,9 @@ static V rsqrt(emitter *e, V x) {
   return fdiv_(e, splat(e, float32(e, 1), width_of(x)), intrinsic(e, "llvm.sqrt", &type, 1, &x, 1));
 }
 
+static const own_kernel own_kernels[] = {
+    {"attention", amdgcn_attention}, {"block_attention", amdgcn_block_attention}, {NULL, NULL}};
+
 const atoms amdgcn_atoms = {.name = "amdgcn",
                             .begin = begin,
                             .end = end,
@@ -226,4 +229,5 @@ const atoms amdgcn_atoms = {.name = "amdgcn",
                             .exchange = exchange,
                             .exp2 = exp2_,
                             .rsqrt = rsqrt,
-                            .gemm = &amdgcn_gemm};
+                            .gemm = &amdgcn_gemm,
+                            .own_kernels = own_kernels};

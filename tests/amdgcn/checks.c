@@ -305,7 +305,9 @@ static bool check_vector_sources(wave *w, const instruction *i) {
       return fault_hazard(w, h->vector_write[r], 2, true, r, "reading it through DPP");
     if (swap && too_soon(w, h->vector_write[r], 2))
       return fault_hazard(w, h->vector_write[r], 2, true, r, "v_permlane_swap");
-    if (i->lane_access && too_soon(w, h->vector_write[r], 1)) {
+    /* v_writelane keeps the other lanes of its register, and does not read it for that. */
+    bool written = i->vector_writes[r / 64] >> r % 64 & 1;
+    if (i->lane_access && !written && too_soon(w, h->vector_write[r], 1)) {
       return fault_hazard(w, h->vector_write[r], 1, true, r, "reading a lane of it");
     }
   }

@@ -113,6 +113,12 @@ static bool parse_constant(const char *text, operand *o) {
 
 static bool parse_operand(char *text, operand *o) {
   size_t length = strlen(text);
+  if (strncmp(text, "lit(", 4) == 0 &&
+      text[length - 1] == ')') { /* a literal that could have been an inline constant */
+    text[--length] = 0;
+    text += 4;
+    length -= 4;
+  }
   if (strncmp(text, "sext(", 5) == 0 && text[length - 1] == ')') {
     o->sign_extend = true;
     text[--length] = 0;

@@ -381,7 +381,10 @@ static sluice_status *prepare(launch *l) {
   l->lds_bytes = (uint32_t)lds;
   l->scratch_bytes = (k->info.scratch_bytes + 3) & ~3u;
   void *memory;
-  SLUICE_TRY(gcn_allocate(l->machine, k->info.kernarg_bytes ? k->info.kernarg_bytes : 4, &memory));
+  /* Scalar loads of up to 64 aligned bytes cannot leave a page, and the compiler makes wide ones of several narrow
+   * ones: the segment ends with whole 64 bytes. */
+  SLUICE_TRY(
+      gcn_allocate(l->machine, (k->info.kernarg_bytes + 63u) / 64 * 64 + (k->info.kernarg_bytes ? 0 : 64), &memory));
   l->kernarg = memory;
   memset(l->kernarg, 0, k->info.kernarg_bytes);
   if (o->kernarg_bytes) {
