@@ -49,8 +49,12 @@ void sluice_text_printf(sluice_text *text, const char *format, ...) {
 }
 
 void sluice_text_json_string(sluice_text *text, const char *string) {
+  sluice_text_json_bytes(text, string, strlen(string));
+}
+
+void sluice_text_json_bytes(sluice_text *text, const char *bytes, size_t length) {
   sluice_text_append(text, "\"", 1);
-  for (const char *c = string; *c; c++) {
+  for (const char *c = bytes; c < bytes + length; c++) {
     if (*c == '"' || *c == '\\')
       sluice_text_printf(text, "\\%c", *c);
     else if ((unsigned char)*c < 32)

@@ -1,89 +1,88 @@
-/* sluice-run generate: continues a prompt of token ids. */
+/* sluice-run generate: continues a prompt. */
+#include "runtime/tools/generation_config.h"
+#include "runtime/tools/logprobs.h"
 #include "runtime/tools/options.h"
+#include "runtime/tools/prompt.h"
 #include "runtime/tools/run.h"
+#include "runtime/tools/stream.h"
 
-#include <errno.h>
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct generate_options {
   tool_model_options model;
-  const char *ids;
-  uint64_t max_new, chunk, top_k, seed, dump_rows;
+  const char *ids, *prompt, *prompt_file, *tokenizer;
+  bool special; /* added tokens written in the prompt are tokens */
+  uint64_t max_new, chunk, top_k, seed, dump_rows, logprobs;
   double temperature, top_p;
+  tool_list stops;
   bool ignore_eos, allow_nan, dump_layers, json;
   const char *dump, *trace;
 } generate_options;
 
+/* What an option that was not given holds, until generation_config.json fills it. */
+#define NOT_GIVEN_COUNT UINT64_MAX
+#define NOT_GIVEN_REAL ((double)NAN)
+
 typedef struct generation {
-  int32_t *prompt;
-  uint32_t prompt_length;
+  generation_config config;
+  sluice_tokenizer *tokenizer; /* NULL: ids go in and come out */
+  text_stream stream;
+  tool_prompt prompt;
   int32_t *tokens; /* new ones */
+  double *seconds; /* of each new token, from the first one on: the step that made it */
   uint32_t token_count;
   float *decode_logits; /* [token_count - 1][vocabulary], kept for --dump only */
+  sluice_text logprobs; /* JSON, one object for each new token */
   bool stopped;         /* by a stop id */
   uint64_t nan_tokens;  /* chosen from rows of logits with a NaN */
   double weights_seconds, prompt_seconds, decode_seconds;
   double first_token_seconds; /* from opening the bundle on, without the weights */
 } generation;
 
-/* ---- The prompt ---- */
+/* ---- Before the model is opened ---- */
 
-static sluice_status *read_text(const char *path, sluice_text *text) {
-  FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "re");
-  if (!file)
-    return sluice_error(errno == ENOENT ? SLUICE_NOT_FOUND : SLUICE_IO, "%s: cannot read the token ids: %s", path,
-                        strerror(errno));
-  char part[65536];
-  size_t count;
-  while ((count = fread(part, 1, sizeof part, file)) > 0) sluice_text_append(text, part, count);
-  bool failed = ferror(file) != 0;
-  if (file != stdin) fclose(file);
-  if (failed) return sluice_error(SLUICE_IO, "%s: cannot read the token ids", path);
-  return text->failed ? sluice_out_of_memory() : NULL;
+/* Options that were not given become what the model's makers advise. */
+static void set_defaults(generate_options *options, const generation_config *config) {
+  if (isnan(options->temperature)) options->temperature = config->temperature;
+  if (isnan(options->top_p)) options->top_p = config->top_p;
+  if (options->top_k == NOT_GIVEN_COUNT) options->top_k = config->top_k;
 }
 
-static bool is_separator(char c) {
-  return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == ',';
-}
-
-static sluice_status *parse_ids(const char *path, const sluice_text *text, generation *g) {
-  size_t capacity = text->length / 2 + 1, at = 0;
-  g->prompt = sluice_allocate_array(capacity, sizeof *g->prompt);
-  if (!g->prompt) return sluice_out_of_memory();
-  for (;;) {
-    while (at < text->length && is_separator(text->data[at])) at++;
-    if (at == text->length) break;
-    int64_t value = 0;
-    size_t start = at;
-    for (; at < text->length && text->data[at] >= '0' && text->data[at] <= '9' && value <= INT32_MAX; at++)
-      value = value * 10 + (text->data[at] - '0');
-    if (at == start || value > INT32_MAX || (at < text->length && !is_separator(text->data[at])))
-      return sluice_error(SLUICE_INVALID,
-                          "%s: byte %zu: \"%.12s\" is no token id; expected non-negative integers separated by spaces, "
-                          "commas or newlines",
-                          path, start, text->data + start);
-    g->prompt[g->prompt_length++] = (int32_t)value;
-  }
-  if (!g->prompt_length) return sluice_error(SLUICE_INVALID, "%s: no token ids", path);
-  return NULL;
-}
-
-static sluice_status *read_prompt(const char *path, generation *g) {
+static sluice_status *read_prompt(const generate_options *options, generation *g) {
+  if (options->ids) return tool_prompt_ids(options->ids, &g->prompt);
   sluice_text text = {0};
-  sluice_status *status = read_text(path, &text);
-  if (!status) status = parse_ids(path, &text, g);
+  SLUICE_TRY(tool_tokenizer_open(options->tokenizer, options->model.weights, &g->tokenizer));
+  if (options->prompt)
+    return tool_prompt_text(g->tokenizer, options->prompt, strlen(options->prompt), options->special, &g->prompt);
+  sluice_status *status = tool_read_file(options->prompt_file, "the prompt", &text);
+  if (!status) status = tool_prompt_text(g->tokenizer, text.data, text.length, options->special, &g->prompt);
   sluice_text_free(&text);
   return status;
 }
 
+/* Ids that the model has no embedding for, as when a tokenizer is not the model's. */
+static sluice_status *check_prompt(const sluice_model *model, const generation *g) {
+  const uint32_t vocabulary = sluice_model_plan(model)->header->vocabulary;
+  for (uint32_t i = 0; g->tokenizer && i < g->prompt.count; i++)
+    if ((uint32_t)g->prompt.ids[i] >= vocabulary)
+      return sluice_error(SLUICE_INVALID,
+                          "the tokenizer gives the id %d, and the model has %u tokens: it is another model's tokenizer",
+                          g->prompt.ids[i], vocabulary);
+  return NULL;
+}
+
 /* ---- Generating ---- */
 
-static sluice_status *is_stop_id(const sluice_model *model, int32_t token, bool *out_stop) {
+static sluice_status *is_stop_id(const sluice_model *model, const generation_config *config, int32_t token,
+                                 bool *out_stop) {
   *out_stop = false;
+  for (uint32_t i = 0; i < config->stop_id_count; i++)
+    if (config->stop_ids[i] == token) *out_stop = true;
+  if (config->has_stop_ids) return NULL;
   const sluice_json_value *ids = sluice_json_get(sluice_model_manifest(model), "stop_ids");
   if (!ids) return NULL;
   if (ids->kind != SLUICE_JSON_ARRAY)
@@ -108,24 +107,43 @@ static bool accept(const generate_options *options, bool nan, generation *g) {
   return options->allow_nan;
 }
 
+/* Takes a new token, and the logits it was chosen from where log-probabilities are wanted. True in *out_end: no more.
+ */
+static sluice_status *take(const sluice_model *model, const generate_options *options, int32_t token,
+                           const float *logits, double seconds, generation *g, bool *out_end) {
+  g->seconds[g->token_count] = seconds;
+  g->tokens[g->token_count++] = token;
+  if (options->logprobs) {
+    if (g->token_count > 1) sluice_text_printf(&g->logprobs, ", ");
+    logprobs_append(logits, sluice_model_plan(model)->header->vocabulary, token, (uint32_t)options->logprobs,
+                    &g->logprobs);
+    if (g->logprobs.failed) return sluice_out_of_memory();
+  }
+  if (!options->ignore_eos) SLUICE_TRY(is_stop_id(model, &g->config, token, &g->stopped));
+  if (g->tokenizer && !g->stopped) SLUICE_TRY(text_stream_push(&g->stream, token));
+  *out_end = g->stopped || g->stream.stopped || g->token_count == options->max_new;
+  return NULL;
+}
+
 static sluice_status *decode(const sluice_model *model, sluice_session *session, const generate_options *options,
                              const sluice_sampling *sampling, const prompt_run *run, generation *g) {
   uint32_t vocabulary = run->vocabulary;
   int32_t token = run->next;
+  const float *logits = run->logits + (size_t)(run->rows - 1) * vocabulary;
+  double seconds = 0;
   if (!accept(options, run->next_nan, g)) return NULL;
-  for (;;) {
-    g->tokens[g->token_count++] = token;
-    if (!options->ignore_eos) SLUICE_TRY(is_stop_id(model, token, &g->stopped));
-    if (g->stopped || g->token_count == options->max_new) return NULL;
+  for (bool end = false;;) {
+    SLUICE_TRY(take(model, options, token, logits, seconds, g, &end));
+    if (end) return NULL;
+    const double start = tool_now();
     sluice_chunk chunk = {
         .sequence = run->sequence, .tokens = &token, .count = 1, .logit_rows = 1, .sampling = *sampling};
     sluice_step_result result;
     SLUICE_TRY(tool_trace_step(options->model.trace, "decode", model, session, &chunk, 1, &result));
-    if (g->decode_logits) {
-      const float *logits;
-      SLUICE_TRY(sluice_step_logits(session, &logits));
+    if (g->decode_logits || options->logprobs) SLUICE_TRY(sluice_step_logits(session, &logits));
+    if (g->decode_logits)
       memcpy(g->decode_logits + (size_t)(g->token_count - 1) * vocabulary, logits, vocabulary * sizeof *logits);
-    }
+    seconds = tool_now() - start;
     token = result.sampled[0];
     if (!accept(options, result.nan[0], g)) return NULL;
   }
@@ -140,12 +158,12 @@ static sluice_status *run_session(const sluice_model *model, sluice_session *ses
                               .top_k = (int32_t)options->top_k,
                               .seed = options->seed};
   uint64_t rows = options->dump ? options->dump_rows : 1;
-  if (rows > g->prompt_length) rows = g->prompt_length;
+  if (rows > g->prompt.count) rows = g->prompt.count;
   prompt_run run;
   double start = tool_now();
   sluice_status *status =
-      prompt_run_feed(model, session, sequence, g->prompt, g->prompt_length, (uint32_t)options->chunk, (uint32_t)rows,
-                      options->dump_layers, &sampling, options->model.trace, &run);
+      prompt_run_feed(model, session, sequence, g->prompt.ids, g->prompt.count, (uint32_t)options->chunk,
+                      (uint32_t)rows, options->dump_layers, &sampling, options->model.trace, &run);
   g->prompt_seconds = tool_now() - start;
   g->first_token_seconds = tool_now() - opened - g->weights_seconds;
   if (!status && options->dump) {
@@ -154,9 +172,10 @@ static sluice_status *run_session(const sluice_model *model, sluice_session *ses
   }
   start = tool_now();
   if (!status) status = decode(model, session, options, &sampling, &run, g);
+  if (!status && g->tokenizer) status = text_stream_finish(&g->stream);
   g->decode_seconds = tool_now() - start;
   if (!status && options->dump && !stopped_by_nan(options, g))
-    status = tool_dump(options->dump, &run, g->prompt, g->tokens, g->token_count, g->decode_logits);
+    status = tool_dump(options->dump, &run, g->prompt.ids, g->tokens, g->token_count, g->decode_logits);
   prompt_run_free(&run);
   return status;
 }
@@ -168,60 +187,104 @@ static uint64_t weights_bytes(const sluice_model *model) {
   return bytes;
 }
 
-static sluice_status *print_result(const sluice_model *model, const generate_options *options, const generation *g) {
-  if (!options->json) {
-    for (uint32_t i = 0; i < g->token_count; i++) printf("%s%d", i ? " " : "", g->tokens[i]);
-    putchar('\n');
-    return NULL;
+static const char *finish_reason(const generate_options *options, const generation *g) {
+  if (stopped_by_nan(options, g)) return "nan";
+  if (g->stopped) return "stop_id";
+  return g->stream.stopped ? "stop_string" : "max_new";
+}
+
+/* Seconds a token, after the first. */
+static double seconds_per_token(const generation *g) {
+  return g->token_count > 1 ? g->decode_seconds / (g->token_count - 1) : 0;
+}
+
+static void append_real(sluice_text *text, const char *key, double value) {
+  sluice_text_printf(text, ", \"%s\": ", key);
+  sluice_text_json_double(text, value);
+}
+
+static void append_tokens(sluice_text *text, const generate_options *options, const generation *g) {
+  sluice_text_printf(text, ", \"prompt_tokens\": %u, \"ids\": [", g->prompt.count);
+  for (uint32_t i = 0; i < g->token_count; i++) sluice_text_printf(text, "%s%d", i ? ", " : "", g->tokens[i]);
+  sluice_text_printf(text, "]");
+  if (g->tokenizer) {
+    sluice_text_printf(text, ", \"text\": ");
+    sluice_text_json_bytes(text, g->stream.text.data ? g->stream.text.data : "", g->stream.text.length);
   }
+  if (options->logprobs) sluice_text_printf(text, ", \"logprobs\": [%s]", g->logprobs.data ? g->logprobs.data : "");
+  sluice_text_printf(text, ", \"token_seconds\": [");
+  for (uint32_t i = 1; i < g->token_count; i++) {
+    if (i > 1) sluice_text_printf(text, ", ");
+    sluice_text_json_double(text, g->seconds[i]);
+  }
+  sluice_text_printf(text, "]");
+}
+
+static sluice_status *print_json(const sluice_model *model, const generate_options *options, const generation *g) {
   sluice_text text = {0};
+  const double each = seconds_per_token(g);
   sluice_text_printf(&text, "{\"target\": ");
   sluice_text_json_string(&text, sluice_model_target(model));
-  sluice_text_printf(&text, ", \"prompt_tokens\": %u, \"ids\": [", g->prompt_length);
-  for (uint32_t i = 0; i < g->token_count; i++) sluice_text_printf(&text, "%s%d", i ? ", " : "", g->tokens[i]);
-  sluice_text_printf(&text, "], \"stopped\": \"%s\", \"nan_tokens\": %llu, \"prompt_seconds\": ",
-                     stopped_by_nan(options, g) ? "nan"
-                     : g->stopped               ? "stop_id"
-                                                : "max_new",
+  append_tokens(&text, options, g);
+  sluice_text_printf(&text, ", \"stopped\": \"%s\", \"nan_tokens\": %llu", finish_reason(options, g),
                      (unsigned long long)g->nan_tokens);
-  sluice_text_json_double(&text, g->prompt_seconds);
-  sluice_text_printf(&text, ", \"decode_seconds\": ");
-  sluice_text_json_double(&text, g->decode_seconds);
-  sluice_text_printf(&text, ", \"first_token_seconds\": ");
-  sluice_text_json_double(&text, g->first_token_seconds);
-  sluice_text_printf(&text, ", \"device_seconds\": ");
-  sluice_text_json_double(&text, sluice_model_device_seconds(model));
-  sluice_text_printf(&text, ", \"weights_seconds\": ");
-  sluice_text_json_double(&text, g->weights_seconds);
-  sluice_text_printf(&text, ", \"weights_bytes\": %llu", (unsigned long long)weights_bytes(model));
-  sluice_text_printf(&text, "}\n");
-  bool failed = text.failed;
-  if (!failed) fputs(text.data, stdout);
+  append_real(&text, "prompt_seconds", g->prompt_seconds);
+  append_real(&text, "decode_seconds", g->decode_seconds);
+  append_real(&text, "tokens_per_second", each > 0 ? 1 / each : 0);
+  append_real(&text, "first_token_seconds", g->first_token_seconds);
+  append_real(&text, "device_seconds", sluice_model_device_seconds(model));
+  append_real(&text, "weights_seconds", g->weights_seconds);
+  sluice_text_printf(&text, ", \"weights_bytes\": %llu}\n", (unsigned long long)weights_bytes(model));
+  const bool failed = text.failed;
+  if (!failed) fwrite(text.data, 1, text.length, stdout);
   sluice_text_free(&text);
   return failed ? sluice_out_of_memory() : NULL;
+}
+
+static sluice_status *print_result(const sluice_model *model, const generate_options *options, const generation *g) {
+  if (options->json) return print_json(model, options, g);
+  if (!g->tokenizer) /* text was printed as it came */
+    for (uint32_t i = 0; i < g->token_count; i++) printf("%s%d", i ? " " : "", g->tokens[i]);
+  putchar('\n');
+  if (isatty(STDERR_FILENO)) {
+    const double each = seconds_per_token(g);
+    fflush(stdout);
+    fprintf(stderr, "[%u tokens after %u, %s; first token after %.2f s, then %.1f ms each, %.1f tokens/s]\n",
+            g->token_count, g->prompt.count, finish_reason(options, g), g->first_token_seconds, 1e3 * each,
+            each > 0 ? 1 / each : 0);
+  }
+  return NULL;
 }
 
 /* `opened`: when the bundle began to be opened. */
 static sluice_status *run_model(sluice_model *model, sluice_session **session, const generate_options *options,
                                 generation *g, double opened) {
-  uint64_t context = g->prompt_length + options->max_new - 1; /* the last new token is never fed */
+  uint64_t context = g->prompt.count + options->max_new - 1; /* the last new token is never fed */
   uint32_t longest = sluice_model_plan(model)->header->max_context;
   if (context > longest)
     return sluice_error(SLUICE_INVALID,
                         "a prompt of %u tokens and %llu new ones exceed the longest context %u that the bundle was "
                         "compiled for; compile it with a larger --max-context or ask for fewer",
-                        g->prompt_length, (unsigned long long)options->max_new, longest);
+                        g->prompt.count, (unsigned long long)options->max_new, longest);
+  SLUICE_TRY(check_prompt(model, g));
   g->tokens = sluice_allocate_array(options->max_new, sizeof *g->tokens);
-  if (!g->tokens) return sluice_out_of_memory();
-  uint64_t step = options->chunk < g->prompt_length ? options->chunk : g->prompt_length;
+  g->seconds = sluice_allocate_array(options->max_new, sizeof *g->seconds);
+  if (!g->tokens || !g->seconds) return sluice_out_of_memory();
+  uint64_t step = options->chunk < g->prompt.count ? options->chunk : g->prompt.count;
   sluice_session_options session_options = {
       .max_sequences = 1, .max_step_tokens = (uint32_t)step, .cache_tokens = context};
   SLUICE_TRY(sluice_session_create(model, &session_options, session));
   return run_session(model, *session, options, g, opened);
 }
 
-static sluice_status *generate(const char *file, const generate_options *options, generation *g) {
-  SLUICE_TRY(read_prompt(options->ids, g));
+static sluice_status *generate(const char *file, generate_options *options, generation *g) {
+  SLUICE_TRY(generation_config_read(options->model.weights, &g->config));
+  set_defaults(options, &g->config);
+  SLUICE_TRY(read_prompt(options, g));
+  g->stream = (text_stream){.decoder = {.tokenizer = g->tokenizer},
+                            .stops = options->stops.items,
+                            .stop_count = options->stops.count,
+                            .out = options->json ? NULL : stdout};
   sluice_model *model = NULL;
   double start = tool_now();
   tool_model_options model_options = options->model;
@@ -242,32 +305,55 @@ static sluice_status *generate(const char *file, const generate_options *options
 }
 
 static sluice_status *check(const generate_options *options) {
-  if (!options->model.weights || !options->ids)
-    return sluice_error(SLUICE_USAGE, "generate needs --weights and --ids; see --help");
+  const int prompts = (options->ids != NULL) + (options->prompt != NULL) + (options->prompt_file != NULL);
+  if (!options->model.weights || prompts != 1)
+    return sluice_error(SLUICE_USAGE,
+                        "generate needs --weights and one of --prompt, --prompt-file and --ids; see --help");
+  if (options->ids && (options->tokenizer || options->stops.count || options->special))
+    return sluice_error(SLUICE_USAGE, "--tokenizer, --stop and --special go with --prompt or --prompt-file");
+  for (size_t i = 0; i < options->stops.count; i++)
+    if (!options->stops.items[i][0]) return sluice_error(SLUICE_USAGE, "--stop: an empty text would stop at once");
+  if (options->logprobs > LOGPROBS_MOST)
+    return sluice_error(SLUICE_USAGE, "--logprobs must lie in 0 .. %d", LOGPROBS_MOST);
+  if (options->logprobs && !options->json) return sluice_error(SLUICE_USAGE, "--logprobs needs --json");
   if (options->max_new < 1 || options->max_new > INT32_MAX)
     return sluice_error(SLUICE_USAGE, "--max-new must lie in 1 .. %d", INT32_MAX);
   if (options->chunk < 1 || options->chunk > 1u << 24)
     return sluice_error(SLUICE_USAGE, "--chunk must lie in 1 .. %u", 1u << 24);
-  if (options->top_k > INT32_MAX) return sluice_error(SLUICE_USAGE, "--top-k must lie in 0 .. %d", INT32_MAX);
-  if (!(options->top_p >= 0 && options->top_p <= 1)) return sluice_error(SLUICE_USAGE, "--top-p must lie in 0 .. 1");
+  if (options->top_k > INT32_MAX && options->top_k != NOT_GIVEN_COUNT)
+    return sluice_error(SLUICE_USAGE, "--top-k must lie in 0 .. %d", INT32_MAX);
+  if (!isnan(options->top_p) && !(options->top_p >= 0 && options->top_p <= 1))
+    return sluice_error(SLUICE_USAGE, "--top-p must lie in 0 .. 1");
   if (options->dump_rows < 1) return sluice_error(SLUICE_USAGE, "--dump-rows must be at least 1");
   if (options->dump_layers && !options->dump) return sluice_error(SLUICE_USAGE, "--dump-layers needs --dump");
   return NULL;
 }
 
 sluice_status *command_generate(int argc, char **argv) {
-  generate_options o = {.max_new = 32, .chunk = 512, .dump_rows = 64, .top_p = 1.0};
+  generate_options o = {.max_new = 32,
+                        .chunk = 512,
+                        .dump_rows = 64,
+                        .temperature = NOT_GIVEN_REAL,
+                        .top_p = NOT_GIVEN_REAL,
+                        .top_k = NOT_GIVEN_COUNT};
   const tool_option options[] = {
       {"--weights", TOOL_INPUT, &o.model.weights, "DIR|synthetic:SEED", "the checkpoint"},
-      {"--ids", TOOL_INPUT, &o.ids, "FILE|-", "token ids of the prompt, separated by spaces, commas or newlines"},
+      {"--prompt", TOOL_TEXT, &o.prompt, "TEXT", "the text to continue; the new text is printed as it comes"},
+      {"--prompt-file", TOOL_INPUT, &o.prompt_file, "FILE|-", "a file with it"},
+      {"--ids", TOOL_INPUT, &o.ids, "FILE|-",
+       "token ids to continue instead, separated by spaces, commas or newlines; new ids are printed"},
+      {"--tokenizer", TOOL_INPUT, &o.tokenizer, "PATH", "the tokenizer's file or folder (the one beside the weights)"},
+      {"--special", TOOL_FLAG, &o.special, NULL, "added tokens written in the prompt are tokens, not text"},
+      {"--stop", TOOL_LIST, &o.stops, "TEXT", "end where the new text has this; may be given 16 times"},
       {"--max-new", TOOL_COUNT, &o.max_new, "N", "new tokens at most (32)"},
       {"--ignore-eos", TOOL_FLAG, &o.ignore_eos, NULL, "do not stop at the model's stop ids"},
       {"--allow-nan", TOOL_FLAG, &o.allow_nan, NULL, "go on, with a warning, when logits hold NaN; otherwise an error"},
       {"--chunk", TOOL_COUNT, &o.chunk, "N", "feed the prompt in steps of N tokens (512)"},
-      {"--temperature", TOOL_REAL, &o.temperature, "X", "0: the most likely token (0)"},
+      {"--temperature", TOOL_REAL, &o.temperature, "X", "0: the most likely token"},
       {"--top-p", TOOL_REAL, &o.top_p, "X",
        "draw from the most likely tokens that reach probability X (1: all; 0: the most likely one)"},
       {"--top-k", TOOL_COUNT, &o.top_k, "N", "draw from the N most likely tokens (0: all)"},
+      {"--logprobs", TOOL_COUNT, &o.logprobs, "N", "with --json: log-probabilities, and of the N likeliest tokens"},
       {"--seed", TOOL_COUNT, &o.seed, "N", "of the random numbers (0)"},
       {"--device", TOOL_TEXT, &o.model.device, "D", "host, cuda:N, hip:N (host)"},
       {"--threads", TOOL_COUNT, &o.model.threads, "N", "threads on the host (0: one for each core)"},
@@ -277,9 +363,10 @@ sluice_status *command_generate(int argc, char **argv) {
       {"--trace", TOOL_OUTPUT, &o.trace, "FILE", "write a Chrome/Perfetto trace; it waits for each launch"},
       {"--json", TOOL_FLAG, &o.json, NULL, "print a JSON object with ids and times, from opening the bundle on"},
   };
-  const tool_command command = {"sluice-run generate FILE.sluice --weights DIR|synthetic:SEED --ids FILE|- [options]",
-                                "Continues a prompt of token ids and prints the new ids on one line. A stop id ends "
-                                "the output and is its last id.\n",
+  const tool_command command = {"sluice-run generate FILE.sluice --weights DIR|synthetic:SEED --prompt TEXT [options]",
+                                "Continues a prompt: text, or token ids, of which the new ones are printed on one line "
+                                "with the stop id that ended them.\nTemperature, top-p, top-k and stop ids are, unless "
+                                "given, those of generation_config.json beside the weights.\n",
                                 options, sizeof options / sizeof options[0]};
   const char *file;
   bool help;
@@ -289,8 +376,12 @@ sluice_status *command_generate(int argc, char **argv) {
   SLUICE_TRY(tool_trace_open(o.trace, &o.model.trace));
   generation g = {0};
   sluice_status *status = tool_trace_close(o.model.trace, generate(file, &o, &g));
-  sluice_release(g.prompt);
+  sluice_tokenizer_close(g.tokenizer);
+  text_stream_free(&g.stream);
+  tool_prompt_free(&g.prompt);
   sluice_release(g.tokens);
+  sluice_release(g.seconds);
+  sluice_text_free(&g.logprobs);
   sluice_release(g.decode_logits);
   return status;
 }

@@ -10,10 +10,11 @@ static const struct {
   sluice_status *(*run)(int argc, char **argv);
   const char *summary;
 } commands[] = {
-    {"generate", command_generate, "continue a prompt of token ids"},
+    {"generate", command_generate, "continue a prompt"},
     {"verify", command_verify, "compare with a golden file"},
     {"bench", command_bench, "time steps and kernels"},
     {"memory", command_memory, "print the memory plan"},
+    {"tokenize", command_tokenize, "print the tokens of a text"},
 };
 
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])

@@ -39,6 +39,13 @@ static sluice_status *set_value(const tool_option *option, const char *text) {
     *(uint64_t *)option->value = value;
     break;
   }
+  case TOOL_LIST: {
+    tool_list *list = option->value;
+    if (list->count == TOOL_LIST_MOST)
+      return sluice_error(SLUICE_USAGE, "%s can be given %d times at most", option->name, TOOL_LIST_MOST);
+    list->items[list->count++] = text;
+    break;
+  }
   case TOOL_REAL: {
     double value = strtod(text, &end);
     if (end == text || *end || !isfinite(value))
@@ -61,7 +68,7 @@ static sluice_status *check_files(const tool_command *command, const char *bundl
   sluice_file_use *uses = sluice_allocate_array(command->option_count + 1, sizeof *uses);
   if (!uses) return sluice_out_of_memory();
   size_t count = 0;
-  uses[count++] = (sluice_file_use){.path = bundle};
+  if (bundle) uses[count++] = (sluice_file_use){.path = bundle};
   for (size_t i = 0; i < command->option_count; i++) {
     const tool_option *option = &command->options[i];
     if (option->kind != TOOL_INPUT && option->kind != TOOL_OUTPUT) continue;
@@ -74,7 +81,8 @@ static sluice_status *check_files(const tool_command *command, const char *bundl
 }
 
 sluice_status *tool_parse(const tool_command *command, int argc, char **argv, const char **out_file, bool *out_help) {
-  *out_file = NULL;
+  const char *bundle = NULL;
+  if (out_file) *out_file = NULL;
   *out_help = false;
   for (int i = 0; i < argc; i++)
     if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
@@ -85,8 +93,9 @@ sluice_status *tool_parse(const tool_command *command, int argc, char **argv, co
   for (int i = 0; i < argc; i++) {
     const char *word = argv[i];
     if (word[0] != '-' || !word[1]) {
-      if (*out_file) return sluice_error(SLUICE_USAGE, "unexpected argument \"%s\"; usage: %s", word, command->usage);
-      *out_file = word;
+      if (bundle || !out_file)
+        return sluice_error(SLUICE_USAGE, "unexpected argument \"%s\"; usage: %s", word, command->usage);
+      bundle = word;
       continue;
     }
     const char *equals = strchr(word, '=');
@@ -101,6 +110,7 @@ sluice_status *tool_parse(const tool_command *command, int argc, char **argv, co
     if (!text) return sluice_error(SLUICE_USAGE, "%s needs a value: %s", option->name, option->argument);
     SLUICE_TRY(set_value(option, text));
   }
-  if (!*out_file) return sluice_error(SLUICE_USAGE, "no bundle given; usage: %s", command->usage);
-  return check_files(command, *out_file);
+  if (!bundle && out_file) return sluice_error(SLUICE_USAGE, "no bundle given; usage: %s", command->usage);
+  if (out_file) *out_file = bundle;
+  return check_files(command, bundle);
 }

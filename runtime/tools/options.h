@@ -11,7 +11,14 @@ typedef enum tool_option_kind {
   TOOL_OUTPUT, /* const char *, a file that is written */
   TOOL_COUNT,  /* uint64_t, decimal */
   TOOL_REAL,   /* double, finite */
+  TOOL_LIST,   /* tool_list, may be given many times */
 } tool_option_kind;
+
+#define TOOL_LIST_MOST 16
+typedef struct tool_list {
+  const char *items[TOOL_LIST_MOST];
+  size_t count;
+} tool_list;
 
 typedef struct tool_option {
   const char *name; /* with the dashes */
@@ -28,9 +35,10 @@ typedef struct tool_command {
   size_t option_count;
 } tool_command;
 
-/* Parses `argv` (without program and command). One word without dashes is taken: `*out_file`. `*out_help`: --help was
- * given and printed, nothing more is to be done. An output that is an input or another output too is refused
- * (sluice_file_uses_check). */
+/* Parses `argv` (without program and command). One word without dashes is taken: `*out_file`; none where `out_file` is
+ * NULL.
+ * `*out_help`: --help was given and printed, nothing more is to be done. An output that is an input or another output
+ * too is refused (sluice_file_uses_check). */
 SLUICE_MUST_USE sluice_status *tool_parse(const tool_command *command, int argc, char **argv, const char **out_file,
                                           bool *out_help);
 
@@ -39,5 +47,6 @@ SLUICE_MUST_USE sluice_status *command_generate(int argc, char **argv);
 SLUICE_MUST_USE sluice_status *command_verify(int argc, char **argv);
 SLUICE_MUST_USE sluice_status *command_bench(int argc, char **argv);
 SLUICE_MUST_USE sluice_status *command_memory(int argc, char **argv);
+SLUICE_MUST_USE sluice_status *command_tokenize(int argc, char **argv);
 
 #endif

@@ -35,6 +35,15 @@ static void show_progress(void *user, uint64_t done, uint64_t total, const char 
   if (done == total) fputc('\n', stderr);
 }
 
+/* A line that is drawn again as a prompt of several chunks is read, on a terminal. */
+static void show_prompt(const prompt_run *run, double *next) {
+  const double time = tool_now();
+  if (time < *next && run->done != run->length) return;
+  *next = time + 0.1;
+  fprintf(stderr, "\r\033[Kreading the prompt: %u of %u tokens", run->done, run->length);
+  if (run->done == run->length) fputs("\r\033[K", stderr);
+}
+
 static sluice_status *load_weights(sluice_model *model, const tool_model_options *options) {
   tool_trace *trace = options->trace;
   sluice_checkpoint *checkpoint = NULL;
@@ -122,6 +131,8 @@ static sluice_status *add_values(const sluice_plan *plan, prompt_run *run) {
 static sluice_status *feed(const sluice_model *model, prompt_run *run, const int32_t *tokens, uint32_t chunk,
                            const sluice_sampling *sampling, tool_trace *trace) {
   uint32_t first_row = run->length - run->rows;
+  const bool shown = run->length > chunk && isatty(STDERR_FILENO);
+  double next = tool_now() + 0.5;
   while (run->done < run->length) {
     uint32_t count = run->length - run->done < chunk ? run->length - run->done : chunk;
     uint32_t end = run->done + count;
@@ -142,6 +153,7 @@ static sluice_status *feed(const sluice_model *model, prompt_run *run, const int
       run->next_nan = result.nan[result.rows - 1];
     }
     run->done = end;
+    if (shown) show_prompt(run, &next);
   }
   return NULL;
 }
