@@ -85,7 +85,7 @@ typedef struct sluice_text {
 } sluice_text;
 void sluice_text_append(sluice_text *text, const char *data, size_t length);
 void sluice_text_printf(sluice_text *text, const char *format, ...) SLUICE_PRINTF(2, 3);
-void sluice_text_json_string(sluice_text *text, const char *string); /* quoted and escaped */
+void sluice_text_json_string(sluice_text *text, const char *string);              /* quoted and escaped */
 void sluice_text_json_bytes(sluice_text *text, const char *bytes, size_t length); /* the same, NUL bytes too */
 void sluice_text_json_double(sluice_text *text, double value);
 void sluice_text_free(sluice_text *text);
