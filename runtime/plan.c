@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-_Static_assert(sizeof(sluice_sampling_row) == 32, "plan format");
+_Static_assert(sizeof(sluice_sampling_row) == 64, "plan format");
 _Static_assert(sizeof(sluice_plan_argument) == 8, "plan format");
 _Static_assert(sizeof(sluice_plan_buffer) == 32, "plan format");
 _Static_assert(sizeof(sluice_plan_region) == 8, "plan format");

@@ -37,7 +37,8 @@ sluice_step_layout sluice_step_layout_of(const sluice_plan *plan, const uint64_t
       [SLUICE_INPUT_PAGE_TABLE] = extents[SLUICE_SIZE_SEQUENCES] * extents[SLUICE_SIZE_PAGE_STRIDE] * sizeof(int32_t),
       [SLUICE_INPUT_TILES] = extents[SLUICE_SIZE_TILES] * 4 * sizeof(int32_t),
       [SLUICE_INPUT_LOGIT_ROWS] = rows * sizeof(int32_t),
-      [SLUICE_INPUT_SAMPLING] = rows * sizeof(sluice_sampling_row),
+      [SLUICE_INPUT_SAMPLING] =
+          rows * sizeof(sluice_sampling_row) + extents[SLUICE_SIZE_SEEN] * sizeof(sluice_seen_token),
   };
   const uint64_t output_bytes[SLUICE_OUTPUT_COUNT] = {
       [SLUICE_OUTPUT_LOGITS] = rows * plan->header->vocabulary * sizeof(float),

@@ -23,6 +23,35 @@ static uint64_t pages_for(const sluice_plan *plan, uint64_t tokens) {
 
 /* ---- Checking ---- */
 
+/* Without a penalty the list is not looked at. */
+static uint32_t seen_count(const sluice_chunk *chunk) {
+  const sluice_sampling *sampling = &chunk->sampling;
+  const bool repetition = sampling->repetition_penalty != 0 && sampling->repetition_penalty != 1;
+  const bool penalties = repetition || sampling->presence_penalty != 0 || sampling->frequency_penalty != 0;
+  return penalties && chunk->logit_rows ? sampling->seen_count : 0;
+}
+
+static sluice_status *check_seen(const step *s, const sluice_chunk *chunk) {
+  const sluice_sampling *sampling = &chunk->sampling;
+  const uint32_t vocabulary = s->session->model->plan.header->vocabulary, count = seen_count(chunk);
+  if (!(sampling->repetition_penalty >= 0 && isfinite(sampling->repetition_penalty)) ||
+      !isfinite(sampling->presence_penalty) || !isfinite(sampling->frequency_penalty) ||
+      !(sampling->min_p >= 0 && sampling->min_p <= 1))
+    return sluice_error(SLUICE_INVALID,
+                        "sequence %d: penalties of %g, %g and %g, min_p %g; expected finite numbers, a repetition "
+                        "penalty of at least 0 and min_p in 0 .. 1",
+                        chunk->sequence, (double)sampling->repetition_penalty, (double)sampling->presence_penalty,
+                        (double)sampling->frequency_penalty, (double)sampling->min_p);
+  if (count > vocabulary)
+    return sluice_error(SLUICE_INVALID, "sequence %d: %u seen tokens of a vocabulary of %u; expected each once",
+                        chunk->sequence, count, vocabulary);
+  for (uint32_t i = 0; i < count; i++)
+    if (sampling->seen[i].token < 0 || (uint32_t)sampling->seen[i].token >= vocabulary || sampling->seen[i].count < 0)
+      return sluice_error(SLUICE_INVALID, "sequence %d: seen token %d (count %d) is outside the vocabulary of %u",
+                          chunk->sequence, sampling->seen[i].token, sampling->seen[i].count, vocabulary);
+  return NULL;
+}
+
 static sluice_status *check_chunk(const step *s, uint32_t index) {
   const sluice_session *session = s->session;
   const sluice_plan_header *header = session->model->plan.header;
@@ -46,7 +75,7 @@ static sluice_status *check_chunk(const step *s, uint32_t index) {
     if (chunk->tokens[i] < 0 || (uint32_t)chunk->tokens[i] >= header->vocabulary)
       return sluice_error(SLUICE_INVALID, "sequence %d: token %d is outside the vocabulary of %u", chunk->sequence,
                           chunk->tokens[i], header->vocabulary);
-  return NULL;
+  return check_seen(s, chunk);
 }
 
 static sluice_status *check_batch(step *s) {
@@ -94,10 +123,17 @@ static void set_context(const sluice_plan *plan, uint64_t tokens, uint64_t pages
   extents[SLUICE_SIZE_TOKENS_PAGES] = tokens * pages;
 }
 
+/* A power of two, from 1024 on, so that the graphs of decode steps stay valid while the list grows. */
+static uint64_t rounded_seen(uint64_t seen) {
+  uint64_t rounded = 1024;
+  while (rounded < seen) rounded *= 2;
+  return seen ? rounded : 0;
+}
+
 static void measure(step *s) {
   const sluice_session *session = s->session;
   const sluice_plan *plan = &session->model->plan;
-  uint64_t tokens = 0, rows = 0, tiles = 0, pages = 0, longest = 0;
+  uint64_t tokens = 0, rows = 0, tiles = 0, pages = 0, longest = 0, seen = 0;
   s->decode = session->device->driver->graph_begin && !session->observer && !session->hook;
   for (uint32_t i = 0; i < s->chunk_count; i++) {
     const sluice_chunk *chunk = &s->chunks[i];
@@ -105,6 +141,7 @@ static void measure(step *s) {
     s->decode = s->decode && chunk->count == 1;
     tokens += chunk->count;
     rows += chunk->logit_rows;
+    seen += seen_count(chunk);
     tiles += ((uint64_t)chunk->count + plan->header->query_tile - 1) / plan->header->query_tile;
     uint64_t tile = chunk->count < plan->header->query_tile ? chunk->count : plan->header->query_tile;
     if (tile > longest) longest = tile;
@@ -118,6 +155,7 @@ static void measure(step *s) {
   extents[SLUICE_SIZE_TILES] = tiles;
   extents[SLUICE_SIZE_CACHE_PAGES] = session->pool.page_count;
   extents[SLUICE_SIZE_LONGEST] = longest;
+  extents[SLUICE_SIZE_SEEN] = rounded_seen(seen);
   uint64_t memory_pages = s->decode ? rounded_pages(s, pages) : pages;
   extents[SLUICE_SIZE_PAGE_STRIDE] = memory_pages;
   set_context(plan, tokens, memory_pages, extents);
@@ -189,7 +227,8 @@ static sluice_status *take_pages(step *s) {
   return NULL;
 }
 
-static sluice_sampling_row sampling_row(const sluice_sampling *sampling, uint64_t position) {
+static sluice_sampling_row sampling_row(const sluice_chunk *chunk, uint64_t position, uint32_t seen_first) {
+  const sluice_sampling *sampling = &chunk->sampling;
   return (sluice_sampling_row){
       .temperature = sampling->temperature,
       /* one that is too small for an ordinary number still keeps the most likely token alone */
@@ -197,6 +236,12 @@ static sluice_sampling_row sampling_row(const sluice_sampling *sampling, uint64_
       .top_k = sampling->top_k > 0 ? sampling->top_k : 0,
       .position = (int32_t)position,
       .seed = sampling->seed,
+      .min_p = sampling->min_p,
+      .repetition_penalty = sampling->repetition_penalty != 0 ? sampling->repetition_penalty : 1.0f,
+      .presence_penalty = sampling->presence_penalty,
+      .frequency_penalty = sampling->frequency_penalty,
+      .seen_first = seen_first,
+      .seen_count = seen_count(chunk),
   };
 }
 
@@ -210,7 +255,8 @@ static void write_inputs(step *s) {
   int32_t (*tiles)[4] = (int32_t (*)[4])(void *)(base + s->layout.inputs[SLUICE_INPUT_TILES]);
   int32_t *logit_rows = (int32_t *)(void *)(base + s->layout.inputs[SLUICE_INPUT_LOGIT_ROWS]);
   sluice_sampling_row *sampling = (sluice_sampling_row *)(void *)(base + s->layout.inputs[SLUICE_INPUT_SAMPLING]);
-  uint32_t query_tile = session->model->plan.header->query_tile;
+  sluice_seen_token *seen = (sluice_seen_token *)(void *)(sampling + s->extents[SLUICE_SIZE_ROWS]);
+  uint32_t query_tile = session->model->plan.header->query_tile, seen_first = 0;
   uint64_t stride = s->extents[SLUICE_SIZE_PAGE_STRIDE];
 
   memcpy(base, s->sizes, sizeof s->sizes);
@@ -230,8 +276,10 @@ static void write_inputs(step *s) {
     }
     for (uint32_t j = chunk->count - chunk->logit_rows; j < chunk->count; j++) {
       *logit_rows++ = (int32_t)(token + j);
-      *sampling++ = sampling_row(&chunk->sampling, (uint64_t)sequence->length + j);
+      *sampling++ = sampling_row(chunk, (uint64_t)sequence->length + j, seen_first);
     }
+    if (seen_count(chunk)) memcpy(seen + seen_first, chunk->sampling.seen, seen_count(chunk) * sizeof *seen);
+    seen_first += seen_count(chunk);
     int32_t *row = table + i * stride;
     memcpy(row, sequence->pages.pages, sequence->pages.count * sizeof *row);
     for (uint64_t j = sequence->pages.count; j < stride; j++) row[j] = -1;
@@ -312,6 +360,7 @@ static uint64_t most_tokens(const step *s, const sluice_plan_extent *extent, uin
   case SLUICE_SIZE_PAGE_STRIDE:
   case SLUICE_SIZE_CONTEXT:
   case SLUICE_SIZE_PAGES:
+  case SLUICE_SIZE_SEEN:
     return 0;
   case SLUICE_SIZE_TOKENS_CONTEXT:
   case SLUICE_SIZE_TOKENS_PAGES:

@@ -21,6 +21,7 @@ typedef struct sampler {
   V logits;
   V largest;    /* f32: the largest logit, -inf when all are NaN */
   V scale;      /* f32: log2 e / temperature */
+  V min_p;      /* f32: tokens of less mass have none */
   V least;      /* local i64: keys below it are not kept */
   V vector_sum; /* locals of the pass at hand */
   V scalar_sum;
@@ -44,15 +45,17 @@ static V key_of(emitter *e, V logit) {
   return select_(e, fcmp(e, LLVMRealUNO, logit, logit), splat(e, int32(e, INT32_MIN), width), ordered);
 }
 
-/* exp((logit - largest) / temperature) where the key reaches `threshold`, otherwise 0; 0 for NaN. The largest logit
- * gives 1, even when it is infinite. */
+/* exp((logit - largest) / temperature) where the key reaches `threshold` and the mass min_p, otherwise 0; 0 for NaN.
+ * The largest logit gives 1, even when it is infinite. */
 static V mass_of(emitter *e, const sampler *s, V logit, V threshold) {
   unsigned width = width_of(logit);
   V zero = splat(e, float32(e, 0), width);
   V distance = select_(e, fcmp(e, LLVMRealOEQ, logit, splat(e, s->largest, width)), zero, fsub_(e, logit, s->largest));
   V power = fmul_(e, distance, s->scale);
   V kept = and_(e, fcmp(e, LLVMRealORD, power, power), icmp(e, LLVMIntSGE, key_of(e, logit), to_i32(e, threshold)));
-  return select_(e, kept, e->atoms->exp2(e, power), zero);
+  V mass = e->atoms->exp2(e, power);
+  kept = and_(e, kept, fcmp(e, LLVMRealOGE, mass, splat(e, s->min_p, width)));
+  return select_(e, kept, mass, zero);
 }
 
 /* ---- NaN ---- */
@@ -339,6 +342,31 @@ static V field(emitter *e, T type, V row, size_t offset) {
   return load(e, type, byte_offset(e, row, int64(e, (int64_t)offset)));
 }
 
+/* Changes the logits of the tokens that were seen, in place. Each is in the list once, so lanes are apart. */
+static void penalise(emitter *e, const sampler *s, V row) {
+  V count = to_i64(e, field(e, e->i32, row, offsetof(sluice_sampling_row, seen_count)));
+  branch any = if_begin(e, icmp(e, LLVMIntSGT, count, int64(e, 0)));
+  V first = to_i64(e, field(e, e->i32, row, offsetof(sluice_sampling_row, seen_first)));
+  V repetition = field(e, e->f32, row, offsetof(sluice_sampling_row, repetition_penalty));
+  V presence = field(e, e->f32, row, offsetof(sluice_sampling_row, presence_penalty));
+  V frequency = field(e, e->f32, row, offsetof(sluice_sampling_row, frequency_penalty));
+  V list = byte_offset(e, e->argument[1], mul(e, size_of(e, SLUICE_SIZE_ROWS), int64(e, sizeof(sluice_sampling_row))));
+  loop entries = lane_loop(e, int64(e, 0), count);
+  V entry = byte_offset(e, list, mul(e, add(e, first, entries.index), int64(e, sizeof(sluice_seen_token))));
+  V token = to_i64(e, field(e, e->i32, entry, offsetof(sluice_seen_token, token)));
+  V times = to_f32(e, field(e, e->i32, entry, offsetof(sluice_seen_token, count)));
+  V place = element(e, e->f32, s->logits, token);
+  V logit = load(e, e->f32, place);
+  V above = fcmp(e, LLVMRealOGT, logit, float32(e, 0));
+  logit = select_(e, above, fdiv_(e, logit, repetition), fmul_(e, logit, repetition));
+  V generated = fcmp(e, LLVMRealOGT, times, float32(e, 0));
+  V less = fadd_(e, presence, fmul_(e, frequency, times));
+  store(e, fsub_(e, logit, select_(e, generated, less, float32(e, 0))), place);
+  loop_end(e, &entries);
+  e->atoms->barrier(e);
+  if_end(e, &any);
+}
+
 void family_sample(emitter *e, const kernel_spec *spec) {
   sampler s = {.vocabulary = kernel_integer(spec, "vocabulary", &e->status)};
   if (e->status) return;
@@ -352,12 +380,14 @@ void family_sample(emitter *e, const kernel_spec *spec) {
   kernel_begin(e, spec, shape);
   s.logits = element(e, e->f32, e->argument[0], mul(e, e->x, int64(e, s.vocabulary)));
   V row = byte_offset(e, e->argument[1], mul(e, e->x, int64(e, sizeof(sluice_sampling_row))));
+  penalise(e, &s, row);
   V temperature = field(e, e->f32, row, offsetof(sluice_sampling_row, temperature));
   branch drawn = if_begin(e, fcmp(e, LLVMRealOGT, temperature, float32(e, 0)));
 
   s.largest = find_largest(e, &s);
   V scale = fdiv_(e, float32(e, LOG2_E), temperature);
   s.scale = fmin_(e, scale, float32(e, 1e30)); /* finite, so that 0 times it is 0 */
+  s.min_p = field(e, e->f32, row, offsetof(sluice_sampling_row, min_p));
   s.least = local_set(e, e->i64, int64(e, INT32_MIN));
   V top_k = to_i64(e, field(e, e->i32, row, offsetof(sluice_sampling_row, top_k)));
   V limited = and_(e, icmp(e, LLVMIntSGT, top_k, int64(e, 0)), icmp(e, LLVMIntSLT, top_k, int64(e, s.vocabulary)));

@@ -4,6 +4,7 @@
 #include "runtime/tools/options.h"
 #include "runtime/tools/prompt.h"
 #include "runtime/tools/run.h"
+#include "runtime/tools/seen.h"
 #include "runtime/tools/stream.h"
 
 #include <float.h>
@@ -17,7 +18,7 @@ typedef struct generate_options {
   const char *ids, *prompt, *prompt_file, *tokenizer;
   bool special; /* added tokens written in the prompt are tokens */
   uint64_t max_new, chunk, top_k, seed, dump_rows, logprobs;
-  double temperature, top_p;
+  double temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
   tool_list stops;
   bool ignore_eos, allow_nan, dump_layers, json;
   const char *dump, *trace;
@@ -31,6 +32,7 @@ typedef struct generation {
   generation_config config;
   sluice_tokenizer *tokenizer; /* NULL: ids go in and come out */
   text_stream stream;
+  seen_tokens seen; /* kept where a penalty is on */
   tool_prompt prompt;
   int32_t *tokens; /* new ones */
   double *seconds; /* of each new token, from the first one on: the step that made it */
@@ -49,6 +51,8 @@ typedef struct generation {
 static void set_defaults(generate_options *options, const generation_config *config) {
   if (isnan(options->temperature)) options->temperature = config->temperature;
   if (isnan(options->top_p)) options->top_p = config->top_p;
+  if (isnan(options->min_p)) options->min_p = config->min_p;
+  if (isnan(options->repetition_penalty)) options->repetition_penalty = config->repetition_penalty;
   if (options->top_k == NOT_GIVEN_COUNT) options->top_k = config->top_k;
 }
 
@@ -67,11 +71,14 @@ static sluice_status *read_prompt(const generate_options *options, generation *g
 /* Ids that the model has no embedding for, as when a tokenizer is not the model's. */
 static sluice_status *check_prompt(const sluice_model *model, const generation *g) {
   const uint32_t vocabulary = sluice_model_plan(model)->header->vocabulary;
-  for (uint32_t i = 0; g->tokenizer && i < g->prompt.count; i++)
-    if ((uint32_t)g->prompt.ids[i] >= vocabulary)
-      return sluice_error(SLUICE_INVALID,
-                          "the tokenizer gives the id %d, and the model has %u tokens: it is another model's tokenizer",
-                          g->prompt.ids[i], vocabulary);
+  for (uint32_t i = 0; i < g->prompt.count; i++) {
+    if ((uint32_t)g->prompt.ids[i] < vocabulary) continue;
+    if (!g->tokenizer)
+      return sluice_error(SLUICE_INVALID, "token %d is outside the vocabulary of %u", g->prompt.ids[i], vocabulary);
+    return sluice_error(SLUICE_INVALID,
+                        "the tokenizer gives the id %d, and the model has %u tokens: it is another model's tokenizer",
+                        g->prompt.ids[i], vocabulary);
+  }
   return NULL;
 }
 
@@ -113,6 +120,7 @@ static sluice_status *take(const sluice_model *model, const generate_options *op
                            const float *logits, double seconds, generation *g, bool *out_end) {
   g->seconds[g->token_count] = seconds;
   g->tokens[g->token_count++] = token;
+  seen_tokens_add(&g->seen, token, true);
   if (options->logprobs) {
     if (g->token_count > 1) sluice_text_printf(&g->logprobs, ", ");
     logprobs_append(logits, sluice_model_plan(model)->header->vocabulary, token, (uint32_t)options->logprobs,
@@ -126,7 +134,7 @@ static sluice_status *take(const sluice_model *model, const generate_options *op
 }
 
 static sluice_status *decode(const sluice_model *model, sluice_session *session, const generate_options *options,
-                             const sluice_sampling *sampling, const prompt_run *run, generation *g) {
+                             sluice_sampling *sampling, const prompt_run *run, generation *g) {
   uint32_t vocabulary = run->vocabulary;
   int32_t token = run->next;
   const float *logits = run->logits + (size_t)(run->rows - 1) * vocabulary;
@@ -136,6 +144,7 @@ static sluice_status *decode(const sluice_model *model, sluice_session *session,
     SLUICE_TRY(take(model, options, token, logits, seconds, g, &end));
     if (end) return NULL;
     const double start = tool_now();
+    sampling->seen_count = g->seen.count;
     sluice_chunk chunk = {
         .sequence = run->sequence, .tokens = &token, .count = 1, .logit_rows = 1, .sampling = *sampling};
     sluice_step_result result;
@@ -156,7 +165,17 @@ static sluice_status *run_session(const sluice_model *model, sluice_session *ses
   sluice_sampling sampling = {.temperature = (float)options->temperature,
                               .top_p = fmaxf((float)options->top_p, FLT_MIN), /* 0 is "off" there */
                               .top_k = (int32_t)options->top_k,
-                              .seed = options->seed};
+                              .seed = options->seed,
+                              .min_p = (float)options->min_p,
+                              .repetition_penalty = (float)options->repetition_penalty,
+                              .presence_penalty = (float)options->presence_penalty,
+                              .frequency_penalty = (float)options->frequency_penalty};
+  if (options->repetition_penalty != 1 || options->presence_penalty != 0 || options->frequency_penalty != 0) {
+    SLUICE_TRY(seen_tokens_create(sluice_model_plan(model)->header->vocabulary, &g->seen));
+    for (uint32_t i = 0; i < g->prompt.count; i++) seen_tokens_add(&g->seen, g->prompt.ids[i], false);
+    sampling.seen = g->seen.list;
+    sampling.seen_count = g->seen.count;
+  }
   uint64_t rows = options->dump ? options->dump_rows : 1;
   if (rows > g->prompt.count) rows = g->prompt.count;
   prompt_run run;
@@ -324,6 +343,13 @@ static sluice_status *check(const generate_options *options) {
     return sluice_error(SLUICE_USAGE, "--top-k must lie in 0 .. %d", INT32_MAX);
   if (!isnan(options->top_p) && !(options->top_p >= 0 && options->top_p <= 1))
     return sluice_error(SLUICE_USAGE, "--top-p must lie in 0 .. 1");
+  if (!isnan(options->min_p) && !(options->min_p >= 0 && options->min_p <= 1))
+    return sluice_error(SLUICE_USAGE, "--min-p must lie in 0 .. 1");
+  if (!isnan(options->repetition_penalty) &&
+      !(options->repetition_penalty >= 0.001 && options->repetition_penalty <= 1000))
+    return sluice_error(SLUICE_USAGE, "--repetition-penalty must lie in 0.001 .. 1000");
+  if (fabs(options->presence_penalty) > 1000 || fabs(options->frequency_penalty) > 1000)
+    return sluice_error(SLUICE_USAGE, "--presence-penalty and --frequency-penalty must lie in -1000 .. 1000");
   if (options->dump_rows < 1) return sluice_error(SLUICE_USAGE, "--dump-rows must be at least 1");
   if (options->dump_layers && !options->dump) return sluice_error(SLUICE_USAGE, "--dump-layers needs --dump");
   return NULL;
@@ -335,6 +361,8 @@ sluice_status *command_generate(int argc, char **argv) {
                         .dump_rows = 64,
                         .temperature = NOT_GIVEN_REAL,
                         .top_p = NOT_GIVEN_REAL,
+                        .min_p = NOT_GIVEN_REAL,
+                        .repetition_penalty = NOT_GIVEN_REAL,
                         .top_k = NOT_GIVEN_COUNT};
   const tool_option options[] = {
       {"--weights", TOOL_INPUT, &o.model.weights, "DIR|synthetic:SEED", "the checkpoint"},
@@ -353,6 +381,11 @@ sluice_status *command_generate(int argc, char **argv) {
       {"--top-p", TOOL_REAL, &o.top_p, "X",
        "draw from the most likely tokens that reach probability X (1: all; 0: the most likely one)"},
       {"--top-k", TOOL_COUNT, &o.top_k, "N", "draw from the N most likely tokens (0: all)"},
+      {"--min-p", TOOL_REAL, &o.min_p, "X", "leave out tokens less likely than X times the likeliest (0: none)"},
+      {"--repetition-penalty", TOOL_REAL, &o.repetition_penalty, "X",
+       "divide positive logits of tokens seen in prompt and output by X, multiply others (1: off)"},
+      {"--presence-penalty", TOOL_REAL, &o.presence_penalty, "X", "subtract X from logits of tokens generated before"},
+      {"--frequency-penalty", TOOL_REAL, &o.frequency_penalty, "X", "subtract X for each time they were"},
       {"--logprobs", TOOL_COUNT, &o.logprobs, "N", "with --json: log-probabilities, and of the N likeliest tokens"},
       {"--seed", TOOL_COUNT, &o.seed, "N", "of the random numbers (0)"},
       {"--device", TOOL_TEXT, &o.model.device, "D", "host, cuda:N, hip:N (host)"},
@@ -378,6 +411,7 @@ sluice_status *command_generate(int argc, char **argv) {
   sluice_status *status = tool_trace_close(o.model.trace, generate(file, &o, &g));
   sluice_tokenizer_close(g.tokenizer);
   text_stream_free(&g.stream);
+  seen_tokens_free(&g.seen);
   tool_prompt_free(&g.prompt);
   sluice_release(g.tokens);
   sluice_release(g.seconds);

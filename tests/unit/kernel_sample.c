@@ -42,6 +42,16 @@ static int32_t written(const float *logits, int32_t vocabulary, int32_t token) {
   return token;
 }
 
+/* Changes a row's logits as the kernel does: float32, step by step. */
+static void penalise(float *logits, const sluice_sampling_row *row, const sluice_seen_token *seen) {
+  for (uint32_t i = 0; i < row->seen_count; i++) {
+    const sluice_seen_token entry = seen[row->seen_first + i];
+    float *logit = &logits[entry.token];
+    *logit = *logit > 0 ? *logit / row->repetition_penalty : *logit * row->repetition_penalty;
+    if (entry.count > 0) *logit -= row->presence_penalty + row->frequency_penalty * (float)entry.count;
+  }
+}
+
 /* The token, or -1 when rounding could decide otherwise. */
 static int32_t sample(const float *logits, int32_t vocabulary, const sluice_sampling_row *row) {
   const int32_t best = greedy(logits, vocabulary);
@@ -57,12 +67,20 @@ static int32_t sample(const float *logits, int32_t vocabulary, const sluice_samp
   float least = -INFINITY;
   if (row->top_k > 0 && row->top_k < count) least = sorted[row->top_k - 1];
   double total = 0, running = 0;
+  float lowest = INFINITY; /* that min_p keeps */
   bool uncertain = false;
   for (int32_t i = 0; i < vocabulary; i++) {
     if (isnan(logits[i]) || logits[i] < least) continue;
     const double distance = logits[i] == logits[best] ? 0 : (double)logits[i] - (double)logits[best];
-    total += mass[i] = exp(distance / (double)row->temperature);
+    mass[i] = exp(distance / (double)row->temperature);
+    uncertain = uncertain || (distance != 0 && row->min_p > 0 && fabs(mass[i] - (double)row->min_p) < near);
+    if (mass[i] < (double)row->min_p)
+      mass[i] = 0;
+    else if (row->min_p > 0 && logits[i] < lowest)
+      lowest = logits[i];
+    total += mass[i];
   }
+  if (row->min_p > 0 && lowest > least) least = lowest;
   if (row->top_p > 0 && row->top_p < 1) {
     const double wanted = (double)row->top_p * total;
     for (int32_t n = 0; n < count && sorted[n] >= least;) {
@@ -106,6 +124,7 @@ static kernel_harness *sample_kernels(const char *target) {
   return h;
 }
 
+/* `sampling`: the rows, and behind them what was seen. */
 static void run_sample(kernel_harness *h, int kernel, const float *logits, const sluice_sampling_row *sampling,
                        int32_t rows, int32_t *sampled) {
   int32_t sizes[SLUICE_SIZE_COUNT] = {[SLUICE_SIZE_ONE] = 1, [SLUICE_SIZE_ROWS] = rows};
@@ -209,6 +228,71 @@ static void drawing_follows_the_definition(void **state) {
   assert_true(uncertain * 50 < compared);
 }
 
+/* Rows with min_p, and with penalties for tokens that the rows list, more than there are lanes for in some. Logits are
+ * changed to the bit. */
+static void seen_tokens_are_penalised(void **state) {
+  (void)state;
+  random_state random = {3};
+  static const float least[] = {0, 0.05f, 0.5f, 1}, repetitions[] = {1, 1.3f, 0.8f, 1000}, others[] = {0, 0.7f, -1.5f};
+  int compared = 0, uncertain = 0, changed = 0;
+  for (const char *const *target = harness_targets(); *target; target++) {
+    kernel_harness *h = sample_kernels(*target);
+    for (int v = 0; v < VOCABULARIES; v++) {
+      const int32_t n = vocabularies[v];
+      enum { MOST = 30 };
+      const int32_t rows = n > 10000 ? 4 : MOST, listed = n < 3000 ? n : 3000;
+      float *logits = calloc((size_t)rows * (size_t)n, sizeof *logits),
+            *wanted = malloc((size_t)rows * (size_t)n * sizeof *wanted);
+      struct {
+        sluice_sampling_row rows[MOST];
+        sluice_seen_token seen[MOST * 3000];
+      } *input = calloc(1, sizeof *input);
+      assert_true(logits && wanted && input);
+      sluice_seen_token *seen = (sluice_seen_token *)(void *)&input->rows[rows];
+      int32_t found[MOST + 1];
+      uint32_t entries = 0;
+      for (int32_t r = 0; r < rows; r++) {
+        fill(&random, logits + (int64_t)r * n, n, r % 3 == 0);
+        sluice_sampling_row *row = &input->rows[r];
+        *row = (sluice_sampling_row){.temperature = r % 4 ? 0.8f : 0,
+                                     .top_p = r % 5 ? 1 : 0.8f,
+                                     .top_k = r % 7 ? 0 : 20,
+                                     .position = r,
+                                     .seed = random_bits(&random),
+                                     .min_p = least[random_between(&random, 0, 3)],
+                                     .repetition_penalty = repetitions[random_between(&random, 0, 3)],
+                                     .presence_penalty = others[random_between(&random, 0, 2)],
+                                     .frequency_penalty = others[random_between(&random, 0, 2)],
+                                     .seen_first = entries,
+                                     .seen_count = r % 6 ? (uint32_t)random_between(&random, 0, listed) : 0};
+        const int32_t step = n / (listed > 0 ? listed : 1); /* apart, so each at most once */
+        for (uint32_t i = 0; i < row->seen_count; i++)
+          seen[entries++] = (sluice_seen_token){(int32_t)i * step, (int32_t)random_between(&random, 0, 3)};
+      }
+      memcpy(wanted, logits, (size_t)rows * (size_t)n * sizeof *wanted);
+      for (int32_t r = 0; r < rows; r++) penalise(wanted + (int64_t)r * n, &input->rows[r], seen);
+      changed += memcmp(wanted, logits, (size_t)rows * (size_t)n * sizeof *wanted) != 0;
+      run_sample(h, v, logits, input->rows, rows, found);
+      assert_memory_equal(logits, wanted, (size_t)rows * (size_t)n * sizeof *wanted);
+      for (int32_t r = 0; r < rows; r++) {
+        const int32_t token = sample(wanted + (int64_t)r * n, n, &input->rows[r]);
+        compared++;
+        uncertain += token < 0;
+        if (token >= 0 && found[r] != token)
+          fail_msg("%s, vocabulary %d, row %d (min_p %g, repetition %g, %u seen): %d, expected %d", *target, n, r,
+                   (double)input->rows[r].min_p, (double)input->rows[r].repetition_penalty, input->rows[r].seen_count,
+                   found[r], token);
+      }
+      free(logits);
+      free(wanted);
+      free(input);
+    }
+    harness_free(h);
+  }
+  print_message("%d rows, %d too close to call\n", compared, uncertain);
+  assert_true(uncertain * 20 < compared && changed > 5);
+}
+
 /* What the definition says of the ends of its ranges. */
 static void extremes_are_defined(void **state) {
   (void)state;
@@ -281,6 +365,7 @@ static void frequencies_match_probabilities(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(greedy_takes_the_first_largest), cmocka_unit_test(drawing_follows_the_definition),
-      cmocka_unit_test(extremes_are_defined), cmocka_unit_test(frequencies_match_probabilities)};
+      cmocka_unit_test(seen_tokens_are_penalised), cmocka_unit_test(extremes_are_defined),
+      cmocka_unit_test(frequencies_match_probabilities)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

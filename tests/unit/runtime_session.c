@@ -253,6 +253,43 @@ static void sampling_rows_arrive(void **state) {
   sluice_model_close(model);
 }
 
+/* Each row finds its sequence's list of seen tokens; without a penalty there is none; bad ones are refused. */
+static void seen_tokens_arrive(void **state) {
+  (void)state;
+  sluice_model *model = open_model(1);
+  sluice_session *session = open_session(model, 3, 16, 0);
+  const sluice_seen_token first[2] = {{1, 0}, {3, 2}}, second[3] = {{5, 1}, {0, 0}, {2, 7}};
+  int32_t ids[3], tokens[2] = {3, 1};
+  for (int i = 0; i < 3; i++) ok(sluice_sequence_add(session, &ids[i]));
+  const sluice_sampling a = {.temperature = 1, .repetition_penalty = 2, .seen = first, .seen_count = 2};
+  const sluice_sampling b = {.temperature = 1, .presence_penalty = 1, .seen = second, .seen_count = 3};
+  const sluice_sampling none = {.temperature = 1, .repetition_penalty = 1, .seen = second, .seen_count = 3};
+  sluice_chunk chunks[3] = {{.sequence = ids[0], .tokens = tokens, .count = 2, .logit_rows = 2, .sampling = a},
+                            {.sequence = ids[1], .tokens = tokens, .count = 1, .logit_rows = 1, .sampling = none},
+                            {.sequence = ids[2], .tokens = tokens, .count = 1, .logit_rows = 1, .sampling = b}};
+  sluice_step_result result;
+  ok(sluice_step(session, chunks, 3, &result));
+  assert_int_equal(result.sampled[0], (0 + 4 + 5 * 2 + 2 * 2) % TINY_VOCABULARY);
+  assert_int_equal(result.sampled[1], (1 + 4 + 5 * 2 + 2 * 2) % TINY_VOCABULARY);
+  assert_int_equal(result.sampled[2], 0);
+  assert_int_equal(result.sampled[3], (0 + 7 + 5 * 8 + 3 * 1) % TINY_VOCABULARY);
+  const sluice_seen_token outside = {TINY_VOCABULARY, 0}, negative = {0, -1};
+  const sluice_sampling wrong[] = {{.repetition_penalty = 2, .seen = &outside, .seen_count = 1},
+                                   {.frequency_penalty = 2, .seen = &negative, .seen_count = 1},
+                                   {.repetition_penalty = 2, .seen = first, .seen_count = TINY_VOCABULARY + 1},
+                                   {.repetition_penalty = -1},
+                                   {.presence_penalty = NAN},
+                                   {.min_p = 2}};
+  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+    chunks[0].sampling = wrong[i];
+    sluice_status *status = sluice_step(session, chunks, 3, &result);
+    assert_int_equal(sluice_status_code(status), SLUICE_INVALID);
+    sluice_status_free(status);
+  }
+  sluice_session_close(session);
+  sluice_model_close(model);
+}
+
 typedef struct watch {
   int calls, launches;
   bool refuse;
@@ -519,6 +556,7 @@ int main(void) {
       cmocka_unit_test(random_traffic),
       cmocka_unit_test(bad_batches_change_nothing),
       cmocka_unit_test(sampling_rows_arrive),
+      cmocka_unit_test(seen_tokens_arrive),
       cmocka_unit_test(observers_and_hooks),
       cmocka_unit_test(observers_keep_off),
       cmocka_unit_test(nan_is_reported),

@@ -15,7 +15,7 @@
 
 #include <stdbool.h>
 
-#define SLUICE_PLAN_VERSION 5u
+#define SLUICE_PLAN_VERSION 6u
 
 /* Extents of a step. Kernels get them as `const int32_t sizes[SLUICE_SIZE_COUNT]`. */
 typedef enum sluice_size {
@@ -31,6 +31,7 @@ typedef enum sluice_size {
   SLUICE_SIZE_TOKENS_CONTEXT = 9, /* TOKENS x CONTEXT (an arena region of unfused plans; saturates at INT32_MAX) */
   SLUICE_SIZE_TOKENS_PAGES = 10,  /* TOKENS x PAGES (likewise) */
   SLUICE_SIZE_LONGEST = 11,       /* tokens of the longest query tile: 1 when every sequence decodes one token */
+  SLUICE_SIZE_SEEN = 12,          /* entries of the list of seen tokens, rounded up */
   SLUICE_SIZE_COUNT = 16,
 } sluice_size;
 
@@ -44,7 +45,7 @@ typedef enum sluice_input {
   SLUICE_INPUT_TILES = 4, /* i32[TILES][4]: first token, token count (1..query_tile), row of the page table, position
                              of the first token. A tile never spans two sequences; tiles cover all tokens in order. */
   SLUICE_INPUT_LOGIT_ROWS = 5, /* i32[ROWS]: the tokens whose logits are wanted, ascending */
-  SLUICE_INPUT_SAMPLING = 6,   /* sluice_sampling_row[ROWS] */
+  SLUICE_INPUT_SAMPLING = 6,   /* sluice_sampling_row[ROWS], then sluice_seen_token[SEEN] */
   SLUICE_INPUT_COUNT = 7,
 } sluice_input;
 
@@ -58,8 +59,20 @@ typedef struct sluice_sampling_row {
   int32_t top_k;
   int32_t position; /* position of the row's token */
   uint64_t seed;
-  uint64_t reserved; /* 0 */
+  float min_p; /* tokens less probable than min_p times the most probable one are left out; 0: none */
+  /* Penalties, for the logits of the entries [seen_first, seen_first + seen_count) of the step's list of seen tokens,
+   * which lies behind the rows. */
+  float repetition_penalty; /* logits above 0 are divided by it, others multiplied */
+  float presence_penalty;   /* subtracted where count is not 0 */
+  float frequency_penalty;  /* subtracted count times */
+  uint32_t seen_first, seen_count;
+  uint32_t reserved[4]; /* 0 */
 } sluice_sampling_row;
+
+typedef struct sluice_seen_token {
+  int32_t token; /* each at most once for a row */
+  int32_t count; /* times that it was generated; 0: it stands in the prompt alone */
+} sluice_seen_token;
 
 typedef enum sluice_output {
   SLUICE_OUTPUT_LOGITS = 0,  /* f32[ROWS][vocabulary] */

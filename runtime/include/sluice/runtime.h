@@ -110,6 +110,14 @@ typedef struct sluice_sampling {
   float top_p;       /* 0, NaN, negative or >= 1: off */
   int32_t top_k;     /* <= 0: off */
   uint64_t seed;
+  float min_p; /* 0: off; tokens less probable than min_p times the most probable one are left out */
+  /* Penalties change the logits of the tokens in `seen`, before anything else: those that sluice_step_logits gives,
+   * too. Repetition: logits above 0 are divided by it, others multiplied; of all tokens in `seen`. Presence and
+   * frequency are subtracted, once and `count` times, for tokens whose count is not 0. docs/sampling.md. */
+  float repetition_penalty; /* 0 or 1: off */
+  float presence_penalty, frequency_penalty;
+  const sluice_seen_token *seen; /* [seen_count], each token at most once; read by sluice_step only */
+  uint32_t seen_count;
 } sluice_sampling;
 
 typedef struct sluice_chunk {
