@@ -320,15 +320,25 @@ static sluice_status *duplicate(parser *p, const sluice_json_member *m) {
   return PARSE_ERROR(p, m->key_offset, "the key \"%.200s\" stands twice in this object", m->key);
 }
 
-static sluice_status *add_key(parser *p, const sluice_json_member **table, size_t mask, const sluice_json_member *m) {
-  size_t at = hash_key(m) & mask;
-  for (unsigned walked = 0; table[at]; at = (at + 1) & mask) {
-    if (same_key(table[at], m)) return duplicate(p, m);
+/* A slot keeps part of the hash, so that other keys are told apart without looking at them. */
+typedef struct key_slot {
+  uint32_t hash;
+  uint32_t place; /* of the member, plus one; 0: free */
+} key_slot;
+
+static sluice_status *add_key(parser *p, key_slot *table, size_t mask, const sluice_json_member *members,
+                              size_t place) {
+  const sluice_json_member *m = &members[place];
+  const size_t hash = hash_key(m);
+  const uint32_t tag = (uint32_t)(hash >> 32);
+  size_t at = hash & mask;
+  for (unsigned walked = 0; table[at].place; at = (at + 1) & mask) {
+    if (table[at].hash == tag && same_key(&members[table[at].place - 1], m)) return duplicate(p, m);
     if (++walked > LONGEST_WALK)
       return PARSE_ERROR(p, m->key_offset, "more than %u keys of this object share a place in a hash table",
                          LONGEST_WALK);
   }
-  table[at] = m;
+  table[at] = (key_slot){tag, (uint32_t)place + 1}; /* SLUICE_JSON_MAX_VALUES is far below 2^32 */
   return NULL;
 }
 
@@ -342,10 +352,10 @@ static sluice_status *check_duplicates(parser *p, const sluice_json_member *memb
   }
   size_t size = 32;
   while (size < 2 * count) size *= 2;
-  const sluice_json_member **table = sluice_allocate_array(size, sizeof *table);
+  key_slot *table = sluice_allocate_array(size, sizeof *table);
   if (!table) return sluice_out_of_memory();
   sluice_status *status = NULL;
-  for (size_t i = 0; i < count && !status; i++) status = add_key(p, table, size - 1, &members[i]);
+  for (size_t i = 0; i < count && !status; i++) status = add_key(p, table, size - 1, members, i);
   sluice_release(table);
   return status;
 }

@@ -59,7 +59,7 @@ _sluice_run() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]}
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
-    _sluice_complete_from "generate verify bench memory --help --version" "$current"
+    _sluice_complete_from "generate tokenize verify bench memory --help --version" "$current"
     return
   fi
   if [ "$current" = = ]; then
@@ -76,7 +76,7 @@ _sluice_run() {
     _sluice_complete_from "$(printf 'decode.%s ' $kernels) $(printf 'prefill.%s ' $kernels) step.decode step.prefill" \
       "$current"
     ;;
-  --max-new | --chunk | --temperature | --top-p | --top-k | --seed | --dump-rows | --threads | --context | --sequences | \
+  --min-p | --repetition-penalty | --presence-penalty | --frequency-penalty | --prompt | --stop | --logprobs | --max-new | --chunk | --temperature | --top-p | --top-k | --seed | --dump-rows | --threads | --context | --sequences | \
     --repeat | --step-tokens | --layer | --shape | --memory-rate | --flop-rate) ;;
   *)
     if [[ $current != -* ]]; then
@@ -85,9 +85,11 @@ _sluice_run() {
     fi
     case $command in
     generate)
-      _sluice_complete_from "--weights --ids --max-new --ignore-eos --allow-nan --chunk --temperature --top-p --top-k --seed
-        --device --threads --dump --dump-rows --dump-layers --trace --json --help" "$current"
+      _sluice_complete_from "--weights --prompt --prompt-file --ids --tokenizer --special --stop --max-new --ignore-eos
+        --allow-nan --chunk --temperature --top-p --top-k --min-p --repetition-penalty
+        --presence-penalty --frequency-penalty --logprobs --seed --device --threads --dump --dump-rows --dump-layers --trace --json --help" "$current"
       ;;
+    tokenize) _sluice_complete_from "--weights --tokenizer --ids --special --decode --help" "$current" ;;
     verify) _sluice_complete_from "--weights --golden --chunk --device --threads --trace --json --help" "$current" ;;
     bench)
       _sluice_complete_from "--kernel --layer --shape --weights --repeat --memory-rate --flop-rate --device --threads

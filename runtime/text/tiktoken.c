@@ -135,9 +135,7 @@ static sluice_status *make_pairs(reader *r, vocabulary *v) {
       if (right >= 0) SLUICE_TRY(push_pair(r, (vocabulary_pair){left, right, (uint32_t)id, id}));
     }
   }
-  SLUICE_TRY(vocabulary_reserve_pairs(v, r->pair_count));
-  for (size_t i = 0; i < r->pair_count; i++) SLUICE_TRY(vocabulary_add_pair(v, r->pairs[i]));
-  return NULL;
+  return vocabulary_set_pairs(v, r->pairs, r->pair_count);
 }
 
 /* ---- Special tokens, from tokenizer_config.json ---- */

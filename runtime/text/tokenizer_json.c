@@ -332,7 +332,7 @@ static sluice_status *merge_side(reader *r, value *merge, const char *text, size
                              (int)(length < 100 ? length : 100), text);
 }
 
-static sluice_status *read_merge(reader *r, value *merge, uint32_t rank) {
+static sluice_status *read_merge(reader *r, value *merge, uint32_t rank, vocabulary_pair *out) {
   vocabulary_pair pair = {.rank = rank};
   if (merge->kind == SLUICE_JSON_STRING) {
     const char *space = memchr(merge->string, ' ', merge->length);
@@ -349,7 +349,19 @@ static sluice_status *read_merge(reader *r, value *merge, uint32_t rank) {
   }
   r->made = pair.id = vocabulary_find_joined(&r->tokenizer->vocabulary, pair.left, pair.right, r->made + 1);
   if (pair.id < 0) return INVALID(r, merge, "what this merge makes is not in the vocabulary");
-  return vocabulary_add_pair(&r->tokenizer->vocabulary, pair);
+  *out = pair;
+  return NULL;
+}
+
+static sluice_status *read_merges(reader *r, value *merges) {
+  vocabulary_pair *pairs = sluice_allocate_array(merges->length, sizeof *pairs);
+  if (!pairs) return sluice_out_of_memory();
+  sluice_status *status = NULL;
+  for (size_t i = 0; i < merges->length && !status; i++)
+    status = read_merge(r, &merges->items[i], (uint32_t)i, &pairs[i]);
+  if (!status) status = vocabulary_set_pairs(&r->tokenizer->vocabulary, pairs, merges->length);
+  sluice_release(pairs);
+  return status;
 }
 
 /* "unk_token" and "fuse_unk" are about bytes without a token, which tokenizer_finish refuses. */
@@ -377,9 +389,7 @@ static sluice_status *read_model(reader *r, value *root) {
   SLUICE_TRY(member(r, model, "vocab", SLUICE_JSON_OBJECT, &vocab));
   SLUICE_TRY(member(r, model, "merges", SLUICE_JSON_ARRAY, &merges));
   SLUICE_TRY(read_vocabulary(r, vocab));
-  SLUICE_TRY(vocabulary_reserve_pairs(&r->tokenizer->vocabulary, merges->length));
-  for (size_t i = 0; i < merges->length; i++) SLUICE_TRY(read_merge(r, &merges->items[i], (uint32_t)i));
-  return NULL;
+  return read_merges(r, merges);
 }
 
 /* ---- The whole ---- */

@@ -63,15 +63,6 @@ sluice_status *vocabulary_reserve(vocabulary *v, int32_t size, size_t tokens) {
   return NULL;
 }
 
-sluice_status *vocabulary_reserve_pairs(vocabulary *v, size_t pairs) {
-  const size_t size = table_size(pairs);
-  v->pairs = sluice_allocate_array(size, sizeof *v->pairs);
-  if (!v->pairs) return sluice_out_of_memory();
-  for (size_t i = 0; i < size; i++) v->pairs[i].left = -1;
-  v->pair_mask = size - 1;
-  return NULL;
-}
-
 void vocabulary_free(vocabulary *v) {
   sluice_release(v->bytes);
   sluice_release(v->tokens);
@@ -152,13 +143,32 @@ static size_t pair_place(const vocabulary *v, int32_t left, int32_t right) {
   return mix((uint64_t)(uint32_t)left << 32 | (uint32_t)right) & v->pair_mask;
 }
 
-sluice_status *vocabulary_add_pair(vocabulary *v, vocabulary_pair pair) {
-  size_t at = pair_place(v, pair.left, pair.right);
+static sluice_status *add_pair(vocabulary *v, const vocabulary_pair *pair) {
+  size_t at = pair_place(v, pair->left, pair->right);
   for (int walked = 0; v->pairs[at].left >= 0; at = (at + 1) & v->pair_mask) {
-    if (v->pairs[at].left == pair.left && v->pairs[at].right == pair.right) break;
+    if (v->pairs[at].left == pair->left && v->pairs[at].right == pair->right) break;
     if (++walked > LONGEST_WALK) return collision();
   }
-  v->pairs[at] = pair;
+  v->pairs[at] = *pair;
+  return NULL;
+}
+
+/* The table is larger than the caches: slots are asked for some pairs ahead of their use. */
+#define PAIRS_AHEAD 16
+
+sluice_status *vocabulary_set_pairs(vocabulary *v, const vocabulary_pair *pairs, size_t count) {
+  const size_t size = table_size(count);
+  v->pairs = sluice_allocate_array(size, sizeof *v->pairs);
+  if (!v->pairs) return sluice_out_of_memory();
+  for (size_t i = 0; i < size; i++) v->pairs[i].left = -1;
+  v->pair_mask = size - 1;
+  for (size_t i = 0; i < count; i++) {
+    if (i + PAIRS_AHEAD < count) {
+      const vocabulary_pair *ahead = &pairs[i + PAIRS_AHEAD];
+      __builtin_prefetch(&v->pairs[pair_place(v, ahead->left, ahead->right)], 1);
+    }
+    SLUICE_TRY(add_pair(v, &pairs[i]));
+  }
   return NULL;
 }
 

@@ -45,7 +45,6 @@ typedef struct vocabulary {
 
 /* Makes room for ids below `size` and for `tokens` tokens to be found by their bytes. NULL or out of memory. */
 SLUICE_MUST_USE sluice_status *vocabulary_reserve(vocabulary *v, int32_t size, size_t tokens);
-SLUICE_MUST_USE sluice_status *vocabulary_reserve_pairs(vocabulary *v, size_t pairs);
 void vocabulary_free(vocabulary *v);
 
 /* Sets the token of an id below the reserved size. `find`: pieces of text may become it by their bytes, of which
@@ -59,8 +58,8 @@ void vocabulary_find_beginnings(const vocabulary *v, const char *bytes, size_t l
 /* The same for the bytes of one token followed by those of another. `guess`: the id that it is likely to be, or -1. */
 int32_t vocabulary_find_joined(const vocabulary *v, int32_t left, int32_t right, int32_t guess);
 
-/* Adds a merge, in place of an earlier one of the same pair. */
-SLUICE_MUST_USE sluice_status *vocabulary_add_pair(vocabulary *v, vocabulary_pair pair);
+/* Sets the merges; of one pair the last one counts. */
+SLUICE_MUST_USE sluice_status *vocabulary_set_pairs(vocabulary *v, const vocabulary_pair *pairs, size_t count);
 /* NULL when the two do not merge. */
 const vocabulary_pair *vocabulary_merge(const vocabulary *v, int32_t left, int32_t right);
 

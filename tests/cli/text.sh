@@ -77,6 +77,8 @@ stop=$(cat stop)
 "${generate[@]}" --prompt "The compiler" --ignore-eos --temperature 1 --top-p 0.95 --stop "never" --stop "$stop" | cmp - before
 "${generate[@]}" --prompt "The compiler" --ignore-eos --temperature 1 --top-p 0.95 --stop "$stop" --json | grep -q '"stopped": "stop_string"'
 
+echo 1 17 42 99 256 400 > prompt_ids
+
 # On a terminal: a line with the times at the end.
 python3 - "${generate[@]}" --prompt x --chunk 1 << 'END'
 import os, pty, sys
@@ -99,6 +101,20 @@ while True:
 assert os.waitpid(child, 0)[1] == 0
 assert b"24 tokens after 1, max_new" in data and b"tokens/s]" in data and b"loading weights" in data, data
 END
+
+# Penalties: a token that was generated or stands in the prompt is not chosen again; min-p 1 is the likeliest one.
+for penalty in "--presence-penalty 100" "--frequency-penalty 100"; do
+  # shellcheck disable=SC2086
+  same "$("${generate[@]}" --ids prompt_ids --ignore-eos $penalty | tr ' ' '\n' | sort | uniq -d)" ""
+done
+"${generate[@]}" --ids prompt_ids --ignore-eos --temperature 0 --repetition-penalty 1000 > new
+[ "$(cat new)" != "$("${generate[@]}" --ids prompt_ids --ignore-eos --temperature 0)" ] || fail "no repetition penalty"
+same "$("${generate[@]}" --ids prompt_ids --ignore-eos --temperature 1 --min-p 1)" "$("${generate[@]}" --ids prompt_ids --ignore-eos --temperature 0)"
+echo '{"repetition_penalty": 1000}' > weights/generation_config.json
+"${generate[@]}" --ids prompt_ids --ignore-eos | cmp - new
+rm weights/generation_config.json
+refused 2 "--min-p must lie" "${generate[@]}" --prompt a --min-p 2
+refused 2 "--repetition-penalty must lie" "${generate[@]}" --prompt a --repetition-penalty 0
 
 refused 2 "one of --prompt" "${generate[@]}"
 refused 2 "one of --prompt" "${generate[@]}" --prompt a --ids ids
