@@ -91,47 +91,64 @@ sluice_status *gcn_compile_opencl(gcn_target target, const char *file, uint8_t *
   return status;
 }
 
-static const char frame[] =
-    ".amdgcn_target \"amdgcn-amd-amdhsa--%s\"\n"
-    ".text\n.globl kernel\n.p2align 8\n.type kernel,@function\nkernel:\n%s\n.Lend:\n.size kernel, .Lend-kernel\n"
-    ".rodata\n.p2align 6\n.amdhsa_kernel kernel\n.amdhsa_user_sgpr_kernarg_segment_ptr "
-    "1\n.amdhsa_system_sgpr_workgroup_id_x 1\n"
-    ".amdhsa_system_sgpr_workgroup_id_y 1\n.amdhsa_system_sgpr_workgroup_id_z 1\n.amdhsa_system_vgpr_workitem_id 2\n"
-    ".amdhsa_float_denorm_mode_32 3\n.amdhsa_next_free_vgpr 256\n.amdhsa_next_free_sgpr 96\n.amdhsa_accum_offset "
-    "128\n.amdhsa_group_segment_fixed_size "
-    "%u\n"
-    ".amdhsa_private_segment_fixed_size %u\n.amdhsa_kernarg_size %u\n.end_amdhsa_kernel\n"
-    ".amdgpu_metadata\n---\namdhsa.version: [1, 2]\namdhsa.target: amdgcn-amd-amdhsa--%s\namdhsa.kernels:\n  - .name: "
-    "kernel\n"
-    "    .symbol: kernel.kd\n    .kernarg_segment_size: %u\n    .group_segment_fixed_size: %u\n"
-    "    .private_segment_fixed_size: %u\n    .kernarg_segment_align: 8\n    .wavefront_size: 64\n    .sgpr_count: "
-    "102\n"
-    "    .vgpr_count: 256\n    .agpr_count: 128\n    .max_flat_workgroup_size: 1024\n...\n.end_amdgpu_metadata\n";
+static void write_kernel(FILE *to, uint32_t number, const gcn_assembly *a) {
+  fprintf(to,
+          ".text\n.globl kernel%u\n.p2align 8\n.type kernel%u,@function\nkernel%u:\n%s\n.Lend%u:\n.size kernel%u, "
+          ".Lend%u-kernel%u\n",
+          number, number, number, a->body, number, number, number, number);
+  fprintf(to, ".rodata\n.p2align 6\n.amdhsa_kernel kernel%u\n.amdhsa_user_sgpr_kernarg_segment_ptr 1\n", number);
+  fprintf(to, ".amdhsa_system_sgpr_workgroup_id_x 1\n.amdhsa_system_sgpr_workgroup_id_y "
+              "1\n.amdhsa_system_sgpr_workgroup_id_z 1\n"
+              ".amdhsa_system_vgpr_workitem_id 2\n.amdhsa_float_denorm_mode_32 3\n.amdhsa_next_free_vgpr 256\n"
+              ".amdhsa_next_free_sgpr 96\n.amdhsa_accum_offset 128\n");
+  fprintf(to,
+          ".amdhsa_group_segment_fixed_size %u\n.amdhsa_private_segment_fixed_size %u\n.amdhsa_kernarg_size "
+          "%u\n.end_amdhsa_kernel\n",
+          a->lds_bytes, a->scratch_bytes, a->kernarg_bytes);
+}
 
-sluice_status *gcn_assemble(gcn_target target, const gcn_assembly *a, uint8_t **out, size_t *bytes) {
+static void write_metadata(FILE *to, uint32_t number, const gcn_assembly *a) {
+  fprintf(to,
+          "  - .name: kernel%u\n    .symbol: kernel%u.kd\n    .kernarg_segment_size: %u\n    "
+          ".group_segment_fixed_size: %u\n",
+          number, number, a->kernarg_bytes, a->lds_bytes);
+  fprintf(to,
+          "    .private_segment_fixed_size: %u\n    .kernarg_segment_align: 8\n    .wavefront_size: 64\n    "
+          ".sgpr_count: 102\n",
+          a->scratch_bytes);
+  fprintf(to, "    .vgpr_count: 256\n    .agpr_count: 128\n    .max_flat_workgroup_size: 1024\n");
+}
+
+static sluice_status *write_source(const char *file, const char *cpu, const gcn_assembly *kernels, uint32_t count) {
+  FILE *to = fopen(file, "w");
+  if (!to) return sluice_error(SLUICE_IO, "%s does not open", file);
+  fprintf(to, ".amdgcn_target \"amdgcn-amd-amdhsa--%s\"\n", cpu);
+  for (uint32_t k = 0; k < count; k++) write_kernel(to, k, &kernels[k]);
+  fprintf(to, ".amdgpu_metadata\n---\namdhsa.version: [1, 2]\namdhsa.target: amdgcn-amd-amdhsa--%s\namdhsa.kernels:\n",
+          cpu);
+  for (uint32_t k = 0; k < count; k++) write_metadata(to, k, &kernels[k]);
+  fprintf(to, "...\n.end_amdgpu_metadata\n");
+  return fclose(to) == 0 ? NULL : sluice_error(SLUICE_IO, "%s does not write", file);
+}
+
+sluice_status *gcn_assemble(gcn_target target, const gcn_assembly *kernels, uint32_t count, uint8_t **out,
+                            size_t *bytes) {
   workplace w;
   char cpu[32];
   *out = NULL;
   SLUICE_TRY(open_workplace(&w));
-  FILE *source = fopen(w.source, "w");
-  sluice_status *status = source ? NULL : sluice_error(SLUICE_IO, "%s does not open", w.source);
-  if (source) {
-    const char *name = processor(target);
-    fprintf(source, frame, name, a->body, a->lds_bytes, a->scratch_bytes, a->kernarg_bytes, name, a->kernarg_bytes,
-            a->lds_bytes, a->scratch_bytes);
-    fclose(source);
-    snprintf(cpu, sizeof cpu, "-mcpu=%s", processor(target));
-    char *const arguments[] = {SLUICE_LLVM_PREFIX "/bin/llvm-mc",
-                               "-triple=amdgcn-amd-amdhsa",
-                               cpu,
-                               "--amdhsa-code-object-version=5",
-                               "-filetype=obj",
-                               "-o",
-                               w.object,
-                               w.source,
-                               NULL};
-    status = run(arguments);
-  }
+  snprintf(cpu, sizeof cpu, "-mcpu=%s", processor(target));
+  char *const arguments[] = {SLUICE_LLVM_PREFIX "/bin/llvm-mc",
+                             "-triple=amdgcn-amd-amdhsa",
+                             cpu,
+                             "--amdhsa-code-object-version=5",
+                             "-filetype=obj",
+                             "-o",
+                             w.object,
+                             w.source,
+                             NULL};
+  sluice_status *status = write_source(w.source, processor(target), kernels, count);
+  if (!status) status = run(arguments);
   if (!status) status = link_object(&w, out, bytes);
   close_workplace(&w);
   return status;

@@ -7,13 +7,15 @@
 /* OpenCL C through clang and ld.lld. `out` is malloc'ed. */
 SLUICE_MUST_USE sluice_status *gcn_compile_opencl(gcn_target target, const char *file, uint8_t **out, size_t *bytes);
 
-/* Assembly text: the body of one kernel called "kernel" with `kernarg_bytes` of arguments at s[0:1], workgroup ids in
- * s2, s3, s4, lanes in v0, up to v127, a127 and s95, and this much LDS and scratch. */
+/* Assembly text: the body of one kernel with `kernarg_bytes` of arguments at s[0:1], workgroup ids in s2, s3, s4, lanes
+ * in v0, up to v127, a127 and s95, and this much LDS and scratch. */
 typedef struct gcn_assembly {
-  const char *body; /* ends with s_endpgm */
+  const char *body; /* ends with s_endpgm; labels have numbers: "1:" and "s_branch 1b" */
   uint32_t kernarg_bytes, lds_bytes, scratch_bytes;
 } gcn_assembly;
-SLUICE_MUST_USE sluice_status *gcn_assemble(gcn_target target, const gcn_assembly *assembly, uint8_t **out,
-                                            size_t *bytes);
+
+/* One code object with all of them, in this order. */
+SLUICE_MUST_USE sluice_status *gcn_assemble(gcn_target target, const gcn_assembly *kernels, uint32_t count,
+                                            uint8_t **out, size_t *bytes);
 
 #endif

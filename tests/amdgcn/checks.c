@@ -25,23 +25,17 @@ struct hazard_state {
   uint64_t m0_write, set_register;
 };
 
-sluice_status *checks_create(wave *w) {
-  w->queue = malloc(MAX_OUTSTANDING * sizeof *w->queue);
-  w->hazards = malloc(sizeof *w->hazards);
-  return w->queue && w->hazards ? NULL : sluice_out_of_memory();
-}
-
-void checks_free(wave *w) {
-  free(w->queue);
-  free(w->hazards);
+sluice_status *checks_create(wave_storage *storage) {
+  storage->queue = malloc(MAX_OUTSTANDING * sizeof *storage->queue);
+  storage->hazards = calloc(1, sizeof *storage->hazards);
+  return storage->queue && storage->hazards ? NULL : sluice_out_of_memory();
 }
 
 void checks_reset(wave *w) {
   w->queue_length = w->direct_loads = 0;
   memset(w->loading, 0, sizeof w->loading);
   memset(w->loading_scalars, 0, sizeof w->loading_scalars);
-  memset(w->hazards, 0, sizeof *w->hazards);
-  w->clock = 1000; /* so that 0 is long ago */
+  w->clock += 1000; /* what is noted so far is long ago */
 }
 
 /* ---- The queue ---- */
@@ -82,7 +76,7 @@ void wait_for(wave *w, unsigned vector_memory, unsigned lds_and_scalar) {
     in_lds += w->queue[k].counted_lds && w->queue[k].kind == OUTSTANDING_LDS;
     flat = flat || w->queue[k].kind == OUTSTANDING_FLAT;
   }
-  uint32_t kept = 0;
+  uint32_t kept = 0, *completed = &w->launch->completed_stores[w->serial - w->launch->first_serial];
   for (uint32_t k = 0; k < w->queue_length; k++) {
     outstanding *o = &w->queue[k];
     if (o->counted_vector && (vector_memory == 0 || (!flat && in_vector > vector_memory))) {
@@ -96,8 +90,8 @@ void wait_for(wave *w, unsigned vector_memory, unsigned lds_and_scalar) {
     if (o->counted_vector || o->counted_lds) {
       if (kept != k) w->queue[kept] = *o;
       kept++;
-    } else if (o->store_time > w->launch->completed_stores[w->serial]) {
-      w->launch->completed_stores[w->serial] = o->store_time;
+    } else if (o->store_time > *completed) {
+      *completed = o->store_time;
     }
   }
   if (kept == w->queue_length) return;
@@ -191,7 +185,7 @@ static unsigned after_matrix(const wave *w, const instruction *writer, bool memo
   bool newer = w->launch->machine->target == GCN_GFX950;
   if (is_wide_float(writer)) {
     if (m->rows == 4) return memory ? 9 : 6;
-    return (memory ? 18u : 11u) + (newer ? 8 : 0);
+    return memory ? 18 : newer ? 19 : 11;
   }
   if (!m->xdl) return m->passes + 2u;
   return m->passes + 3u + (newer && m->passes > 2);
@@ -277,22 +271,17 @@ static bool check_dots(wave *w, const instruction *i) {
   }
   EACH_REGISTER(i->vector_writes, REGISTER_WORDS, r) {
     const instruction *writer = h->dot_writer[r];
-    if (!writer || i->op == writer->op || !too_soon(w, h->vector_write[r], 3)) continue;
+    if (!writer || !too_soon(w, h->vector_write[r], 3) || i->op == writer->op) continue;
     return fault_hazard(w, h->vector_write[r], 3, true, r, "writing over what a dot product wrote");
   }
   return true;
 }
 
-static bool is_permlane_swap(const instruction *i) {
-  return mnemonic_starts(i, "v_permlane");
-}
-
 static bool check_vector_sources(wave *w, const instruction *i) {
   struct hazard_state *h = w->hazards;
-  bool transcendental = i->op && (i->op->flags & OP_TRANSCENDENTAL),
-       swap = i->lane_access ? false : is_permlane_swap(i);
-  if (!too_soon(w, h->last_transcendental, 1) && !too_soon(w, h->last_partial, 1) && !i->dpp && !i->lane_access &&
-      !swap)
+  bool transcendental = i->op && (i->op->flags & OP_TRANSCENDENTAL), swap = i->rule == RULE_PERMLANE,
+       access = i->rule == RULE_LANE_ACCESS;
+  if (!too_soon(w, h->last_transcendental, 1) && !too_soon(w, h->last_partial, 1) && !i->dpp && !access && !swap)
     return true;
   EACH_REGISTER(i->vector_reads, REGISTER_WORDS, r) {
     if (!transcendental && too_soon(w, h->transcendental[r], 1)) {
@@ -307,7 +296,7 @@ static bool check_vector_sources(wave *w, const instruction *i) {
       return fault_hazard(w, h->vector_write[r], 2, true, r, "v_permlane_swap");
     /* v_writelane keeps the other lanes of its register, and does not read it for that. */
     bool written = i->vector_writes[r / 64] >> r % 64 & 1;
-    if (i->lane_access && !written && too_soon(w, h->vector_write[r], 1)) {
+    if (access && !written && too_soon(w, h->vector_write[r], 1)) {
       return fault_hazard(w, h->vector_write[r], 1, true, r, "reading a lane of it");
     }
   }
@@ -318,19 +307,18 @@ static bool check_vector_scalars(wave *w, const instruction *i) {
   struct hazard_state *h = w->hazards;
   if (!too_soon(w, h->last_scalar, 5)) return true;
   const operand *lane = &i->operand[2];
-  bool selects = i->lane_access && i->operands == 3 && lane->kind == OPERAND_SCALAR;
+  bool access = i->rule == RULE_LANE_ACCESS, selects = access && i->operands == 3 && lane->kind == OPERAND_SCALAR;
   if (selects && too_soon(w, h->scalar_write[lane->index], 4)) {
     return fault_hazard(w, h->scalar_write[lane->index], 4, false, lane->index, "selecting a lane by it");
   }
-  bool fmas = mnemonic_starts(i, "v_div_fmas");
   EACH_REGISTER(i->scalar_reads, 2, r) {
-    unsigned needed = fmas && (r == REGISTER_VCC || r == REGISTER_VCC + 1) ? 4 : 2;
+    unsigned needed = i->rule == RULE_DIVISION && (r == REGISTER_VCC || r == REGISTER_VCC + 1) ? 4 : 2;
     if (too_soon(w, h->scalar_write[r], needed)) {
       return fault_hazard(w, h->scalar_write[r], needed, false, r,
                           "vector arithmetic that reads what vector arithmetic wrote");
     }
   }
-  unsigned needed = i->dpp ? 5 : i->lane_access || is_permlane_swap(i) ? 4 : 0;
+  unsigned needed = i->dpp ? 5 : access || i->rule == RULE_PERMLANE ? 4 : 0;
   if (needed && too_soon(w, h->scalar_write[REGISTER_EXEC], needed)) {
     return fault_hazard(w, h->scalar_write[REGISTER_EXEC], needed, false, REGISTER_EXEC,
                         "v_cmpx, then DPP or lane access,");
@@ -373,8 +361,7 @@ static bool check_hazards(wave *w, const instruction *i) {
   if (memory && !check_memory(w, i)) return false;
   if ((vector || memory) && too_soon(w, h->last_matrix, 40) && !check_behind_matrix(w, i)) return false;
   if (vector || memory) return check_dots(w, i);
-  bool sets = mnemonic_starts(i, "s_setreg"), gets = mnemonic_starts(i, "s_getreg");
-  if ((sets || gets) && too_soon(w, h->set_register, 2)) {
+  if ((i->rule == RULE_SET_REGISTER || i->rule == RULE_GET_REGISTER) && too_soon(w, h->set_register, 2)) {
     wave_fault(w, GCN_FAULT_HAZARD, -1, "s_setreg needs 2 wait states before it");
     return false;
   }
@@ -446,7 +433,7 @@ void note_instruction(wave *w, const instruction *i) {
     break;
   case CLASS_SCALAR:
     if (i->scalar_writes[1] >> (REGISTER_M0 - 64) & 1) w->hazards->m0_write = w->clock;
-    if (mnemonic_starts(i, "s_setreg")) w->hazards->set_register = w->clock;
+    if (i->rule == RULE_SET_REGISTER) w->hazards->set_register = w->clock;
     break;
   default:
     break;

@@ -338,10 +338,11 @@ static sluice_status *read_notes(loader *l, const Elf64_Phdr *segment) {
 static sluice_status *load_segments(loader *l, const Elf64_Ehdr *header) {
   gcn_module *m = l->module;
   const Elf64_Phdr *segments = (const void *)(l->file + header->e_phoff);
+  uint64_t most = l->bytes + (1 << 20); /* a linker leaves less than this between segments */
   for (unsigned k = 0; k < header->e_phnum; k++) {
     if (segments[k].p_type != PT_LOAD && segments[k].p_type != PT_NOTE) continue;
     if (!inside(l, segments[k].p_offset, segments[k].p_filesz) || segments[k].p_filesz > segments[k].p_memsz ||
-        segments[k].p_memsz > UINT32_MAX || segments[k].p_vaddr > UINT32_MAX) {
+        segments[k].p_memsz > most || segments[k].p_vaddr > most) {
       return damaged("a segment reaches past the end of the file");
     }
     uint64_t end = segments[k].p_vaddr + segments[k].p_memsz;
@@ -447,6 +448,17 @@ static sluice_status *load(loader *l) {
     return check_kernels(l->module);
   }
   return damaged("it has no symbols; link it with ld.lld -shared");
+}
+
+sluice_status *gcn_code_object_target(const void *data, size_t bytes, gcn_target *out) {
+  Elf64_Ehdr header;
+  if (bytes < sizeof header || memcmp(data, ELFMAG, SELFMAG) != 0) return damaged("no ELF header");
+  memcpy(&header, data, sizeof header);
+  if (header.e_machine != 224 || header.e_ident[EI_CLASS] != ELFCLASS64) return damaged("not for AMD GPUs");
+  unsigned processor = header.e_flags & 255;
+  *out = processor == 0x4f ? GCN_GFX950 : GCN_GFX942;
+  if (processor == 0x4c || processor == 0x4f) return NULL;
+  return sluice_error(SLUICE_UNSUPPORTED, "processor %#x is neither gfx942 nor gfx950", processor);
 }
 
 sluice_status *gcn_module_load(gcn_machine *machine, const void *data, size_t bytes, gcn_module **out) {

@@ -289,36 +289,82 @@ static void execute_unpack_fp8(wave *w, const instruction *i) {
   }
 }
 
+/* One float32 to a half, rounded by the random bits that meet those cut off; op_sel's fourth bit says which half. */
+static void execute_round_half(wave *w, const instruction *i) {
+  uint32_t *d = w->vector[i->operand[0].index];
+  EACH_LANE(w, l) {
+    uint32_t bits = source32(w, &i->operand[1], (unsigned)l), random = read_lane(w, &i->operand[2], (unsigned)l), half;
+    float x = as_float(bits);
+    bool finite = fabsf(x) <= 0x1.fffffep127f;
+    if (i->variant) {
+      half = finite ? (bits + (random >> 16)) >> 16 : bfloat_of_float(x);
+    } else {
+      float rounded = finite && fabsf(x) >= 0x1p-14f ? as_float((bits + (random >> 19)) & ~0x1fffu) : x;
+      half = half_toward_zero(rounded);
+    }
+    d[l] = i->op_sel & 8 ? (d[l] & 0xffff) | half << 16 : (d[l] & 0xffff0000) | half;
+  }
+}
+
 /* ---- Conversions with a scale (gfx950): the scale's exponent alone counts ---- */
 
 static float scale_of(uint32_t bits) {
   return ldexpf(1, (int)(bits >> 23 & 255) - 127);
 }
 
-/* v_cvt_scalef32_pk_f32_{fp8,bf8,fp4}: two float32 from the half, or for fp4 the byte, that op_sel says. */
+/* What a conversion's wide side is. */
+enum { WIDE_FLOAT, WIDE_HALF = 8, WIDE_BFLOAT = 16, WIDE_MASK = 24 };
+
+static uint32_t wide_bits(uint8_t variant, float value) {
+  if ((variant & WIDE_MASK) == WIDE_HALF) return half_of_float(value);
+  return (variant & WIDE_MASK) == WIDE_BFLOAT ? bfloat_of_float(value) : float_bits(value);
+}
+
+static float wide_value(uint8_t variant, uint32_t bits) {
+  if ((variant & WIDE_MASK) == WIDE_HALF) return float_of_half(bits);
+  return as_float((variant & WIDE_MASK) == WIDE_BFLOAT ? bits << 16 : bits);
+}
+
+/* v_cvt_scalef32_pk_{f32,f16,bf16}_{fp8,bf8,fp4}: two numbers from the half, or for fp4 the byte, that op_sel says. */
 static void execute_unpack_scaled(wave *w, const instruction *i) {
-  narrow_format format = (narrow_format)i->variant;
+  narrow_format format = (narrow_format)(i->variant & 7);
   unsigned bits = format == NARROW_FP4 ? 4 : 8;
   unsigned shift = format == NARROW_FP4 ? 8 * (i->op_sel & 3u) : 16 * (i->op_sel & 1u);
   EACH_LANE(w, l) {
     uint32_t from = read_lane(w, &i->operand[1], (unsigned)l) >> shift, mask = (1u << bits) - 1;
     float scale = scale_of(read_lane(w, &i->operand[2], (unsigned)l));
-    uint32_t low = float_bits(float_of_narrow(format, false, from & mask) * scale);
-    uint32_t high = float_bits(float_of_narrow(format, false, from >> bits & mask) * scale);
-    put64(w, &i->operand[0], (unsigned)l, low | (uint64_t)high << 32);
+    uint32_t low = wide_bits(i->variant, float_of_narrow(format, false, from & mask) * scale);
+    uint32_t high = wide_bits(i->variant, float_of_narrow(format, false, from >> bits & mask) * scale);
+    if (i->variant & WIDE_MASK)
+      w->vector[i->operand[0].index][l] = low | high << 16;
+    else
+      put64(w, &i->operand[0], (unsigned)l, low | (uint64_t)high << 32);
   }
 }
 
-/* v_cvt_scalef32_pk_{fp8,bf8,fp4}_f32: divided by the scale, rounded. */
+/* v_cvt_scalef32_f32_{fp8,bf8}: one, from the byte that op_sel says. */
+static void execute_unpack_one_scaled(wave *w, const instruction *i) {
+  EACH_LANE(w, l) {
+    uint32_t from = read_lane(w, &i->operand[1], (unsigned)l) >> (8 * (i->op_sel & 3u)) & 255;
+    float scale = scale_of(read_lane(w, &i->operand[2], (unsigned)l));
+    w->vector[i->operand[0].index][l] = float_bits(float_of_narrow((narrow_format)i->variant, false, from) * scale);
+  }
+}
+
+/* v_cvt_scalef32_pk_{fp8,bf8,fp4}_{f32,f16,bf16}: divided by the scale, rounded; 16-bit sources are two in one
+ * register. */
 static void execute_pack_scaled(wave *w, const instruction *i) {
-  narrow_format format = (narrow_format)i->variant;
+  narrow_format format = (narrow_format)(i->variant & 7);
+  bool pair = i->variant & WIDE_MASK;
   unsigned bits = format == NARROW_FP4 ? 4 : 8;
   unsigned shift = format == NARROW_FP4 ? 8 * (i->op_sel >> 2 & 3u) : 16 * (i->op_sel >> 3 & 1u);
   uint32_t mask = ((1u << (2 * bits)) - 1) << shift, *d = w->vector[i->operand[0].index];
   EACH_LANE(w, l) {
-    float scale = scale_of(read_lane(w, &i->operand[3], (unsigned)l));
-    uint32_t low = narrow_of_float(format, false, true, as_float(source32(w, &i->operand[1], (unsigned)l)) / scale);
-    uint32_t high = narrow_of_float(format, false, true, as_float(source32(w, &i->operand[2], (unsigned)l)) / scale);
+    uint32_t x = source32(w, &i->operand[1], (unsigned)l),
+             y = pair ? x >> 16 : source32(w, &i->operand[2], (unsigned)l);
+    float scale = scale_of(read_lane(w, &i->operand[pair ? 2 : 3], (unsigned)l));
+    uint32_t low = narrow_of_float(format, false, true, wide_value(i->variant, x) / scale);
+    uint32_t high = narrow_of_float(format, false, true, wide_value(i->variant, y) / scale);
     d[l] = (d[l] & ~mask) | (low | high << bits) << shift;
   }
 }
@@ -336,46 +382,63 @@ static const struct {
   uint8_t variant;
   const char *operands;
   char type;
+  enum wait_rule rule;
 } table[] = {
-    {"v_add_co_u32", execute_carry, 0, "ddss", 'u'},
-    {"v_sub_co_u32", execute_carry, 1, "ddss", 'u'},
-    {"v_subrev_co_u32", execute_carry, 2, "ddss", 'u'},
-    {"v_addc_co_u32", execute_carry, 3, "ddsss", 'u'},
-    {"v_subb_co_u32", execute_carry, 4, "ddsss", 'u'},
-    {"v_subbrev_co_u32", execute_carry, 5, "ddsss", 'u'},
-    {"v_mad_u64_u32", execute_multiply_add64, 0, "ddsss", 'w'},
-    {"v_mad_i64_i32", execute_multiply_add64, 1, "ddsss", 'l'},
-    {"v_div_scale_f32", execute_div_scale32, 0, "ddsss", 'f'},
-    {"v_div_scale_f64", execute_div_scale64, 0, "ddsss", 'd'},
-    {"v_div_fmas_f32", execute_div_fmas32, 0, "dsss", 'f'},
-    {"v_div_fmas_f64", execute_div_fmas64, 0, "dsss", 'd'},
-    {"v_readfirstlane_b32", execute_read_first, 0, "ds", 'u'},
-    {"v_readlane_b32", execute_read_lane, 0, "dss", 'u'},
-    {"v_writelane_b32", execute_write_lane, 0, "bss", 'u'},
-    {"v_mbcnt_lo_u32_b32", execute_count_below, 0, "dss", 'u'},
-    {"v_mbcnt_hi_u32_b32", execute_count_below, 1, "dss", 'u'},
-    {"v_swap_b32", execute_swap, 0, "bb", 'u'},
-    {"v_permlane32_swap_b32", execute_swap_rows, 32, "bb", 'u'},
-    {"v_permlane16_swap_b32", execute_swap_rows, 16, "bb", 'u'},
-    {"v_bitop3_b32", execute_bit_table, 0, "dsss", 'u'},
-    {"v_bitop3_b16", execute_bit_table, 1, "bsss", 's'},
-    {"v_fma_mixlo_f16", execute_mix_half, 0, "bsss", 'f'},
-    {"v_fma_mixhi_f16", execute_mix_half, 1, "bsss", 'f'},
-    {"v_cvt_pk_fp8_f32", execute_pack_fp8, 0, "bss", 'f'},
-    {"v_cvt_pk_bf8_f32", execute_pack_fp8, 1, "bss", 'f'},
-    {"v_cvt_sr_fp8_f32", execute_round_fp8, 0, "bss", 'f'},
-    {"v_cvt_sr_bf8_f32", execute_round_fp8, 1, "bss", 'f'},
-    {"v_cvt_f32_fp8", execute_unpack_fp8, 0, "ds", 'u'},
-    {"v_cvt_f32_bf8", execute_unpack_fp8, 1, "ds", 'u'},
-    {"v_cvt_pk_f32_fp8", execute_unpack_fp8, 2, "ds", 'u'},
-    {"v_cvt_pk_f32_bf8", execute_unpack_fp8, 3, "ds", 'u'},
-    {"v_cvt_scalef32_pk_f32_fp8", execute_unpack_scaled, NARROW_FP8, "dss", 'f'},
-    {"v_cvt_scalef32_pk_f32_bf8", execute_unpack_scaled, NARROW_BF8, "dss", 'f'},
-    {"v_cvt_scalef32_pk_f32_fp4", execute_unpack_scaled, NARROW_FP4, "dss", 'f'},
-    {"v_cvt_scalef32_pk_fp8_f32", execute_pack_scaled, NARROW_FP8, "bsss", 'f'},
-    {"v_cvt_scalef32_pk_bf8_f32", execute_pack_scaled, NARROW_BF8, "bsss", 'f'},
-    {"v_cvt_scalef32_pk_fp4_f32", execute_pack_scaled, NARROW_FP4, "bsss", 'f'},
-    {"v_nop", execute_nothing, 0, "", 'u'},
+    {"v_add_co_u32", execute_carry, 0, "ddss", 'u', RULE_NONE},
+    {"v_sub_co_u32", execute_carry, 1, "ddss", 'u', RULE_NONE},
+    {"v_subrev_co_u32", execute_carry, 2, "ddss", 'u', RULE_NONE},
+    {"v_addc_co_u32", execute_carry, 3, "ddsss", 'u', RULE_NONE},
+    {"v_subb_co_u32", execute_carry, 4, "ddsss", 'u', RULE_NONE},
+    {"v_subbrev_co_u32", execute_carry, 5, "ddsss", 'u', RULE_NONE},
+    {"v_mad_u64_u32", execute_multiply_add64, 0, "ddsss", 'w', RULE_NONE},
+    {"v_mad_i64_i32", execute_multiply_add64, 1, "ddsss", 'l', RULE_NONE},
+    {"v_div_scale_f32", execute_div_scale32, 0, "ddsss", 'f', RULE_NONE},
+    {"v_div_scale_f64", execute_div_scale64, 0, "ddsss", 'd', RULE_NONE},
+    {"v_div_fmas_f32", execute_div_fmas32, 0, "dsss", 'f', RULE_DIVISION},
+    {"v_div_fmas_f64", execute_div_fmas64, 0, "dsss", 'd', RULE_DIVISION},
+    {"v_readfirstlane_b32", execute_read_first, 0, "ds", 'u', RULE_LANE_ACCESS},
+    {"v_readlane_b32", execute_read_lane, 0, "dss", 'u', RULE_LANE_ACCESS},
+    {"v_writelane_b32", execute_write_lane, 0, "bss", 'u', RULE_LANE_ACCESS},
+    {"v_mbcnt_lo_u32_b32", execute_count_below, 0, "dss", 'u', RULE_NONE},
+    {"v_mbcnt_hi_u32_b32", execute_count_below, 1, "dss", 'u', RULE_NONE},
+    {"v_swap_b32", execute_swap, 0, "bb", 'u', RULE_NONE},
+    {"v_permlane32_swap_b32", execute_swap_rows, 32, "bb", 'u', RULE_PERMLANE},
+    {"v_permlane16_swap_b32", execute_swap_rows, 16, "bb", 'u', RULE_PERMLANE},
+    {"v_bitop3_b32", execute_bit_table, 0, "dsss", 'u', RULE_NONE},
+    {"v_bitop3_b16", execute_bit_table, 1, "bsss", 's', RULE_NONE},
+    {"v_fma_mixlo_f16", execute_mix_half, 0, "bsss", 'f', RULE_NONE},
+    {"v_fma_mixhi_f16", execute_mix_half, 1, "bsss", 'f', RULE_NONE},
+    {"v_cvt_pk_fp8_f32", execute_pack_fp8, 0, "bss", 'f', RULE_NONE},
+    {"v_cvt_pk_bf8_f32", execute_pack_fp8, 1, "bss", 'f', RULE_NONE},
+    {"v_cvt_sr_fp8_f32", execute_round_fp8, 0, "bss", 'f', RULE_NONE},
+    {"v_cvt_sr_bf8_f32", execute_round_fp8, 1, "bss", 'f', RULE_NONE},
+    {"v_cvt_f32_fp8", execute_unpack_fp8, 0, "ds", 'u', RULE_NONE},
+    {"v_cvt_f32_bf8", execute_unpack_fp8, 1, "ds", 'u', RULE_NONE},
+    {"v_cvt_pk_f32_fp8", execute_unpack_fp8, 2, "ds", 'u', RULE_NONE},
+    {"v_cvt_pk_f32_bf8", execute_unpack_fp8, 3, "ds", 'u', RULE_NONE},
+    {"v_cvt_scalef32_pk_f32_fp8", execute_unpack_scaled, (uint8_t)NARROW_FP8, "dss", 'f', RULE_NONE},
+    {"v_cvt_scalef32_pk_fp8_f32", execute_pack_scaled, (uint8_t)NARROW_FP8, "bsss", 'f', RULE_NONE},
+    {"v_cvt_scalef32_pk_f32_bf8", execute_unpack_scaled, (uint8_t)NARROW_BF8, "dss", 'f', RULE_NONE},
+    {"v_cvt_scalef32_pk_bf8_f32", execute_pack_scaled, (uint8_t)NARROW_BF8, "bsss", 'f', RULE_NONE},
+    {"v_cvt_scalef32_pk_f32_fp4", execute_unpack_scaled, (uint8_t)NARROW_FP4, "dss", 'f', RULE_NONE},
+    {"v_cvt_scalef32_pk_fp4_f32", execute_pack_scaled, (uint8_t)NARROW_FP4, "bsss", 'f', RULE_NONE},
+    {"v_cvt_scalef32_pk_f16_fp8", execute_unpack_scaled, WIDE_HALF | (uint8_t)NARROW_FP8, "dss", 'f', RULE_NONE},
+    {"v_cvt_scalef32_pk_fp8_f16", execute_pack_scaled, WIDE_HALF | (uint8_t)NARROW_FP8, "bss", 'f', RULE_NONE},
+    {"v_cvt_scalef32_pk_f16_bf8", execute_unpack_scaled, WIDE_HALF | (uint8_t)NARROW_BF8, "dss", 'f', RULE_NONE},
+    {"v_cvt_scalef32_pk_bf8_f16", execute_pack_scaled, WIDE_HALF | (uint8_t)NARROW_BF8, "bss", 'f', RULE_NONE},
+    {"v_cvt_scalef32_pk_f16_fp4", execute_unpack_scaled, WIDE_HALF | (uint8_t)NARROW_FP4, "dss", 'f', RULE_NONE},
+    {"v_cvt_scalef32_pk_fp4_f16", execute_pack_scaled, WIDE_HALF | (uint8_t)NARROW_FP4, "bss", 'f', RULE_NONE},
+    {"v_cvt_scalef32_pk_bf16_fp8", execute_unpack_scaled, WIDE_BFLOAT | (uint8_t)NARROW_FP8, "dss", 'f', RULE_NONE},
+    {"v_cvt_scalef32_pk_fp8_bf16", execute_pack_scaled, WIDE_BFLOAT | (uint8_t)NARROW_FP8, "bss", 'f', RULE_NONE},
+    {"v_cvt_scalef32_pk_bf16_bf8", execute_unpack_scaled, WIDE_BFLOAT | (uint8_t)NARROW_BF8, "dss", 'f', RULE_NONE},
+    {"v_cvt_scalef32_pk_bf8_bf16", execute_pack_scaled, WIDE_BFLOAT | (uint8_t)NARROW_BF8, "bss", 'f', RULE_NONE},
+    {"v_cvt_scalef32_pk_bf16_fp4", execute_unpack_scaled, WIDE_BFLOAT | (uint8_t)NARROW_FP4, "dss", 'f', RULE_NONE},
+    {"v_cvt_scalef32_pk_fp4_bf16", execute_pack_scaled, WIDE_BFLOAT | (uint8_t)NARROW_FP4, "bss", 'f', RULE_NONE},
+    {"v_cvt_scalef32_f32_fp8", execute_unpack_one_scaled, NARROW_FP8, "dss", 'f', RULE_NONE},
+    {"v_cvt_scalef32_f32_bf8", execute_unpack_one_scaled, NARROW_BF8, "dss", 'f', RULE_NONE},
+    {"v_cvt_sr_f16_f32", execute_round_half, 0, "bss", 'f', RULE_NONE},
+    {"v_cvt_sr_bf16_f32", execute_round_half, 1, "bss", 'f', RULE_NONE},
+    {"v_nop", execute_nothing, 0, "", 'u', RULE_NONE},
 };
 
 bool cross_lane_resolve(instruction *i, gcn_target target) {
@@ -397,9 +460,9 @@ bool cross_lane_resolve(instruction *i, gcn_target target) {
       i->scalar_reads[REGISTER_VCC / 64] |= UINT64_C(3) << (REGISTER_VCC % 64);
     }
     i->partial_write = table[k].execute == execute_pack_fp8 || table[k].execute == execute_round_fp8 ||
-                       table[k].execute == execute_mix_half || table[k].execute == execute_pack_scaled;
-    i->lane_access = table[k].execute == execute_read_first || table[k].execute == execute_read_lane ||
-                     table[k].execute == execute_write_lane;
+                       table[k].execute == execute_mix_half || table[k].execute == execute_round_half ||
+                       table[k].execute == execute_pack_scaled;
+    i->rule = table[k].rule;
     i->variant = table[k].variant;
     i->execute = table[k].execute;
     i->class = CLASS_VECTOR;

@@ -346,9 +346,10 @@ static bool parse_text(instruction *i) {
       (i->words[0] >> 28 == 0xb && (i->words[0] >> 23) != 0x17d && (i->words[0] >> 23) != 0x17e)) {
     i->immediate = i->words[0] & 0xffff;
   }
-  bool named_fields = strncmp(i->mnemonic, "s_waitcnt", 9) == 0 || strncmp(i->mnemonic, "s_sendmsg", 9) == 0;
+  bool named_fields = strncmp(i->mnemonic, "s_waitcnt", 9) == 0 || strncmp(i->mnemonic, "s_sendmsg", 9) == 0 ||
+                      strncmp(i->mnemonic, "s_set_gpr_idx_mode", 18) == 0;
   while (!named_fields && (piece = next_piece(&at)) != NULL) {
-    if (strncmp(piece, "hwreg(", 6) == 0 || parse_modifier(i, piece)) continue;
+    if (strncmp(piece, "hwreg(", 6) == 0 || strncmp(piece, "gpr_idx(", 8) == 0 || parse_modifier(i, piece)) continue;
     if (i->operands == MAX_OPERANDS || !parse_operand(piece, &i->operand[i->operands])) return false;
     i->operands++;
   }
@@ -383,7 +384,10 @@ static instruction *decode(gcn_module *m, uint64_t offset) {
   bool known = bytes && parse_text(i) &&
                (matrix_resolve(i, target) || cross_lane_resolve(i, target) || vector_resolve(i, target) ||
                 scalar_resolve(i, target) || lds_resolve(i, target) || memory_resolve(i, target));
-  if (!known) i->execute = execute_unknown;
+  if (!known) {
+    i->execute = execute_unknown;
+    i->class = CLASS_OTHER;
+  }
   return i;
 }
 

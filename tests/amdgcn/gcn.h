@@ -67,6 +67,9 @@ typedef struct gcn_argument {
   bool is_pointer; /* to global memory */
 } gcn_argument;
 
+/* The GPU that a code object says it is for. */
+SLUICE_MUST_USE sluice_status *gcn_code_object_target(const void *data, size_t bytes, gcn_target *out);
+
 /* Loads a code object. `data` is copied. A file that is malformed, or built for another GPU or wave size, is refused.
  */
 SLUICE_MUST_USE sluice_status *gcn_module_load(gcn_machine *machine, const void *data, size_t bytes, gcn_module **out);

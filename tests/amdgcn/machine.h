@@ -4,6 +4,7 @@
  *   decode.c       text of one instruction (LLVM's disassembler) -> struct instruction
  *   scalar.c  vector.c vector_ops.c  cross_lane.c  matrix.c  lds.c  memory.c   what instructions do
  *   scheduler.c    a launch: workgroups and waves, barriers, their order
+ *   storage.c      their memory, kept from launch to launch
  *   checks.c       outstanding loads and stores, wait states
  *   races.c        who wrote and read each byte of LDS; who wrote each dword of global memory
  *   counts.c       bank conflicts, cache lines, profiles
@@ -133,6 +134,7 @@ struct instruction {
   char *text;
 
   const vector_op *op;
+  uint8_t sources; /* of op */
   scalar_function scalar;
   uint32_t immediate; /* simm16 of SOPP and SOPK; truth table of bitop3; offset of ds_swizzle */
   uint8_t variant;    /* what one execute function shared by several mnemonics does */
@@ -153,7 +155,14 @@ struct instruction {
   uint64_t vector_reads[REGISTER_WORDS], vector_writes[REGISTER_WORDS];
   uint64_t scalar_reads[2], scalar_writes[2];
   bool partial_write; /* of the result's 32 bits */
-  bool lane_access;   /* v_readlane, v_readfirstlane, v_writelane */
+  enum wait_rule {
+    RULE_NONE,
+    RULE_LANE_ACCESS, /* v_readlane, v_readfirstlane, v_writelane */
+    RULE_PERMLANE,    /* v_permlane16_swap, v_permlane32_swap */
+    RULE_DIVISION,    /* v_div_fmas */
+    RULE_SET_REGISTER,
+    RULE_GET_REGISTER,
+  } rule;
 };
 
 /* ---- Modules ---- */
@@ -190,7 +199,7 @@ struct gcn_module {
 
 /* Who stored a dword of global memory last in this launch. */
 typedef struct store_stamp {
-  uint32_t wave; /* its serial number; 0: nobody */
+  uint32_t wave; /* its serial number; of a wave of this launch, or long ago */
   uint32_t time : 30;
   uint32_t through : 1; /* to memory: sc1 */
   uint32_t atomic : 1;
@@ -198,17 +207,33 @@ typedef struct store_stamp {
 
 typedef struct allocation {
   uint64_t address, bytes;
-  void *owned;            /* free() this */
-  store_stamp *stamps;    /* a dword each; NULL until a checked launch stores here */
-  uint32_t stamps_launch; /* the launch that they are of */
+  void *owned;         /* free() this */
+  store_stamp *stamps; /* a dword each; NULL until a checked launch stores here */
 } allocation;
+
+/* What waves and workgroups need memory for, kept from launch to launch (storage.c). */
+typedef struct wave_storage {
+  struct wave_storage *next;
+  uint32_t (*vector)[64]; /* VECTORS rows */
+  struct outstanding *queue;
+  struct hazard_state *hazards;
+  uint64_t clock; /* never goes back, so that old entries of `hazards` are long ago */
+} wave_storage;
+typedef struct group_storage {
+  struct group_storage *next;
+  uint8_t *lds;
+  uint32_t *lds_writers, *lds_readers;
+  uint32_t epoch; /* never goes back */
+} group_storage;
 
 struct gcn_machine {
   gcn_target target;
   allocation *allocations; /* ascending */
   size_t allocation_count, allocation_room;
   gcn_module *modules;
-  uint32_t launches;
+  uint32_t waves;            /* serial numbers given so far */
+  wave_storage *spare_waves; /* for the next launch */
+  group_storage *spare_groups;
 };
 
 /* ---- Launch ---- */
@@ -242,14 +267,15 @@ struct wave {
   uint32_t (*vector)[LANES]; /* VECTORS rows */
   bool scc;
   wave_state state;
-  uint32_t mode; /* the MODE register */
+  uint32_t mode;      /* the MODE register */
+  uint8_t index_mode; /* s_set_gpr_idx_on: which register numbers M0 is added to; 0: off */
   const instruction *current, *following;
   uint64_t jump; /* where to go, as an image offset, when following is NULL */
   workgroup *group;
   launch *launch;
   uint8_t *scratch; /* scratch_bytes for each lane, one lane behind the other */
   uint32_t number;  /* in the workgroup */
-  uint32_t serial;  /* in the launch, from 1 */
+  uint32_t serial;  /* on the machine, from 1 */
   uint64_t initial_exec;
   allocation *last_allocation;
 
@@ -262,6 +288,7 @@ struct wave {
   uint64_t loading_scalars[2];
   uint32_t invalidated; /* time of the last buffer_inv */
   struct hazard_state *hazards;
+  wave_storage *storage;
 };
 
 struct workgroup {
@@ -276,6 +303,7 @@ struct workgroup {
   uint32_t epoch;                      /* LDS races: barriers passed */
   uint32_t *lds_writers, *lds_readers; /* a byte each; see races.c */
   bool live;
+  group_storage *storage;
 };
 
 struct launch {
@@ -292,10 +320,11 @@ struct launch {
   gcn_counts counts;
   gcn_profile_entry *profile; /* by (offset - entry) / 4 */
   uint64_t random;
-  uint32_t number;             /* of the launch on this machine */
-  uint32_t time;               /* stores so far */
-  uint32_t *completed_stores;  /* by wave serial: its stores up to this time have been waited for */
-  uint32_t written_back[DIES]; /* stores up to this time have left the die's L2 */
+  uint32_t first_serial;          /* of its waves */
+  uint32_t vectors, accumulators; /* registers of a wave */
+  uint32_t time;                  /* stores so far */
+  uint32_t *completed_stores;     /* by wave serial - first_serial: its stores up to this time have been waited for */
+  uint32_t written_back[DIES];    /* stores up to this time have left the die's L2 */
   sluice_status *error;
 };
 
@@ -405,10 +434,18 @@ bool atomic_by_name(const char *name, uint8_t *operation);
 void land(wave *w, const operand *o, const memory_access *access, unsigned lane, const void *bytes);
 void take(const wave *w, const operand *o, const memory_access *access, unsigned lane, void *bytes);
 
+/* ---- storage.c ---- */
+
+/* Memory for a wave or a workgroup of the launch, what it held before still in it. */
+sluice_status *wave_storage_take(launch *l, wave *w);
+void wave_storage_give(wave *w);
+sluice_status *group_storage_take(launch *l, workgroup *g);
+void group_storage_give(workgroup *g);
+void storage_free(gcn_machine *m);
+
 /* ---- checks.c ---- */
 
-sluice_status *checks_create(wave *w);
-void checks_free(wave *w);
+sluice_status *checks_create(wave_storage *storage);
 void checks_reset(wave *w);
 /* Before an instruction of a checked launch; false: it faulted. */
 bool check_instruction(wave *w, const instruction *i);

@@ -229,6 +229,8 @@ bool atomic_by_name(const char *name, uint8_t *operation) {
       {"wrxchg_b64", ATOMIC_SWAP},
       {"cmpst_b32", ATOMIC_COMPARE_SWAP},
       {"cmpst_b64", ATOMIC_COMPARE_SWAP},
+      {"cmpst_f32", ATOMIC_COMPARE_SWAP},
+      {"cmpst_f64", ATOMIC_COMPARE_SWAP},
       {"min_i32", ATOMIC_MIN_SIGNED},
       {"min_i64", ATOMIC_MIN_SIGNED},
       {"min_u32", ATOMIC_MIN_UNSIGNED},

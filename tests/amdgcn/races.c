@@ -100,28 +100,18 @@ void lds_carry_over(wave *w) {
  * Atomics are done in memory and see each other at once. A look at a flag (one address, sc1) may come before the writer
  * has waited. */
 
-static bool stamps_ready(wave *w, allocation *a) {
-  launch *l = w->launch;
-  size_t count = a->bytes / 4 + 2;
-  if (!a->stamps)
-    a->stamps = calloc(count, sizeof *a->stamps);
-  else if (a->stamps_launch != l->number)
-    memset(a->stamps, 0, count * sizeof *a->stamps);
-  a->stamps_launch = l->number;
-  return a->stamps != NULL;
-}
-
 static uint32_t group_of(const launch *l, uint32_t serial) {
-  return (serial - 1) / l->waves;
+  return (serial - l->first_serial) / l->waves;
 }
 
 void global_store_note(wave *w, allocation *a, uint64_t address, uint32_t bytes, store_stamp stamp) {
-  if ((!a->stamps || a->stamps_launch != w->launch->number) && !stamps_ready(w, a)) return;
+  if (!a->stamps) a->stamps = calloc(a->bytes / 4 + 2, sizeof *a->stamps);
+  if (!a->stamps) return;
   uint64_t first = (address - a->address) / 4, last = (address - a->address + bytes - 1) / 4;
   for (uint64_t k = first; k <= last; k++) {
     store_stamp *s = &a->stamps[k];
     /* Two workgroups may share a dword when each has its bytes of it; whose they are is not kept. */
-    bool shared = bytes < 4 && s->wave && group_of(w->launch, s->wave) != w->group->index;
+    bool shared = bytes < 4 && s->wave >= w->launch->first_serial && group_of(w->launch, s->wave) != w->group->index;
     *s = shared ? (store_stamp){0} : stamp;
   }
 }
@@ -129,18 +119,18 @@ void global_store_note(wave *w, allocation *a, uint64_t address, uint32_t bytes,
 static bool fault_global(wave *w, const store_stamp *s, uint64_t address, int lane, const char *missing) {
   const launch *l = w->launch;
   uint32_t group = group_of(l, s->wave);
-  wave_fault(w, GCN_FAULT_GLOBAL_RACE, lane,
-             "%#llx was stored by workgroup %u (wave %u, die %u) and is read on die %u: %s",
-             (unsigned long long)address, group, (s->wave - 1) % l->waves, group % DIES, w->group->die, missing);
+  wave_fault(
+      w, GCN_FAULT_GLOBAL_RACE, lane, "%#llx was stored by workgroup %u (wave %u, die %u) and is read on die %u: %s",
+      (unsigned long long)address, group, (s->wave - l->first_serial) % l->waves, group % DIES, w->group->die, missing);
   return false;
 }
 
 static bool check_stamp(wave *w, const store_stamp *s, uint64_t address, bool bypass, bool poll, int lane) {
   const launch *l = w->launch;
-  if (!s->wave || group_of(l, s->wave) == w->group->index) return true;
+  if (s->wave < l->first_serial || group_of(l, s->wave) == w->group->index) return true;
   uint32_t die = group_of(l, s->wave) % DIES;
   if (bypass && poll && s->through) return true;
-  if (!s->atomic && l->completed_stores[s->wave] < s->time)
+  if (!s->atomic && l->completed_stores[s->wave - l->first_serial] < s->time)
     return fault_global(w, s, address, lane, "the writer has not waited for the store");
   if (!s->through && die != w->group->die && l->written_back[die] < s->time) {
     return fault_global(w, s, address, lane, "it has not left the writer's die (sc1, or buffer_wbl2 sc1)");
@@ -153,7 +143,7 @@ static bool check_stamp(wave *w, const store_stamp *s, uint64_t address, bool by
 
 bool global_load_check(wave *w, const allocation *a, uint64_t address, uint32_t bytes, bool bypass, bool poll,
                        int lane) {
-  if (!a || !a->stamps || a->stamps_launch != w->launch->number) return true;
+  if (!a || !a->stamps) return true;
   uint64_t first = (address - a->address) / 4, last = (address - a->address + bytes - 1) / 4;
   for (uint64_t k = first; k <= last; k++) {
     if (!check_stamp(w, &a->stamps[k], address, bypass, poll, lane)) return false;
@@ -162,7 +152,7 @@ bool global_load_check(wave *w, const allocation *a, uint64_t address, uint32_t 
 }
 
 bool global_atomic_check(wave *w, const allocation *a, uint64_t address, uint32_t bytes, int lane) {
-  if (!a || !a->stamps || a->stamps_launch != w->launch->number) return true;
+  if (!a || !a->stamps) return true;
   const store_stamp *s = &a->stamps[(address - a->address) / 4];
   (void)bytes;
   return s->atomic || check_stamp(w, s, address, true, true, lane);

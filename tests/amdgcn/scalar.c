@@ -111,6 +111,9 @@ SCALAR64(bfm_b64, ((UINT64_C(1) << (a & 63)) - 1) << (b & 63), scc)
 SCALAR64(ff1_i32_b64, a ? (uint32_t)__builtin_ctzll(a) : UINT32_MAX, scc)
 SCALAR64(ff0_i32_b64, ~a ? (uint32_t)__builtin_ctzll(~a) : UINT32_MAX, scc)
 SCALAR64(flbit_i32_b64, a ? (uint32_t)__builtin_clzll(a) : UINT32_MAX, scc)
+SCALAR64(flbit_i32_i64,
+         (a ^ (uint64_t)((int64_t)a >> 63)) ? (uint32_t)__builtin_clzll(a ^ (uint64_t)((int64_t)a >> 63)) : UINT32_MAX,
+         scc)
 SCALAR64(bcnt1_i32_b64, __builtin_popcountll(a), r != 0)
 SCALAR64(bcnt0_i32_b64, 64 - __builtin_popcountll(a), r != 0)
 SCALAR64(bitcmp0_b64, 0, !(a >> (b & 63) & 1))
@@ -254,6 +257,7 @@ static const scalar_op scalar_ops[] = {
     {"s_ff1_i32_b64", ff1_i32_b64, "uw"},
     {"s_ff0_i32_b64", ff0_i32_b64, "uw"},
     {"s_flbit_i32_b64", flbit_i32_b64, "uw"},
+    {"s_flbit_i32_i64", flbit_i32_i64, "uw"},
     {"s_bcnt1_i32_b64", bcnt1_i32_b64, "uw"},
     {"s_bcnt0_i32_b64", bcnt0_i32_b64, "uw"},
 };
@@ -541,8 +545,40 @@ static bool resolve_control(instruction *i) {
     i->execute = table[k].execute;
     i->class = table[k].class;
     i->variant = table[k].variant;
+    if (table[k].execute == execute_set_register) i->rule = RULE_SET_REGISTER;
+    if (table[k].execute == execute_get_register) i->rule = RULE_GET_REGISTER;
     if (table[k].execute == execute_set_register && !i->variant) mark_reads(i, &i->operand[0]);
     if (table[k].execute == execute_get_register || table[k].execute == execute_time) mark_writes(i, &i->operand[0]);
+    return true;
+  }
+  return false;
+}
+
+/* ---- Vector registers by index: until it is switched off, M0 is added to the numbers that the mode's bits say:
+ * sources 0, 1, 2 and the result ---- */
+
+static void execute_index(wave *w, const instruction *i) {
+  if (i->variant == 0) {
+    w->index_mode = 0;
+    return;
+  }
+  if (i->variant == 1)
+    w->scalar[REGISTER_M0] = (w->scalar[REGISTER_M0] & ~0xf0ffu) | (read_scalar(w, &i->operand[0]) & 255);
+  w->index_mode = (uint8_t)(i->variant == 1 ? i->words[0] >> 8 & 15 : i->immediate & 15);
+}
+
+static bool resolve_index(instruction *i) {
+  static const char *const names[] = {"s_set_gpr_idx_off", "s_set_gpr_idx_on", "s_set_gpr_idx_mode"};
+  for (uint8_t k = 0; k < 3; k++) {
+    if (strcmp(names[k], i->mnemonic) != 0) continue;
+    i->variant = k;
+    if (k == 1) {
+      settle_constant(&i->operand[0], 'u');
+      mark_reads(i, &i->operand[0]);
+      i->scalar_writes[REGISTER_M0 / 64] |= UINT64_C(1) << (REGISTER_M0 % 64);
+    }
+    i->execute = execute_index;
+    i->class = CLASS_SCALAR;
     return true;
   }
   return false;
@@ -599,5 +635,6 @@ static bool resolve_load(instruction *i) {
 bool scalar_resolve(instruction *i, gcn_target target) {
   (void)target;
   if (i->mnemonic[0] != 's' || i->mnemonic[1] != '_') return false;
-  return resolve_arithmetic(i) || resolve_save_exec(i) || resolve_control(i) || resolve_load(i) || resolve_branch(i);
+  return resolve_arithmetic(i) || resolve_save_exec(i) || resolve_control(i) || resolve_index(i) || resolve_load(i) ||
+         resolve_branch(i);
 }

@@ -92,11 +92,13 @@ static void start_scalars(wave *w) {
 static void start_wave(wave *w) {
   launch *l = w->launch;
   fill_poison(w->scalar, SCALARS);
-  fill_poison(w->vector[0], (size_t)VECTORS * LANES);
+  fill_poison(w->vector[0], (size_t)l->vectors * LANES);
+  fill_poison(w->vector[256], (size_t)l->accumulators * LANES);
   if (w->scratch) fill_poison((uint32_t *)(void *)w->scratch, (size_t)l->scratch_bytes * LANES / 4);
   w->scc = false;
   w->state = WAVE_RUNNING;
   w->mode = l->kernel->resource1 >> 12 & 255;
+  w->index_mode = 0;
   w->following = NULL;
   w->jump = l->kernel->entry + (l->kernel->preload & 127 ? 256 : 0);
   w->initial_exec = 0;
@@ -179,6 +181,23 @@ static const instruction *next_instruction(wave *w) {
   return i;
 }
 
+/* A vector instruction with M0 added to register numbers: bits 0..2 of the mode are sources, bit 3 is the result. */
+static void execute_indexed(wave *w, const instruction *i) {
+  instruction moved = *i;
+  uint32_t index = w->scalar[REGISTER_M0] & 255;
+  for (unsigned k = 0; k < i->operands && k < 4; k++) {
+    operand *o = &moved.operand[k];
+    bool on = w->index_mode >> (k == 0 ? 3 : k - 1) & 1;
+    if (!on || o->kind != OPERAND_VECTOR) continue;
+    if (o->index % 256 + index + o->registers > 256) {
+      wave_fault(w, GCN_FAULT_PC, -1, "register %u + %u by index", o->index % 256u, index);
+      return;
+    }
+    o->index = (uint16_t)(o->index + index);
+  }
+  i->execute(w, &moved);
+}
+
 /* Runs a wave for at most `turn` instructions. */
 static void run_wave(wave *w, uint64_t turn) {
   launch *l = w->launch;
@@ -191,7 +210,10 @@ static void run_wave(wave *w, uint64_t turn) {
     w->following = i->next;
     w->jump = i->offset + i->bytes;
     if (l->checked && !check_instruction(w, i)) return;
-    i->execute(w, i);
+    if (w->index_mode && i->class == CLASS_VECTOR)
+      execute_indexed(w, i);
+    else
+      i->execute(w, i);
     if (l->checked) note_instruction(w, i);
     count_instruction(l, i);
   }
@@ -206,35 +228,29 @@ static void run_wave(wave *w, uint64_t turn) {
 
 static void free_group(workgroup *g) {
   for (uint32_t k = 0; g->waves && k < g->wave_count; k++) {
-    free(g->waves[k].vector);
     free(g->waves[k].scratch);
-    checks_free(&g->waves[k]);
+    wave_storage_give(&g->waves[k]);
   }
   free(g->waves);
-  free(g->lds);
-  free(g->lds_writers);
-  free(g->lds_readers);
+  group_storage_give(g);
 }
 
 static sluice_status *make_group(launch *l, workgroup *g) {
   *g = (workgroup){.launch = l, .lds_bytes = l->lds_bytes, .wave_count = l->waves};
   g->waves = calloc(l->waves, sizeof *g->waves);
-  g->lds = malloc(l->lds_bytes + 16);
-  if (!g->waves || !g->lds) return sluice_out_of_memory();
-  if (l->checked) {
-    g->lds_writers = calloc(l->lds_bytes + 1, sizeof *g->lds_writers);
-    g->lds_readers = calloc(l->lds_bytes + 1, sizeof *g->lds_readers);
-    if (!g->lds_writers || !g->lds_readers) return sluice_out_of_memory();
-  }
+  if (!g->waves) return sluice_out_of_memory();
   for (uint32_t k = 0; k < l->waves; k++) {
     wave *w = &g->waves[k];
     w->group = g;
     w->launch = l;
     w->number = k;
-    w->vector = aligned_alloc(64, sizeof *w->vector * VECTORS);
+  }
+  SLUICE_TRY(group_storage_take(l, g));
+  for (uint32_t k = 0; k < l->waves; k++) {
+    wave *w = &g->waves[k];
+    SLUICE_TRY(wave_storage_take(l, w));
     if (l->scratch_bytes) w->scratch = malloc((size_t)l->scratch_bytes * LANES);
-    if (!w->vector || (l->scratch_bytes && !w->scratch)) return sluice_out_of_memory();
-    if (l->checked) SLUICE_TRY(checks_create(w));
+    if (l->scratch_bytes && !w->scratch) return sluice_out_of_memory();
   }
   return NULL;
 }
@@ -251,7 +267,7 @@ static void start_group(workgroup *g, uint32_t index) {
   g->live = true;
   fill_poison((uint32_t *)(void *)g->lds, (l->lds_bytes + 3) / 4);
   for (uint32_t k = 0; k < g->wave_count; k++) {
-    g->waves[k].serial = index * l->waves + k + 1;
+    g->waves[k].serial = l->first_serial + index * l->waves + k;
     g->waves[k].current = NULL;
     start_wave(&g->waves[k]);
   }
@@ -296,6 +312,7 @@ static void run_group(workgroup *g) {
   for (uint32_t n = 0; n < g->wave_count && !l->error; n++) {
     wave *w = &g->waves[(first + n) % g->wave_count];
     if (w->state == WAVE_ENDED || w->state == WAVE_AT_BARRIER) continue;
+    if (l->options->seed && next_random(l) % 4 == 0) continue; /* this one falls behind */
     run_wave(w, l->options->seed ? 1 + next_random(l) % 200 : TURN);
     if (w->state == WAVE_ENDED) g->ended++;
   }
@@ -355,6 +372,15 @@ static sluice_status *run_groups(launch *l, workgroup *groups, uint32_t room) {
 
 /* ---- The launch ---- */
 
+/* Serial numbers start again, so those of the past must go. */
+static void forget_stores(gcn_machine *m) {
+  for (size_t k = 0; k < m->allocation_count; k++) {
+    free(m->allocations[k].stamps);
+    m->allocations[k].stamps = NULL;
+  }
+  m->waves = 0;
+}
+
 static sluice_status *prepare(launch *l) {
   const gcn_launch_options *o = l->options;
   const gcn_kernel *k = l->kernel;
@@ -402,6 +428,16 @@ static sluice_status *prepare(launch *l) {
   }
   l->completed_stores =
       calloc((size_t)l->grid[0] * l->grid[1] * l->grid[2] * l->waves + 1, sizeof *l->completed_stores);
+  uint32_t waves = l->grid[0] * l->grid[1] * l->grid[2] * l->waves;
+  if (l->machine->waves > UINT32_MAX - waves - 1) forget_stores(l->machine);
+  l->first_serial = l->machine->waves + 1;
+  l->machine->waves += waves;
+  /* One file of registers, of which those behind accum_offset are AGPRs. */
+  uint32_t all = ((k->resource1 & 63) + 1) * 8, offset = ((k->resource3 & 63) + 1) * 4;
+  l->vectors = offset < all ? offset : all;
+  l->accumulators = all - l->vectors;
+  if (l->vectors > 256 || l->accumulators > 256)
+    return sluice_error(SLUICE_INVALID, "kernel %s: %u registers", k->info.name, all);
   return l->completed_stores ? NULL : sluice_out_of_memory();
 }
 
@@ -437,7 +473,6 @@ sluice_status *gcn_launch(const gcn_kernel *kernel, const gcn_launch_options *op
     l.grid[axis] = options->grid[axis] ? options->grid[axis] : 1;
     l.block[axis] = options->workgroup[axis] ? options->workgroup[axis] : 1;
   }
-  l.number = ++m->launches;
   l.random = options->seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
   if (options->fault) *options->fault = (gcn_fault){.lane = -1};
   if (options->profile) *options->profile = (gcn_profile){0};
@@ -475,6 +510,7 @@ sluice_status *gcn_machine_create(gcn_target target, gcn_machine **out) {
 void gcn_machine_free(gcn_machine *m) {
   if (!m) return;
   while (m->modules) gcn_module_unload(m->modules);
+  storage_free(m);
   for (size_t k = 0; k < m->allocation_count; k++) {
     free(m->allocations[k].stamps);
     free(m->allocations[k].owned);

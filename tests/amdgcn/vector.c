@@ -297,7 +297,7 @@ void execute_vector(wave *w, const instruction *i) {
   static const uint64_t zeros[LANES];
   uint64_t rows[3][LANES], result[LANES];
   const void *source[3] = {zeros, zeros, zeros};
-  unsigned sources = (unsigned)strlen(i->op->types) - 1;
+  unsigned sources = i->sources;
   for (unsigned s = 0; s < sources; s++) {
     bool is_result = s + 1 == sources && (i->op->flags & OP_ACCUMULATE);
     source[s] = fetch(w, i, s, is_result ? &i->operand[MAX_OPERANDS - 1] : &i->operand[s + 1], rows[s]);
@@ -368,6 +368,7 @@ bool vector_resolve(instruction *i, gcn_target target) {
   bool accumulates = op->flags & OP_ACCUMULATE;
   unsigned sources = (unsigned)strlen(op->types) - 1;
   if (i->operands != 1 + sources - accumulates || sources > 3) return false;
+  i->sources = (uint8_t)sources;
   for (unsigned s = 0; s < sources; s++) {
     operand *o = &i->operand[s + 1];
     if (accumulates && s + 1 == sources) {

@@ -136,6 +136,15 @@ FLOAT(frexp_mant_f32, ({
         int e;
         a == 0 || !(fabsf(a) < INFINITY) ? a : frexpf(a, &e);
       }))
+ROW(frexp_exp_i32_f64, int32_t, double, double, double, ({
+      int e = 0;
+      if (a != 0 && fabs(a) < (double)INFINITY) frexp(a, &e);
+      e;
+    }))
+DOUBLE(frexp_mant_f64, ({
+         int e;
+         a == 0 || !(fabs(a) < (double)INFINITY) ? a : frexp(a, &e);
+       }))
 ROW(frexp_exp_i32_f32, int32_t, float, float, float, ({
       int e = 0;
       if (a != 0 && fabsf(a) < INFINITY) frexpf(a, &e);
@@ -293,6 +302,22 @@ UNSIGNED(ffbl_b32, a ? __builtin_ctz(a) : -1)
 UNSIGNED(ffbh_i32, a ^ (uint32_t)((int32_t)a >> 31) ? __builtin_clz(a ^ (uint32_t)((int32_t)a >> 31)) : -1)
 UNSIGNED(bcnt_u32_b32, (uint32_t)__builtin_popcount(a) + b)
 UNSIGNED(sad_u32, (a > b ? a - b : b - a) + c)
+static inline uint32_t sad_parts(uint32_t a, uint32_t b, uint32_t c, unsigned bits) {
+  for (unsigned s = 0; s < 32; s += bits) {
+    uint32_t x = a << (32 - bits - s) >> (32 - bits), y = b << (32 - bits - s) >> (32 - bits);
+    c += x > y ? x - y : y - x;
+  }
+  return c;
+}
+UNSIGNED(sad_u8, sad_parts(a, b, c, 8))
+UNSIGNED(sad_u16, sad_parts(a, b, c, 16))
+UNSIGNED(mad_u32_u16, (a & 0xffff) * (b & 0xffff) + c)
+UNSIGNED(mad_i32_i16, (uint32_t)((int16_t)a * (int16_t)b) + c)
+static inline uint32_t saturate_u8(uint32_t x) {
+  int32_t value = (int16_t)x;
+  return (uint32_t)(value < 0 ? 0 : value > 255 ? 255 : value);
+}
+UNSIGNED(sat_pk_u8_i16, saturate_u8(a) | saturate_u8(a >> 16) << 8)
 UNSIGNED(perm_b32, byte_permuted(a, b, c))
 UNSIGNED(cndmask_b32, c ? b : a)
 UNSIGNED(prng_b32, (a << 1) ^ (a >> 31 ? 197u : 0u))
@@ -339,6 +364,12 @@ HALF(trunc_f16, truncf(a))
 HALF(rndne_f16, roundevenf(a))
 HALF(fract_f16, smaller(a - floorf(a), 0x1.ffcp-1f))
 HALF(div_fixup_f16, div_fixup(a, b, c))
+ROW(frexp_exp_i16_f16, uint32_t, uint32_t, uint32_t, uint32_t, ({
+      int e = 0;
+      float x = float_of_half(a);
+      if (x != 0 && fabsf(x) < INFINITY) frexpf(x, &e);
+      (uint32_t)e & 0xffff;
+    }))
 HALF(frexp_mant_f16, ({
        int e;
        a == 0 || !(fabsf(a) < INFINITY) ? a : frexpf(a, &e);
@@ -528,6 +559,13 @@ static const vector_op vector_ops[] = {
     OP(ldexp_f32, "ffi"),
     OP(frexp_mant_f32, "ff"),
     OP(frexp_exp_i32_f32, "if"),
+    OP(frexp_exp_i32_f64, "id"),
+    OP(frexp_mant_f64, "dd"),
+    OP(sad_u8, "uuuu"),
+    OP(sad_u16, "uuuu"),
+    OP(mad_u32_u16, "ussu"),
+    OP(mad_i32_i16, "ussu"),
+    OP(sat_pk_u8_i16, "su"),
     OP(div_fixup_f32, "ffff"),
     {"rcp_f32", rcp_f32, "ff", OP_TRANSCENDENTAL},
     {"rcp_iflag_f32", rcp_f32, "ff", OP_TRANSCENDENTAL},
@@ -679,6 +717,8 @@ static const vector_op vector_ops[] = {
     OP(fract_f16, "hh"),
     OP(ldexp_f16, "hhi"),
     OP(frexp_mant_f16, "hh"),
+    OP(frexp_exp_i16_f16, "sh"),
+    {"pk_fmac_f16", pk_fma_f16, "pppp", OP_ACCUMULATE},
     OP(add_u16, "sss"),
     OP(sub_u16, "sss"),
     OP(subrev_u16, "sss"),

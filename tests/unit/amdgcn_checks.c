@@ -8,8 +8,6 @@
 
 #include <cmocka.h>
 
-static gcn_target target;
-
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers" /* of most twins all else is 0 */
 
 typedef struct twin {
@@ -31,29 +29,23 @@ typedef struct twin {
 #define MATRIX "v_mfma_f32_16x16x16_bf16 v[8:11], v[4:5], v[6:7], v[8:11]\n"
 #define LONG "s_nop 15\n"
 
-typedef struct code {
+static gcn_machine *machine;
+
+static gcn_module *assemble(const gcn_assembly *kernels, uint32_t count) {
   uint8_t *file;
   size_t bytes;
-} code;
-
-static code assemble(const char *body, const twin *t) {
-  char text[8192];
-  code c;
-  snprintf(text, sizeof text, "%s%s%s", START, body, END);
-  gcn_assembly assembly = {.body = text, .kernarg_bytes = 8, .lds_bytes = t->lds_bytes, .scratch_bytes = 16};
-  sluice_status *status = gcn_assemble(target, &assembly, &c.file, &c.bytes);
+  gcn_module *module;
+  sluice_status *status = gcn_assemble(gcn_machine_target(machine), kernels, count, &file, &bytes);
+  if (!status) status = gcn_module_load(machine, file, bytes, &module);
   sluice_status_print(status);
   assert_null(status);
-  return c;
+  free(file);
+  return module;
 }
 
-static gcn_fault_kind run_code(const code *c, const twin *t, uint64_t seed, bool unchecked) {
-  gcn_machine *machine;
-  gcn_module *module;
+static gcn_fault_kind run_kernel(const gcn_kernel *kernel, const twin *t, uint64_t seed, bool unchecked) {
   void *memory;
   gcn_fault fault = {GCN_FAULT_NONE};
-  assert_null(gcn_machine_create(target, &machine));
-  assert_null(gcn_module_load(machine, c->file, c->bytes, &module));
   assert_null(gcn_allocate(machine, 65536, &memory));
   memset(memory, 0, 65536);
   gcn_launch_options options = {.grid = {t->groups},
@@ -64,33 +56,43 @@ static gcn_fault_kind run_code(const code *c, const twin *t, uint64_t seed, bool
                                 .unchecked = unchecked,
                                 .fault = &fault,
                                 .instruction_limit = 100000};
-  sluice_status *status = gcn_launch(gcn_kernel_at(module, 0), &options);
+  sluice_status *status = gcn_launch(kernel, &options);
+  assert_null(gcn_release(machine, memory));
   assert_true((status != NULL) == (fault.kind != GCN_FAULT_NONE));
   if (status && !strstr(sluice_status_message(status), gcn_fault_name(fault.kind)))
     fail_msg("%s", sluice_status_message(status));
   sluice_status_free(status);
-  gcn_machine_free(machine);
   return fault.kind;
 }
 
+enum { MAX_TWINS = 32, BODY_BYTES = 4096 };
+
+/* Kernels 2 k and 2 k + 1 of one code object are twin k's. */
 static void check_twins(const twin *twins, size_t count) {
-  for (size_t k = 0; k < count; k++) {
+  static char bodies[2 * MAX_TWINS][BODY_BYTES];
+  gcn_assembly kernels[2 * MAX_TWINS];
+  assert_true(count <= MAX_TWINS);
+  for (size_t k = 0; k < 2 * count; k++) {
+    const twin *t = &twins[k / 2];
+    snprintf(bodies[k], BODY_BYTES, "%s%s%s", START, k % 2 ? t->good : t->bad, END);
+    kernels[k] = (gcn_assembly){.body = bodies[k], .kernarg_bytes = 8, .lds_bytes = t->lds_bytes, .scratch_bytes = 16};
+  }
+  gcn_module *module = assemble(kernels, (uint32_t)(2 * count));
+  for (uint32_t k = 0; k < count; k++) {
     const twin *t = &twins[k];
-    code bad = assemble(t->bad, t), good = assemble(t->good, t);
     uint64_t seeds = t->lanes > 64 || t->groups > 1 ? 5 : 1; /* one wave has one schedule */
     for (uint64_t seed = 0; seed < seeds; seed++) {
-      gcn_fault_kind found = run_code(&bad, t, seed, false);
+      gcn_fault_kind found = run_kernel(gcn_kernel_at(module, 2 * k), t, seed, false);
       if (found != t->fault) {
         fail_msg("%s, seed %u: found \"%s\", expected \"%s\"", t->name, (unsigned)seed, gcn_fault_name(found),
                  gcn_fault_name(t->fault));
       }
-      found = run_code(&good, t, seed, false);
+      found = run_kernel(gcn_kernel_at(module, 2 * k + 1), t, seed, false);
       if (found != GCN_FAULT_NONE)
         fail_msg("%s, seed %u: the good twin: %s", t->name, (unsigned)seed, gcn_fault_name(found));
     }
-    free(bad.file);
-    free(good.file);
   }
+  gcn_module_unload(module);
 }
 #define CHECK(twins) check_twins(twins, sizeof(twins) / sizeof *(twins))
 
@@ -109,8 +111,8 @@ static void test_bounds(void **state) {
        "s_getpc_b64 s[10:11]\ns_add_u32 s10, s10, 12\ns_addc_u32 s11, s11, 0\ns_setpc_b64 s[10:11]\n"},
       {"a trap", GCN_FAULT_TRAP, "s_trap 2\n", ""},
       {"no instruction", GCN_FAULT_UNKNOWN_INSTRUCTION, ".long 0xffffffff\n", ""},
-      {"an endless loop", GCN_FAULT_LIMIT, ".Lloop:\ns_branch .Lloop\n", "s_branch .Lloop\n.Lloop:\n"},
-      {"an endless wait", GCN_FAULT_LIMIT, ".Lloop:\ns_sleep 1\ns_branch .Lloop\n", "s_sleep 1\n"},
+      {"an endless loop", GCN_FAULT_LIMIT, "1:\ns_branch 1b\n", "s_branch 1f\n1:\n"},
+      {"an endless wait", GCN_FAULT_LIMIT, "1:\ns_sleep 1\ns_branch 1b\n", "s_sleep 1\n"},
   };
   CHECK(twins);
 }
@@ -195,9 +197,8 @@ static void test_barriers(void **state) {
   static const twin twins[] = {
       {"lanes switched off", GCN_FAULT_DIVERGENT_BARRIER, "s_mov_b64 exec, 1\ns_barrier\n",
        "s_mov_b64 exec, 1\ns_mov_b64 exec, -1\ns_barrier\n", .lanes = 128},
-      {"a wave that left", GCN_FAULT_DIVERGENT_BARRIER,
-       WAVE_ONE "s_cbranch_scc1 .Lend_early\ns_barrier\n.Lend_early:\n",
-       WAVE_ONE "s_cbranch_scc1 .Lother\ns_barrier\ns_branch .Ldone\n.Lother:\ns_barrier\n.Ldone:\n", .lanes = 128},
+      {"a wave that left", GCN_FAULT_DIVERGENT_BARRIER, WAVE_ONE "s_cbranch_scc1 2f\ns_barrier\n2:\n",
+       WAVE_ONE "s_cbranch_scc1 3f\ns_barrier\ns_branch 4f\n3:\ns_barrier\n4:\n", .lanes = 128},
   };
   CHECK(twins);
 }
@@ -274,9 +275,9 @@ static void test_hazards(void **state) {
 /* Workgroup 0 stores 7 at 256 and then raises the flag at 0; workgroup 1, on the next die, waits for the flag and
  * loads. */
 #define HAND_OVER(store, release, acquire, load)                                                                       \
-  "v_mov_b32 v2, 0\nv_mov_b32 v3, 7\ns_cmp_eq_u32 s2, 0\ns_mov_b64 exec, 1\ns_cbranch_scc0 .Lreader\n" store release   \
-  "global_store_dword v2, v3, s[6:7] sc1\ns_endpgm\n.Lreader:\ns_sleep 1\nglobal_load_dword v4, v2, s[6:7] sc1\n"      \
-  "s_waitcnt vmcnt(0)\nv_readfirstlane_b32 s9, v4\ns_cmp_eq_u32 s9, 0\ns_cbranch_scc1 .Lreader\n" acquire load         \
+  "v_mov_b32 v2, 0\nv_mov_b32 v3, 7\ns_cmp_eq_u32 s2, 0\ns_mov_b64 exec, 1\ns_cbranch_scc0 5f\n" store release         \
+  "global_store_dword v2, v3, s[6:7] sc1\ns_endpgm\n5:\ns_sleep 1\nglobal_load_dword v4, v2, s[6:7] sc1\n"             \
+  "s_waitcnt vmcnt(0)\nv_readfirstlane_b32 s9, v4\ns_cmp_eq_u32 s9, 0\ns_cbranch_scc1 5b\n" acquire load               \
   "s_waitcnt vmcnt(0)\n"
 #define STORE "global_store_dword v2, v3, s[6:7] offset:256\n"
 #define STORE_THROUGH "global_store_dword v2, v3, s[6:7] offset:256 sc1\n"
@@ -305,19 +306,28 @@ static void test_dies(void **state) {
 static void test_unchecked(void **state) {
   (void)state;
   static const twin t = {.lanes = 128, .lds_bytes = 512};
-  code c = assemble("global_load_dword v2, v1, s[6:7]\nv_add_u32 v3, 1, v2\nds_write_b32 v1, v0\n", &t);
-  assert_int_equal(run_code(&c, &t, 0, true), GCN_FAULT_NONE);
-  free(c.file);
+  gcn_assembly kernel = {.body =
+                             START "global_load_dword v2, v1, s[6:7]\nv_add_u32 v3, 1, v2\nds_write_b32 v1, v0\n" END,
+                         .kernarg_bytes = 8,
+                         .lds_bytes = 512};
+  assert_int_equal(run_kernel(gcn_kernel_at(assemble(&kernel, 1), 0), &t, 0, true), GCN_FAULT_NONE);
 }
 
-static int choose_gfx942(void **state) {
-  (void)state;
-  target = GCN_GFX942;
+static int open_machine(gcn_target target) {
+  assert_null(gcn_machine_create(target, &machine));
   return 0;
 }
-static int choose_gfx950(void **state) {
+static int open_gfx942(void **state) {
   (void)state;
-  target = GCN_GFX950;
+  return open_machine(GCN_GFX942);
+}
+static int open_gfx950(void **state) {
+  (void)state;
+  return open_machine(GCN_GFX950);
+}
+static int close_machine(void **state) {
+  (void)state;
+  gcn_machine_free(machine);
   return 0;
 }
 
@@ -327,6 +337,6 @@ int main(void) {
       cmocka_unit_test(test_barriers), cmocka_unit_test(test_matrix),    cmocka_unit_test(test_hazards),
       cmocka_unit_test(test_dies),     cmocka_unit_test(test_unchecked),
   };
-  int failed = cmocka_run_group_tests_name("gfx942", tests, choose_gfx942, NULL);
-  return failed + cmocka_run_group_tests_name("gfx950", tests, choose_gfx950, NULL);
+  int failed = cmocka_run_group_tests_name("gfx942", tests, open_gfx942, close_machine);
+  return failed + cmocka_run_group_tests_name("gfx950", tests, open_gfx950, close_machine);
 }

@@ -79,6 +79,9 @@ static int32_t dot4(uint32_t a, uint32_t b) {
   for (int k = 0; k < 32; k += 8) sum += (int8_t)(a >> k) * (int8_t)(b >> k);
   return sum;
 }
+static uint32_t distance(uint32_t a, uint32_t b, int shift) {
+  return (uint32_t)abs((int)(a >> shift & 255) - (int)(b >> shift & 255));
+}
 static uint32_t byte_of(int32_t x) {
   return (uint32_t)(x < 0 ? 0 : x > 255 ? 255 : x);
 }
@@ -235,7 +238,7 @@ static void test_cases(void **state) {
   uint8_t *file;
   size_t bytes;
   gcn_module *module;
-  must(gcn_assemble(gcn_machine_target(machine), &(gcn_assembly){.body = body, .kernarg_bytes = 16}, &file, &bytes));
+  must(gcn_assemble(gcn_machine_target(machine), &(gcn_assembly){.body = body, .kernarg_bytes = 16}, 1, &file, &bytes));
   free(body);
   must(gcn_module_load(machine, file, bytes, &module));
   free(file);
@@ -278,7 +281,7 @@ static uint32_t *convert_all(const char *text, const uint32_t *values, uint32_t 
   size_t bytes;
   gcn_module *module;
   uint32_t *in, *out, groups = (count + LANES - 1) / LANES;
-  must(gcn_assemble(gcn_machine_target(machine), &(gcn_assembly){.body = body, .kernarg_bytes = 16}, &file, &bytes));
+  must(gcn_assemble(gcn_machine_target(machine), &(gcn_assembly){.body = body, .kernarg_bytes = 16}, 1, &file, &bytes));
   must(gcn_module_load(machine, file, bytes, &module));
   free(file);
   must(gcn_allocate(machine, (size_t)4 * LANES * groups, (void **)&in));
