@@ -107,7 +107,7 @@ static sluice_status *compile_target(const model_config *config, const compile_o
     status = backend_compile(target, result->plan.specs, result->plan.spec_count, &backend, &result->code);
     if (!status) {
       if (result->code.kernel_count == result->plan.spec_count)
-        plan_set_kernels(&result->plan, result->code.kernels);
+        status = plan_finish(&result->plan, result->code.kernels);
       else
         status = sluice_error(SLUICE_INTERNAL, "the backend of %s compiled %zu kernels of %zu", target,
                               result->code.kernel_count, result->plan.spec_count);

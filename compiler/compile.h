@@ -15,16 +15,18 @@ sluice_dtype model_stored_dtype(const model_config *config, sluice_dtype dtype, 
 SLUICE_MUST_USE sluice_status *model_build(ir_context *context, const model_config *config, sluice_dtype dtype,
                                            sluice_dtype weight_dtype, int64_t max_context, MlirModule *out_module);
 
-/* `kernel` IR -> plan section and the kernels it wants (compiler/plan_writer.c). Both deterministic. */
+/* `kernel` IR -> the kernels that it wants (plan_write), and, once code generation has said what they are, the plan
+ * section (plan_finish); compiler/plan_writer.c. Both deterministic. */
 typedef struct plan_image {
-  void *data; /* the plan section */
+  void *data; /* the plan section, NULL before plan_finish */
   size_t length;
   kernel_spec *specs; /* in the plan's kernel order; owned with all their strings */
   size_t spec_count;
+  struct plan_writer *writer; /* what the section is made of; nothing of MLIR's */
 } plan_image;
 SLUICE_MUST_USE sluice_status *plan_write(ir_context *context, MlirModule module, plan_image *out_plan);
-/* Fills in what code generation learnt of the kernels. */
-void plan_set_kernels(plan_image *plan, const kernel_info *kernels);
+/* `kernels`: one for each spec. */
+SLUICE_MUST_USE sluice_status *plan_finish(plan_image *plan, const kernel_info *kernels);
 void plan_image_free(plan_image *plan);
 
 typedef enum emit_form { EMIT_MODEL_IR, EMIT_KERNEL_IR, EMIT_LLVM_IR, EMIT_ASM, EMIT_OBJ, EMIT_BUNDLE } emit_form;

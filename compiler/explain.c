@@ -75,7 +75,7 @@ static launch_total cost_of(const sluice_plan *plan, const sluice_plan_launch *l
   return t;
 }
 
-/* What the ranges of launches are of, see sluice_plan_launch.range_size. */
+/* What the ranges of launches are of, see sluice_plan_launch. */
 static void sizes_of(const sluice_plan *plan, const step_shape *s, int32_t out_sizes[SLUICE_SIZE_COUNT]) {
   uint64_t each = s->tokens / s->sequences,
            pages = (s->context + plan->header->page_tokens - 1) / plan->header->page_tokens;
@@ -163,7 +163,7 @@ static sluice_status *write_launches(const sluice_plan *plan, const step_shape *
   sizes_of(plan, shape, sizes);
   sluice_status *status = NULL;
   for (uint64_t i = 0; i < count && !status; i++) {
-    if (!sluice_plan_runs(&plan->launches[i], sizes)) continue;
+    if (!sluice_plan_runs(plan, &plan->launches[i], sizes)) continue;
     run++;
     launch_total one = cost_of(plan, &plan->launches[i], shape, at);
     sum.bytes += one.bytes;
@@ -172,7 +172,7 @@ static sluice_status *write_launches(const sluice_plan *plan, const step_shape *
     if (listed[i]) continue;
     uint64_t times = 0;
     for (uint64_t j = i; j < count; j++)
-      if (!listed[j] && sluice_plan_runs(&plan->launches[j], sizes) &&
+      if (!listed[j] && sluice_plan_runs(plan, &plan->launches[j], sizes) &&
           same_launch(&plan->launches[i], &plan->launches[j])) {
         listed[j] = true;
         times++;
@@ -253,7 +253,7 @@ static sluice_status *write_targets(const sluice_bundle *bundle, const sluice_js
   for (uint32_t i = 0; i < header->section_count; i++) {
     if (header->sections[i].kind != SLUICE_SECTION_PLAN) continue;
     sluice_plan plan;
-    SLUICE_TRY(sluice_plan_open(sluice_bundle_data(bundle, i), header->sections[i].length, &plan));
+    SLUICE_TRY(sluice_bundle_plan(bundle, i, options->path, &plan));
     step_shape shape = shape_of(options, plan.header);
     const product *p = find_product(options, manifest, header->sections[i].target);
     const rates at = rates_of(options, &plan, p);

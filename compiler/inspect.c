@@ -7,7 +7,6 @@
 #include <string.h>
 
 static const char *const section_names[] = {"?", "manifest", "plan", "code", "assembly", "tuning", "verification"};
-static const char *const layout_names[] = {"?", "rows", "panels", "panel_pairs"};
 
 static void write_sections(const sluice_bundle *bundle, bool json, sluice_text *out) {
   const sluice_bundle_header *header = sluice_bundle_contents(bundle);
@@ -71,21 +70,22 @@ static void write_weights(const sluice_plan *plan, bool json, sluice_text *out) 
     const sluice_plan_weight *w = &plan->weights[i];
     if (json)
       sluice_text_printf(out,
-                         "%s{\"layout\":\"%s\",\"dtype\":\"%s\",\"batch\":%u,\"rows\":%u,\"columns\":%u,\"panel\":%u,"
+                         "%s{\"layout\":\"%s\",\"format\":\"%s\",\"batch\":%u,\"rows\":%u,\"columns\":%u,\"panel\":%u,"
                          "\"bytes\":%llu,\"tensors\":[",
-                         i ? "," : "", layout_names[w->layout], sluice_dtype_name((sluice_dtype)w->dtype), w->batch,
-                         w->rows, w->columns, w->panel, (unsigned long long)w->bytes);
+                         i ? "," : "", sluice_layout_name(w->layout), sluice_format_name(w->format), w->batch, w->rows,
+                         w->columns, w->panel, (unsigned long long)w->bytes);
     for (uint32_t s = 0; s < w->source_count; s++) {
       const sluice_plan_source *source = &plan->sources[w->first_source + s];
       const char *name = sluice_plan_string(plan, source->name);
       if (json)
         sluice_text_printf(
             out, source->rank == 1 ? "%s{\"name\":\"%s\",\"shape\":[%u]}" : "%s{\"name\":\"%s\",\"shape\":[%u,%u]}",
-            s ? "," : "", name, source->rank == 1 ? source->columns : source->rows, source->columns);
+            s ? "," : "", name, source->rank == 1 ? source->tensor_columns : source->tensor_rows,
+            source->tensor_columns);
       else if (source->rank == 1)
-        sluice_text_printf(out, "      %s [%u]\n", name, source->columns);
+        sluice_text_printf(out, "      %s [%u]\n", name, source->tensor_columns);
       else
-        sluice_text_printf(out, "      %s [%u, %u]%s%.0u%s\n", name, source->rows, source->columns,
+        sluice_text_printf(out, "      %s [%u, %u]%s%.0u%s\n", name, source->tensor_rows, source->tensor_columns,
                            w->batch > 1 ? " x " : "", w->batch > 1 ? w->batch : 0, w->batch > 1 ? " experts" : "");
     }
     if (json) sluice_text_append(out, "]}", 2);
@@ -131,7 +131,7 @@ static sluice_status *write_targets(const sluice_bundle *bundle, const inspect_o
   for (uint32_t i = 0; i < header->section_count; i++) {
     if (header->sections[i].kind != SLUICE_SECTION_PLAN) continue;
     sluice_plan plan;
-    SLUICE_TRY(sluice_plan_open(sluice_bundle_data(bundle, i), header->sections[i].length, &plan));
+    SLUICE_TRY(sluice_bundle_plan(bundle, i, options->path, &plan));
     sluice_text_printf(out, options->json ? "%s{\"target\":\"%.31s\"," : "%s\ntarget %.31s\n",
                        options->json && !first ? "," : "", header->sections[i].target);
     first = false;

@@ -1,6 +1,7 @@
 /* kernel IR -> the plan section. Walks @step once; tables grow in order of first use, so the result depends on the IR
  * alone. */
 #include "compiler/compile.h"
+#include "ir/ranges.h"
 #include "sluice/memory.h"
 #include "sluice/plan.h"
 
@@ -30,10 +31,12 @@ typedef struct open_join {
   sluice_plan_join join;
 } open_join;
 
+/* What becomes the section once code generation has said what the kernels are (plan_finish). */
 typedef struct plan_writer {
   ir_context *context;
-  table strings, buffers, weights, sources, cache, launches, arguments, observables, joins;
+  table strings, buffers, weights, sources, cache, launches, arguments, observables, joins, ranges;
   table open_joins;
+  sluice_plan_header header; /* without its tables */
   sluice_plan_region regions[SLUICE_SIZE_COUNT];
   kernel_entry *kernels;
   size_t kernel_count, kernel_capacity;
@@ -92,26 +95,15 @@ static bool text_is(MlirStringRef text, const char *expected) {
   return text.length == strlen(expected) && memcmp(text.data, expected, text.length) == 0;
 }
 
-/* The index of the text among `names`; reports an error for another one. */
-static uint32_t choose(plan_writer *w, MlirOperation op, const char *attribute, const char *const *names,
-                       size_t count) {
+/* The number that `find` knows the attribute's text by; reports an error for another text. */
+static uint32_t choose(plan_writer *w, MlirOperation op, const char *attribute,
+                       bool (*find)(const char *name, size_t length, uint32_t *out_number)) {
   MlirStringRef text = ir_get_string(op, attribute);
-  for (size_t i = 0; i < count; i++)
-    if (names[i] && text_is(text, names[i])) return (uint32_t)i;
-  fail(w, sluice_error(SLUICE_INTERNAL, "plan: attribute %s has the unknown value '%.*s'", attribute, (int)text.length,
-                       text.data));
-  return 0;
-}
-
-static uint32_t size_attribute(plan_writer *w, MlirOperation op) {
-  static const char *const names[] = {"one", "tokens", "rows", "sequences",      "tiles",       NULL,
-                                      NULL,  NULL,     NULL,   "tokens_context", "tokens_pages"};
-  return choose(w, op, "size", names, sizeof names / sizeof *names);
-}
-
-static uint32_t dtype_attribute(plan_writer *w, MlirOperation op) {
-  static const char *const names[] = {NULL, "f32", "bf16", NULL, "i32"};
-  return choose(w, op, "dtype", names, sizeof names / sizeof *names);
+  uint32_t number = 0;
+  if (!find(text.data, text.length, &number))
+    fail(w, sluice_error(SLUICE_INTERNAL, "plan: attribute %s has the unknown value '%.*s'", attribute,
+                         (int)text.length, text.data));
+  return number;
 }
 
 static MlirAttribute array_item(MlirOperation op, const char *name, intptr_t index) {
@@ -143,10 +135,10 @@ static void add_place(plan_writer *w, MlirOperation op, sluice_memory memory, si
 
 static void write_arena(plan_writer *w, MlirOperation op) {
   sluice_plan_buffer buffer = {.name = string_attribute(w, op, "name"),
-                               .size = size_attribute(w, op),
+                               .size = choose(w, op, "size", sluice_size_find),
                                .unit_offset = (uint64_t)ir_get_integer(op, "offset"),
                                .unit_bytes = (uint64_t)ir_get_integer(op, "bytes"),
-                               .dtype = dtype_attribute(w, op),
+                               .dtype = choose(w, op, "dtype", sluice_dtype_find),
                                .width = (uint32_t)ir_get_integer(op, "width")};
   uint64_t end = buffer.unit_offset + buffer.unit_bytes;
   if (w->regions[buffer.size].unit_bytes < end) w->regions[buffer.size].unit_bytes = end;
@@ -155,10 +147,9 @@ static void write_arena(plan_writer *w, MlirOperation op) {
 }
 
 static void write_weight(plan_writer *w, MlirOperation op) {
-  static const char *const layouts[] = {NULL, "rows", "panels", "panel_pairs"};
   sluice_plan_weight weight = {.name = string_attribute(w, op, "name"),
-                               .layout = choose(w, op, "layout", layouts, 4),
-                               .dtype = dtype_attribute(w, op),
+                               .layout = choose(w, op, "layout", sluice_layout_find),
+                               .format = choose(w, op, "dtype", sluice_format_find),
                                .batch = (uint32_t)ir_get_integer(op, "batch"),
                                .rows = (uint32_t)ir_get_integer(op, "rows"),
                                .columns = (uint32_t)ir_get_integer(op, "columns"),
@@ -166,23 +157,20 @@ static void write_weight(plan_writer *w, MlirOperation op) {
                                .group = (uint32_t)ir_get_integer(op, "group"),
                                .first_source = (uint32_t)w->sources.count,
                                .source_count = (uint32_t)array_length(op, "sources")};
-  uint64_t element = weight.dtype == SLUICE_BF16 ? 2 : 4, columns = weight.columns;
-  if (weight.layout == SLUICE_LAYOUT_ROWS) {
-    weight.batch_bytes = weight.rows * columns * element;
-  } else {
-    bool pairs = weight.layout == SLUICE_LAYOUT_PANEL_PAIRS;
-    uint64_t rows = pairs ? weight.rows / 2 : weight.rows;
-    uint64_t panels = (rows + weight.panel - 1) / weight.panel * (pairs ? 2 : 1);
-    weight.batch_bytes = panels * ((columns + weight.group - 1) / weight.group * weight.group) * weight.panel * element;
-  }
-  weight.batch_bytes = (weight.batch_bytes + 63) / 64 * 64;
+  sluice_packed_size size;
+  const char *wrong = sluice_packed_size_of(&weight, &size);
+  if (wrong) fail(w, sluice_error(SLUICE_INTERNAL, "plan: %s", wrong));
+  weight.batch_bytes = size.batch_bytes;
   weight.bytes = weight.batch_bytes * weight.batch;
   for (uint32_t i = 0; i < weight.source_count; i++) {
     MlirStringRef name = mlirStringAttrGetValue(array_item(op, "sources", (intptr_t)i));
+    const uint32_t rows = (uint32_t)mlirIntegerAttrGetValueInt(array_item(op, "source_rows", (intptr_t)i));
     sluice_plan_source source = {.name = string(w, name.data, name.length),
+                                 .role = SLUICE_ROLE_VALUES,
                                  .rank = (uint32_t)ir_get_integer(op, "rank"),
-                                 .rows =
-                                     (uint32_t)mlirIntegerAttrGetValueInt(array_item(op, "source_rows", (intptr_t)i)),
+                                 .tensor_rows = rows,
+                                 .tensor_columns = weight.columns,
+                                 .rows = rows,
                                  .columns = weight.columns};
     push(w, &w->sources, &source);
   }
@@ -205,9 +193,6 @@ static void write_cache(plan_writer *w, MlirOperation op) {
 
 /* True when `op` gives memory. */
 static bool write_memory(plan_writer *w, MlirOperation op) {
-  static const char *const inputs[] = {"tokens", "positions",  "sequence", "page_table",
-                                       "tiles",  "logit_rows", "sampling"};
-  static const char *const outputs[] = {"logits", "sampled"};
   if (ir_is(op, "kernel.arena"))
     write_arena(w, op);
   else if (ir_is(op, "kernel.weight"))
@@ -215,9 +200,9 @@ static bool write_memory(plan_writer *w, MlirOperation op) {
   else if (ir_is(op, "kernel.cache"))
     write_cache(w, op);
   else if (ir_is(op, "kernel.input"))
-    add_place(w, op, SLUICE_MEMORY_INPUT, choose(w, op, "name", inputs, 7), 0, 0);
+    add_place(w, op, SLUICE_MEMORY_INPUT, choose(w, op, "name", sluice_input_find), 0, 0);
   else if (ir_is(op, "kernel.output"))
-    add_place(w, op, SLUICE_MEMORY_OUTPUT, choose(w, op, "name", outputs, 2), 0, 0);
+    add_place(w, op, SLUICE_MEMORY_OUTPUT, choose(w, op, "name", sluice_output_find), 0, 0);
   else if (ir_is(op, "kernel.none"))
     add_place(w, op, SLUICE_MEMORY_NONE, 0, 0, 0);
   else
@@ -340,20 +325,26 @@ static void add_synthesis(plan_writer *w) {
   (void)add_kernel(w, mlirStringRefCreateFromCString("synthesize"), attributes, 2);
 }
 
+/* The launch.range of an op, in the table: the place of the first one. Launches of the same steps share theirs. */
+static uint32_t ranges_of(plan_writer *w, MlirOperation op, uint32_t *out_count) {
+  step_ranges ranges;
+  (void)ir_ranges(op, &ranges); /* right: ir/verify_kernel.c */
+  *out_count = ranges.count;
+  const sluice_plan_range *all = (const sluice_plan_range *)(const void *)w->ranges.data;
+  for (size_t i = 0; i + ranges.count <= w->ranges.count && ranges.count; i++)
+    if (memcmp(all + i, ranges.items, ranges.count * sizeof *all) == 0) return (uint32_t)i;
+  const uint32_t first = ranges.count ? (uint32_t)w->ranges.count : 0;
+  for (uint32_t i = 0; i < ranges.count; i++) push(w, &w->ranges, &ranges.items[i]);
+  return first;
+}
+
 static void write_launch(plan_writer *w, MlirOperation op) {
   sluice_plan_launch launch = {.kernel = kernel_of(w, op),
                                .first_argument = (uint32_t)w->arguments.count,
                                .layer = (uint32_t)ir_get_integer(op, "layer"),
                                .label = string_attribute(w, op, "label")};
   if (ir_get_integer(op, "layer") < 0) launch.layer = UINT32_MAX;
-  /* The grid comes with the kernel's code, see plan_set_kernels. */
-  launch.range_to = UINT32_MAX;
-  if (array_length(op, "launch.range") == 3) {
-    launch.range_size = (uint32_t)mlirIntegerAttrGetValueInt(array_item(op, "launch.range", 0));
-    launch.range_from = (uint32_t)mlirIntegerAttrGetValueInt(array_item(op, "launch.range", 1));
-    launch.range_to = (uint32_t)mlirIntegerAttrGetValueInt(array_item(op, "launch.range", 2));
-  }
-  launch.grid[0] = launch.grid[1] = (sluice_plan_extent){.size = SLUICE_SIZE_ONE, .divisor = 1, .factor = 1};
+  launch.first_range = ranges_of(w, op, &launch.range_count);
   uint64_t costs[10] = {0};
   for (intptr_t i = 0; i < array_length(op, "cost") && i < 10; i++)
     costs[i] = (uint64_t)mlirIntegerAttrGetValueInt(array_item(op, "cost", i));
@@ -370,14 +361,10 @@ static void write_launch(plan_writer *w, MlirOperation op) {
 /* ---- joins ---- */
 
 static void open_a_join(plan_writer *w, MlirOperation op) {
-  uint32_t range[3];
-  for (intptr_t i = 0; i < 3; i++) range[i] = (uint32_t)mlirIntegerAttrGetValueInt(array_item(op, "launch.range", i));
-  open_join open = {.op = op,
-                    .join = {.first_launch = (uint32_t)w->launches.count,
-                             .launch_count = (uint32_t)ir_get_integer(op, "launches"),
-                             .range_size = range[0],
-                             .range_from = range[1],
-                             .range_to = range[2]}};
+  open_join open = {
+      .op = op,
+      .join = {.first_launch = (uint32_t)w->launches.count, .launch_count = (uint32_t)ir_get_integer(op, "launches")}};
+  open.join.first_range = ranges_of(w, op, &open.join.range_count);
   push(w, &w->open_joins, &open);
 }
 
@@ -428,8 +415,10 @@ static void write_joins(plan_writer *w) {
     for (uint32_t l = 0; l < open->join.launch_count && count < SLUICE_JOIN_PARTS; l++) {
       const sluice_plan_launch *launch =
           (const sluice_plan_launch *)(const void *)w->launches.data + open->join.first_launch + l;
+      const sluice_plan_range *ranges = (const sluice_plan_range *)(const void *)w->ranges.data;
       bool runs;
-      (void)sluice_plan_join_agrees(&open->join, launch, &runs); /* they do: ir/verify_kernel.c */
+      (void)sluice_ranges_agree(ranges + open->join.first_range, open->join.range_count, ranges + launch->first_range,
+                                launch->range_count, &runs); /* they do: ir/verify_kernel.c */
       if (!runs) continue;
       int64_t waits = mlirIntegerAttrGetValueInt(array_item(open->op, "waits", (intptr_t)count));
       int64_t late = mlirIntegerAttrGetValueInt(array_item(open->op, "late", (intptr_t)count));
@@ -461,7 +450,7 @@ static size_t align8(size_t bytes) {
 }
 
 /* Kernel entries with their strings. Must come before the string table is laid out. */
-static sluice_plan_kernel *kernel_table(plan_writer *w) {
+static sluice_plan_kernel *kernel_table(plan_writer *w, const kernel_info *infos) {
   sluice_plan_kernel *kernels = sluice_allocate_array(w->kernel_count + 1, sizeof *kernels);
   if (!kernels) {
     fail(w, sluice_out_of_memory());
@@ -475,7 +464,12 @@ static sluice_plan_kernel *kernel_table(plan_writer *w) {
                                       .family = string(w, k->family, strlen(k->family)),
                                       .attributes = string(w, k->attributes, strlen(k->attributes)),
                                       .argument_count = k->argument_count,
-                                      .lanes = 1};
+                                      .workgroup_bytes = infos[i].workgroup_bytes,
+                                      .lanes = infos[i].lanes,
+                                      .registers = infos[i].registers,
+                                      .spill_bytes = infos[i].spill_bytes,
+                                      .code_bytes = (uint32_t)infos[i].code_bytes,
+                                      .cache_first = infos[i].cache_first};
   }
   return kernels;
 }
@@ -488,33 +482,32 @@ static uint32_t function_integer(const plan_writer *w, const char *name) {
   return (uint32_t)ir_get_integer(w->function, name);
 }
 
-/* The tile of the attention kernels: the largest, since kernels for smaller tiles have ranges that say so. */
-static uint32_t query_tile(const plan_writer *w) {
-  int64_t largest = 1;
-  for (size_t i = 0; i < w->kernel_count; i++)
-    for (size_t a = 0; a < w->kernels[i].list_count; a++)
-      if (strcmp(w->kernels[i].list[a].name, "query_tile") == 0 && w->kernels[i].list[a].integer > largest)
-        largest = w->kernels[i].list[a].integer;
-  return (uint32_t)largest;
+static sluice_plan_header header_of(const plan_writer *w) {
+  const uint32_t query_tile = function_integer(w, "model.query_tile");
+  return (sluice_plan_header){.version = SLUICE_PLAN_VERSION,
+                              .dtype = function_dtype(w, "model.dtype"),
+                              .hidden = function_integer(w, "model.hidden"),
+                              .vocabulary = function_integer(w, "model.vocabulary"),
+                              .layers = function_integer(w, "model.layers"),
+                              .page_tokens = function_integer(w, "model.page"),
+                              .query_tile = query_tile ? query_tile : 1,
+                              .max_context = function_integer(w, "model.max_context"),
+                              .experts = function_integer(w, "model.experts"),
+                              .experts_per_token = function_integer(w, "model.experts_per_token"),
+                              .weight_dtype = function_dtype(w, "model.weight_dtype")};
 }
 
-static void lay_out(plan_writer *w, plan_image *out) {
-  sluice_plan_kernel *kernels = kernel_table(w);
+static void lay_out(plan_writer *w, const kernel_info *infos, plan_image *out) {
+  sluice_plan_kernel *kernels = kernel_table(w, infos);
   if (w->status) {
     sluice_release(kernels);
     return;
   }
-  sluice_plan_header header = {.version = SLUICE_PLAN_VERSION,
-                               .dtype = function_dtype(w, "model.dtype"),
-                               .hidden = function_integer(w, "model.hidden"),
-                               .vocabulary = function_integer(w, "model.vocabulary"),
-                               .layers = function_integer(w, "model.layers"),
-                               .page_tokens = function_integer(w, "model.page"),
-                               .query_tile = query_tile(w),
-                               .max_context = function_integer(w, "model.max_context"),
-                               .experts = function_integer(w, "model.experts"),
-                               .experts_per_token = function_integer(w, "model.experts_per_token"),
-                               .weight_dtype = function_dtype(w, "model.weight_dtype")};
+  for (size_t i = 0; i < w->launches.count; i++) {
+    sluice_plan_launch *launch = (sluice_plan_launch *)(void *)w->launches.data + i;
+    memcpy(launch->grid, infos[launch->kernel].grid, sizeof launch->grid);
+  }
+  sluice_plan_header header = w->header;
   table regions = {.data = (char *)w->regions, .count = SLUICE_SIZE_COUNT, .element = sizeof *w->regions};
   table kernel_entries = {.data = (char *)kernels, .count = w->kernel_count, .element = sizeof *kernels};
   const struct {
@@ -524,7 +517,7 @@ static void lay_out(plan_writer *w, plan_image *out) {
       {&w->strings, &header.strings},         {&w->buffers, &header.buffers},   {&regions, &header.regions},
       {&w->weights, &header.weights},         {&w->sources, &header.sources},   {&w->cache, &header.cache},
       {&kernel_entries, &header.kernels},     {&w->launches, &header.launches}, {&w->arguments, &header.arguments},
-      {&w->observables, &header.observables}, {&w->joins, &header.joins}};
+      {&w->observables, &header.observables}, {&w->joins, &header.joins},       {&w->ranges, &header.ranges}};
   size_t length = align8(sizeof header);
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
     *parts[i].entry = (sluice_plan_table){.offset = length, .count = parts[i].source->count};
@@ -545,7 +538,7 @@ static void lay_out(plan_writer *w, plan_image *out) {
   sluice_release(kernels);
 }
 
-/* Hands the kernels over as specs. */
+/* The kernels as specs, which borrow all but their symbols. */
 static void make_specs(plan_writer *w, plan_image *out) {
   out->specs = sluice_allocate_array(w->kernel_count + 1, sizeof *out->specs);
   if (!out->specs) {
@@ -562,9 +555,6 @@ static void make_specs(plan_writer *w, plan_image *out) {
                                                   .argument_count = k->argument_count,
                                                   .parts = k->parts,
                                                   .part_count = k->part_count};
-    k->family = NULL;
-    k->list = NULL;
-    k->parts = NULL;
     if (!symbol) fail(w, sluice_out_of_memory());
   }
 }
@@ -596,69 +586,72 @@ static void write_function(plan_writer *w) {
   }
 }
 
-sluice_status *plan_write(ir_context *context, MlirModule module, plan_image *out_plan) {
-  *out_plan = (plan_image){0};
-  plan_writer w = {.context = context,
-                   .strings = {.element = 1},
-                   .buffers = {.element = sizeof(sluice_plan_buffer)},
-                   .weights = {.element = sizeof(sluice_plan_weight)},
-                   .sources = {.element = sizeof(sluice_plan_source)},
-                   .cache = {.element = sizeof(sluice_plan_layer)},
-                   .launches = {.element = sizeof(sluice_plan_launch)},
-                   .arguments = {.element = sizeof(sluice_plan_argument)},
-                   .observables = {.element = sizeof(sluice_plan_observable)},
-                   .joins = {.element = sizeof(sluice_plan_join)},
-                   .open_joins = {.element = sizeof(open_join)},
-                   .function = ir_function(module, "step")};
-  if (mlirOperationIsNull(w.function)) return sluice_error(SLUICE_INTERNAL, "plan: no function @step");
-  write_function(&w);
-  if (!w.status) write_joins(&w);
-  if (!w.status) add_synthesis(&w);
-  if (!w.status) lay_out(&w, out_plan);
-  if (!w.status) make_specs(&w, out_plan);
-  if (!w.status) {
-    sluice_plan checked;
-    fail(&w, sluice_plan_open(out_plan->data, out_plan->length, &checked));
-  }
-  table *tables[] = {&w.strings,  &w.buffers,   &w.weights,     &w.sources, &w.cache,
-                     &w.launches, &w.arguments, &w.observables, &w.joins,   &w.open_joins};
+static void writer_free(plan_writer *w) {
+  table *tables[] = {&w->strings,   &w->buffers,     &w->weights, &w->sources, &w->cache,     &w->launches,
+                     &w->arguments, &w->observables, &w->joins,   &w->ranges,  &w->open_joins};
   for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) sluice_release(tables[i]->data);
-  for (size_t i = 0; i < w.kernel_count; i++) {
-    free_attributes(w.kernels[i].list, w.kernels[i].list_count * (w.kernels[i].list != NULL));
-    sluice_release(w.kernels[i].attributes);
-    sluice_release(w.kernels[i].family);
-    sluice_release(w.kernels[i].parts);
+  for (size_t i = 0; i < w->kernel_count; i++) {
+    free_attributes(w->kernels[i].list, w->kernels[i].list_count * (w->kernels[i].list != NULL));
+    sluice_release(w->kernels[i].attributes);
+    sluice_release(w->kernels[i].family);
+    sluice_release(w->kernels[i].parts);
   }
-  sluice_release(w.kernels);
-  sluice_release(w.places);
-  if (w.status) plan_image_free(out_plan);
-  return w.status;
+  sluice_release(w->kernels);
+  sluice_release(w->places);
+  sluice_status_free(w->status);
+  sluice_release(w);
 }
 
-void plan_set_kernels(plan_image *plan, const kernel_info *kernels) {
-  const sluice_plan_header *header = plan->data;
-  sluice_plan_kernel *entries = (sluice_plan_kernel *)(void *)((char *)plan->data + header->kernels.offset);
-  for (size_t i = 0; i < plan->spec_count; i++) {
-    entries[i].workgroup_bytes = kernels[i].workgroup_bytes;
-    entries[i].lanes = kernels[i].lanes;
-    entries[i].registers = kernels[i].registers;
-    entries[i].spill_bytes = kernels[i].spill_bytes;
-    entries[i].code_bytes = (uint32_t)kernels[i].code_bytes;
-    entries[i].cache_first = kernels[i].cache_first;
-  }
-  sluice_plan_launch *launches = (sluice_plan_launch *)(void *)((char *)plan->data + header->launches.offset);
-  for (uint64_t i = 0; i < header->launches.count; i++)
-    memcpy(launches[i].grid, kernels[launches[i].kernel].grid, sizeof launches[i].grid);
+/* The first error, which is the caller's from now on. */
+static sluice_status *take_status(plan_writer *w) {
+  sluice_status *status = w->status;
+  w->status = NULL;
+  return status;
+}
+
+sluice_status *plan_write(ir_context *context, MlirModule module, plan_image *out_plan) {
+  *out_plan = (plan_image){0};
+  MlirOperation function = ir_function(module, "step");
+  if (mlirOperationIsNull(function)) return sluice_error(SLUICE_INTERNAL, "plan: no function @step");
+  plan_writer *w = sluice_allocate(sizeof *w);
+  if (!w) return sluice_out_of_memory();
+  *w = (plan_writer){.context = context,
+                     .strings = {.element = 1},
+                     .buffers = {.element = sizeof(sluice_plan_buffer)},
+                     .weights = {.element = sizeof(sluice_plan_weight)},
+                     .sources = {.element = sizeof(sluice_plan_source)},
+                     .cache = {.element = sizeof(sluice_plan_layer)},
+                     .launches = {.element = sizeof(sluice_plan_launch)},
+                     .arguments = {.element = sizeof(sluice_plan_argument)},
+                     .observables = {.element = sizeof(sluice_plan_observable)},
+                     .joins = {.element = sizeof(sluice_plan_join)},
+                     .ranges = {.element = sizeof(sluice_plan_range)},
+                     .open_joins = {.element = sizeof(open_join)},
+                     .function = function};
+  w->header = header_of(w);
+  out_plan->writer = w;
+  write_function(w);
+  if (!w->status) write_joins(w);
+  if (!w->status) add_synthesis(w);
+  if (!w->status) make_specs(w, out_plan);
+  sluice_status *status = take_status(w);
+  if (status) plan_image_free(out_plan);
+  return status;
+}
+
+sluice_status *plan_finish(plan_image *plan, const kernel_info *kernels) {
+  plan_writer *w = plan->writer;
+  if (plan->data) return sluice_error(SLUICE_INTERNAL, "plan: it is finished already");
+  lay_out(w, kernels, plan);
+  SLUICE_TRY(take_status(w));
+  sluice_plan checked;
+  return sluice_plan_open(plan->data, plan->length, &checked);
 }
 
 void plan_image_free(plan_image *plan) {
-  for (size_t i = 0; i < plan->spec_count; i++) {
-    free_attributes(plan->specs[i].attributes, plan->specs[i].attribute_count);
-    sluice_release((void *)(uintptr_t)plan->specs[i].family);
-    sluice_release((void *)(uintptr_t)plan->specs[i].symbol);
-    sluice_release((void *)(uintptr_t)plan->specs[i].parts);
-  }
+  for (size_t i = 0; i < plan->spec_count; i++) sluice_release((void *)(uintptr_t)plan->specs[i].symbol);
   sluice_release(plan->specs);
   sluice_release(plan->data);
+  if (plan->writer) writer_free(plan->writer);
   *plan = (plan_image){0};
 }

@@ -2,6 +2,7 @@
  * verify_model.c and verify_kernel.c. */
 #include "ir/verify.h"
 #include "sluice/memory.h"
+#include "sluice/plan.h"
 
 #include <math.h>
 #include <mlir-c/Diagnostics.h>
@@ -55,6 +56,10 @@ static const integer_kind integer_kinds[] = {
     {"positive_multiple", "a positive i64 multiple of 64", 1, INT64_MAX, 64},
 };
 
+/* The names of a table of plan.h, separated by `|`. */
+#define OR(name, number, text) "|" text
+#define NAMES(TABLE) &(TABLE(OR))[1]
+
 typedef struct choice_kind {
   const char *name, *choices;
 } choice_kind;
@@ -62,7 +67,10 @@ static const choice_kind choice_kinds[] = {
     {"dtype", "f32|bf16"},
     {"element", "f32|bf16|i32"},
     {"rows", "tokens|rows"},
-    {"size", "one|tokens|rows|sequences|tiles|tokens_context|tokens_pages"},
+    {"size", NAMES(SLUICE_SIZES)},
+    {"input", NAMES(SLUICE_INPUTS)},
+    {"output", NAMES(SLUICE_OUTPUTS)},
+    {"layout", NAMES(SLUICE_LAYOUTS)},
 };
 
 static bool verify_integer(verify_state *state, const char *name, MlirAttribute value, const integer_kind *kind) {
@@ -222,12 +230,13 @@ static bool verify_signature(verify_state *state) {
       return verify_fail(state, "attribute 'model.dtype' is \"%.*s\", expected one of float32|bfloat16",
                          (int)dtype.length, dtype.data);
   }
-  static const char integers[][28] = {"model.page", "model.vocabulary", "model.max_context"};
+  static const char integers[][28] = {"model.page", "model.vocabulary", "model.max_context", "model.query_tile"};
   for (size_t i = 0; i < sizeof integers / sizeof integers[0]; i++)
     if (ir_has(state->op, integers[i]) && ir_get_integer(state->op, integers[i]) < 1)
       return verify_fail(state, "attribute '%s' is no positive integer", integers[i]);
   state->page = ir_get_integer(state->op, "model.page");
   state->vocabulary = ir_get_integer(state->op, "model.vocabulary");
+  state->query_tile = ir_get_integer(state->op, "model.query_tile");
   MlirStringRef name = ir_get_string(state->op, "sym_name");
   return !text_is(name.data, name.length, "step") || verify_step(state, mlirTypeAttrGetValue(attribute));
 }

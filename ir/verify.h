@@ -17,6 +17,7 @@ typedef struct verify_state {
   MlirType activation; /* `A` of docs/ir.md: model.dtype, or what the first op that shows it has; null: not known */
   int64_t page;        /* model.page, 0: not given */
   int64_t vocabulary;  /* model.vocabulary, 0: not given */
+  int64_t query_tile;  /* model.query_tile, 0: not given */
   verify_layer *layers;
   size_t layer_count, layer_capacity;
   bool out_of_memory;

@@ -1,7 +1,7 @@
 /* The `kernel` dialect: what each operand of a launch must be, and which attributes it has with which domain. One table
  * row for each op; docs/ir.md describes the rows. */
+#include "ir/ranges.h"
 #include "ir/verify.h"
-#include "sluice/plan.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -106,10 +106,10 @@ static const kernel_op launches[] = {
 static const kernel_op memories[] = {
     {"arena", "", "name:text size:size offset:multiple bytes:positive_multiple dtype:element width:positive"},
     {"weight", "",
-     "name:text sources:strings source_rows:integers rank:positive layout:rows|panels|panel_pairs dtype:dtype "
+     "name:text sources:strings source_rows:integers rank:positive layout:layout dtype:dtype "
      "rows:positive columns:positive batch:positive panel:count group:positive"},
-    {"input", "", "name:tokens|positions|sequence|page_table|tiles|logit_rows|sampling"},
-    {"output", "", "name:logits|sampled"},
+    {"input", "", "name:input"},
+    {"output", "", "name:output"},
     {"cache", "", "layer:count page_bytes:positive_multiple has_index:flag"},
     {"none", "", ""},
     {"observe", "x=any", "name:text dimension:positive dtype:element"},
@@ -266,28 +266,18 @@ static bool verify_memory_weight(verify_state *state) {
   return true;
 }
 
-/* launch.range, where it is given: a size, and the first and last of its values in which the launch runs. */
+/* launch.range, where it is given. */
 static bool verify_range(verify_state *state) {
-  static const char name[] = "launch.range";
-  if (!ir_has(state->op, name)) return true;
-  MlirAttribute range = mlirOperationGetAttributeByName(state->op, mlirStringRefCreateFromCString(name));
-  bool three = mlirAttributeIsAArray(range) && mlirArrayAttrGetNumElements(range) == 3;
-  int64_t values[3] = {0};
-  for (intptr_t i = 0; three && i < 3; i++) {
-    MlirAttribute value = mlirArrayAttrGetElement(range, i);
-    three = mlirAttributeIsAInteger(value);
-    if (three) values[i] = mlirIntegerAttrGetValueInt(value);
-  }
-  if (!three) return verify_fail(state, "'%s' is not an array of three integers: a size, from, to", name);
-  if (values[0] < 0 || values[0] >= SLUICE_SIZE_COUNT || values[1] < 0 || values[1] > values[2] ||
-      values[2] > UINT32_MAX)
-    return verify_fail(state, "'%s' is %lld, %lld, %lld: expected a size below %d, and from <= to < 2^32", name,
-                       (long long)values[0], (long long)values[1], (long long)values[2], SLUICE_SIZE_COUNT);
-  return true;
+  step_ranges ranges;
+  const char *wrong = ir_ranges(state->op, &ranges);
+  return !wrong || verify_fail(state, "'launch.range': %s", wrong);
 }
 
 static bool verify_launch(verify_state *state) {
   if (!verify_range(state)) return false;
+  if (state->query_tile && integer(state, "query_tile") > state->query_tile)
+    return verify_fail(state, "'query_tile' is %lld, but the step's query tiles have %lld tokens, model.query_tile",
+                       (long long)integer(state, "query_tile"), (long long)state->query_tile);
   MlirAttribute cost = mlirOperationGetAttributeByName(state->op, mlirStringRefCreateFromCString("cost"));
   if (mlirArrayAttrGetNumElements(cost) != 10)
     return verify_fail(state, "'cost' has %ld elements, expected 10", (long)mlirArrayAttrGetNumElements(cost));
@@ -305,28 +295,17 @@ static bool verify_launch(verify_state *state) {
   return true;
 }
 
-/* A launch with nothing but the range of `op`. What is no range is every step: the launch's own check says what is
- * wrong with it. */
-static sluice_plan_launch range_of(MlirOperation op) {
-  sluice_plan_launch every = {.range_to = UINT32_MAX};
-  MlirAttribute range = mlirOperationGetAttributeByName(op, mlirStringRefCreateFromCString("launch.range"));
-  if (mlirAttributeIsNull(range) || !mlirAttributeIsAArray(range) || mlirArrayAttrGetNumElements(range) != 3)
-    return every;
-  uint32_t values[3];
-  for (intptr_t i = 0; i < 3; i++) {
-    MlirAttribute value = mlirArrayAttrGetElement(range, i);
-    if (!mlirAttributeIsAInteger(value)) return every;
-    int64_t wide = mlirIntegerAttrGetValueInt(value);
-    if (wide < 0 || wide > UINT32_MAX) return every;
-    values[i] = (uint32_t)wide;
-  }
-  return (sluice_plan_launch){.range_size = values[0], .range_from = values[1], .range_to = values[2]};
-}
-
+/* Whether some step runs both. */
 static bool share_steps(MlirOperation a, MlirOperation b) {
-  const sluice_plan_launch x = range_of(a), y = range_of(b);
-  const bool every = !ir_has(a, "launch.range") || !ir_has(b, "launch.range");
-  return every || x.range_size != y.range_size || (x.range_from <= y.range_to && y.range_from <= x.range_to);
+  step_ranges x, y;
+  (void)ir_ranges(a, &x); /* what is wrong with them their own check says */
+  (void)ir_ranges(b, &y);
+  for (uint32_t i = 0; i < x.count; i++)
+    for (uint32_t k = 0; k < y.count; k++) {
+      const sluice_plan_range *p = &x.items[i], *q = &y.items[k];
+      if (p->size == q->size && (p->to < q->from || q->to < p->from)) return false;
+    }
+  return true;
 }
 
 static bool same_steps(MlirOperation a, MlirOperation b) {
@@ -453,11 +432,11 @@ static bool verify_combine(verify_state *state) {
 
 /* A route has room for the choices of 'tokens' tokens. */
 static bool verify_route(verify_state *state) {
-  MlirAttribute range = mlirOperationGetAttributeByName(state->op, mlirStringRefCreateFromCString("launch.range"));
-  if (!mlirAttributeIsNull(range) &&
-      mlirIntegerAttrGetValueInt(mlirArrayAttrGetElement(range, 0)) == SLUICE_SIZE_TOKENS &&
-      mlirIntegerAttrGetValueInt(mlirArrayAttrGetElement(range, 2)) <= integer(state, "tokens"))
-    return true;
+  step_ranges ranges;
+  (void)ir_ranges(state->op, &ranges); /* which verify_range found right */
+  for (uint32_t i = 0; i < ranges.count; i++)
+    if (ranges.items[i].size == SLUICE_SIZE_TOKENS && (int64_t)ranges.items[i].to <= integer(state, "tokens"))
+      return true;
   return verify_fail(state, "it takes %lld tokens, but its launch.range does not end there",
                      (long long)integer(state, "tokens"));
 }
@@ -533,8 +512,8 @@ static bool verify_waits(verify_state *state, intptr_t parts, uint32_t seconds) 
 static bool verify_join(verify_state *state) {
   if (!verify_range(state)) return false;
   if (!ir_has(state->op, "launch.range")) return verify_fail(state, "it has no 'launch.range'");
-  const sluice_plan_launch own = range_of(state->op);
-  const sluice_plan_join join = {.range_size = own.range_size, .range_from = own.range_from, .range_to = own.range_to};
+  step_ranges own, other;
+  (void)ir_ranges(state->op, &own);
   intptr_t parts = 0, arguments = 1, firsts = 0;
   uint32_t seconds = 0; /* of two products that overlap: bits of parts */
   bool ends_overlap = false;
@@ -545,9 +524,9 @@ static bool verify_join(verify_state *state) {
                          (long long)ir_get_integer(state->op, "launches"), (long long)left);
     if (!ir_is_launch(op)) continue;
     left--;
-    const sluice_plan_launch other = range_of(op);
+    (void)ir_ranges(op, &other);
     bool runs;
-    if (!sluice_plan_join_agrees(&join, &other, &runs))
+    if (!sluice_ranges_agree(own.items, own.count, other.items, other.count, &runs))
       return verify_fail(state, "only some of its steps run the %.*s behind it", (int)ir_name(op).length,
                          ir_name(op).data);
     if (!runs) continue;

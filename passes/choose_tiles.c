@@ -163,9 +163,15 @@ bool pass_choose_tiles(pass_state *state, MlirModule module) {
                {"model.index_score", choose_query_tile}};
   MlirOperation function = ir_function(module, "step");
   if (mlirOperationIsNull(function)) return true;
+  int64_t query_tile = 1;
   MlirOperation op = mlirBlockGetFirstOperation(ir_body(function));
-  for (; !mlirOperationIsNull(op); op = mlirOperationGetNextInBlock(op))
+  for (; !mlirOperationIsNull(op); op = mlirOperationGetNextInBlock(op)) {
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
       if (ir_is(op, table[i].name) && !table[i].choose(state, op)) return false;
+    if (ir_has(op, "tile.query") && ir_get_integer(op, "tile.query") > query_tile)
+      query_tile = ir_get_integer(op, "tile.query");
+  }
+  mlirOperationSetAttributeByName(function, mlirStringRefCreateFromCString("model.query_tile"),
+                                  ir_integer(state->context, query_tile));
   return true;
 }

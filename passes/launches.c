@@ -1,6 +1,6 @@
 #include "passes/launches.h"
 
-#include "sluice/plan.h"
+#include "ir/ranges.h"
 
 #include <string.h>
 
@@ -10,16 +10,17 @@ int64_t launch_item(MlirOperation launch, const char *name, intptr_t index) {
 }
 
 bool launch_steps(MlirOperation launch, step_range *range) {
-  static const char name[] = "launch.range";
+  step_ranges ranges;
   *range = (step_range){0, UINT32_MAX};
-  if (!ir_has(launch, name)) return true;
-  *range = (step_range){launch_item(launch, name, 1), launch_item(launch, name, 2)};
-  return launch_item(launch, name, 0) == SLUICE_SIZE_TOKENS;
+  if (ir_ranges(launch, &ranges)) return false;
+  if (ranges.count == 0) return true;
+  *range = (step_range){ranges.items[0].from, ranges.items[0].to};
+  return ranges.count == 1 && ranges.items[0].size == SLUICE_SIZE_TOKENS;
 }
 
 ir_attribute launch_steps_attribute(pass_state *state, step_range range) {
-  const int64_t values[] = {SLUICE_SIZE_TOKENS, range.from, range.to};
-  return (ir_attribute){"launch.range", ir_integers(state->context, values, 3)};
+  const sluice_plan_range tokens = {SLUICE_SIZE_TOKENS, (uint32_t)range.from, (uint32_t)range.to};
+  return (ir_attribute){"launch.range", ir_ranges_attribute(state->context, &tokens, 1)};
 }
 
 bool launch_memory_overlaps(MlirOperation a, MlirOperation b) {

@@ -1,5 +1,6 @@
 /* lower-to-kernels: the model ops of @step, whose values have places and whose tiles are chosen, become launches on
  * memory. */
+#include "ir/ranges.h"
 #include "passes/lowering.h"
 #include "sluice/memory.h"
 
@@ -194,11 +195,8 @@ MlirValue scratch_buffer(lowering *l, intptr_t index, const char *name, const ch
 }
 
 MlirValue input_buffer(lowering *l, const char *name) {
-  static const char *const names[] = {"tokens", "positions",  "sequence", "page_table",
-                                      "tiles",  "logit_rows", "sampling"};
-  size_t i = 0;
-  while (i < COUNT_OF(names) && strcmp(names[i], name)) i++;
-  if (i == COUNT_OF(names)) {
+  uint32_t i;
+  if (!sluice_input_find(name, strlen(name), &i)) {
     pass_fail(l->state, l->op, "a step has no input '%s'", name);
     return none_buffer(l);
   }
@@ -262,12 +260,20 @@ int64_t weight_group(const lowering *l) {
 }
 
 int64_t weight_batch_bytes(const lowering *l, MlirValue weight, bool pairs, int64_t panel) {
-  intptr_t rank = ir_rank(weight);
-  int64_t rows = rank == 1 ? 1 : ir_dimension(weight, rank - 2), columns = ir_dimension(weight, rank - 1);
-  if (panel == 0) return round_up(rows * columns * element_size(weight));
-  int64_t panels = (rows + panel - 1) / panel * (pairs ? 2 : 1);
-  int64_t group = weight_group(l);
-  return round_up(panels * ((columns + group - 1) / group * group) * panel * element_size(weight));
+  const intptr_t rank = ir_rank(weight);
+  const uint32_t rows = rank == 1 ? 1 : (uint32_t)ir_dimension(weight, rank - 2);
+  const sluice_plan_weight packed = {.layout = panel == 0 ? SLUICE_LAYOUT_ROWS
+                                               : pairs    ? SLUICE_LAYOUT_PANEL_PAIRS
+                                                          : SLUICE_LAYOUT_PANELS,
+                                     .format = element_size(weight) == 2 ? SLUICE_FORMAT_BF16 : SLUICE_FORMAT_F32,
+                                     .rows = pairs ? 2 * rows : rows,
+                                     .columns = (uint32_t)ir_dimension(weight, rank - 1),
+                                     .panel = (uint32_t)panel,
+                                     .group = panel ? (uint32_t)weight_group(l) : 1};
+  sluice_packed_size size;
+  const char *wrong = sluice_packed_size_of(&packed, &size);
+  if (wrong) pass_fail(l->state, l->op, "%s", wrong);
+  return (int64_t)size.batch_bytes;
 }
 
 /* kernel.weight of `weight`, followed by the rows of `second` unless that is null. */
@@ -329,8 +335,8 @@ void gemm_attributes(lowering *l, attribute_list *list, const kernel_variant *va
 
 void launch_range(lowering *l, attribute_list *list, sluice_size size, uint32_t from, uint32_t to) {
   if (from == 0 && to == UINT32_MAX) return;
-  const int64_t range[] = {size, from, to};
-  attribute_add(l, list, "launch.range", ir_integers(l->context, range, 3));
+  const sluice_plan_range range = {size, from, to};
+  attribute_add(l, list, "launch.range", ir_ranges_attribute(l->context, &range, 1));
 }
 
 void launch_gemm(lowering *l, const gemm_launch *g, const kernel_variant *variant) {

@@ -23,8 +23,8 @@ typedef struct lowering {
   int64_t layer; /* of the op at hand, -1: none */
   lowered_value *values;
   size_t value_count, value_capacity;
-  MlirValue input[7], none; /* kernel.input by sluice_input, kernel.none; null until used */
-  bool transposed_values;   /* in pages, see choice_name */
+  MlirValue input[SLUICE_INPUT_COUNT], none; /* kernel.input by sluice_input, kernel.none; null until used */
+  bool transposed_values;                    /* in pages, see choice_name */
   /* of the model */
   int64_t page, max_context;
   bool f32; /* activations */

@@ -1,8 +1,11 @@
 /* The bundle reader. Everything is checked in sluice_bundle_open, before any byte is used. */
 #include "sluice/bundle.h"
 #include "sluice/file.h"
+#include "sluice/json.h"
 #include "sluice/memory.h"
+#include "sluice/runtime.h"
 
+#include <stdio.h>
 #include <string.h>
 
 _Static_assert(sizeof(sluice_bundle_section) == 88, "the section entry is part of the file format");
@@ -93,6 +96,41 @@ static sluice_status *check_code(const uint8_t *data, const char *name, const sl
   return NULL;
 }
 
+/* The compiler that the manifest names, ", made by sluice 0.1.0", or "". Nothing of the file is checked yet. */
+typedef struct maker {
+  char text[96];
+} maker;
+
+static maker made_by(const uint8_t *data, size_t length) {
+  maker result = {""};
+  const sluice_bundle_section *first = ((const sluice_bundle_header *)(const void *)data)->sections;
+  if (first->kind != SLUICE_SECTION_MANIFEST || first->offset > length || first->length > length - first->offset)
+    return result;
+  sluice_json_document *manifest = NULL;
+  sluice_status *status =
+      sluice_json_parse((const char *)data + first->offset, (size_t)first->length, "manifest", &manifest);
+  const sluice_json_value *generator = status ? NULL : sluice_json_get(sluice_json_root(manifest), "generator");
+  if (generator && generator->kind == SLUICE_JSON_STRING)
+    snprintf(result.text, sizeof result.text, ", made by %.64s", generator->string);
+  sluice_status_free(status);
+  sluice_json_free(manifest);
+  return result;
+}
+
+sluice_status *sluice_bundle_plan(const sluice_bundle *bundle, uint32_t index, const char *name,
+                                  sluice_plan *out_plan) {
+  const sluice_bundle_section *section = &sluice_bundle_contents(bundle)->sections[index];
+  const uint8_t *data = bundle->data + section->offset;
+  uint32_t version = SLUICE_PLAN_VERSION;
+  if (section->length >= sizeof version) memcpy(&version, data, sizeof version);
+  if (version != SLUICE_PLAN_VERSION)
+    return sluice_error(SLUICE_UNSUPPORTED,
+                        "%s: launch plan version %u%s, this program reads version %u: compile it again with sluice %s",
+                        name, version, made_by(bundle->data, bundle->length).text, SLUICE_PLAN_VERSION,
+                        sluice_version());
+  return sluice_annotate(sluice_plan_open(data, (size_t)section->length, out_plan), "%s", name);
+}
+
 static sluice_status *check(const uint8_t *data, size_t length, const char *name) {
   if (length < SLUICE_BUNDLE_PAGE)
     return sluice_error(SLUICE_INVALID, "%s: not a bundle: %zu bytes, a bundle has at least %u", name, length,
@@ -101,9 +139,10 @@ static sluice_status *check(const uint8_t *data, size_t length, const char *name
   if (memcmp(header->magic, SLUICE_BUNDLE_MAGIC, sizeof header->magic) != 0)
     return sluice_error(SLUICE_INVALID, "%s: not a bundle: it does not start with the magic bytes of one", name);
   if (header->version != SLUICE_BUNDLE_VERSION)
-    return sluice_error(SLUICE_UNSUPPORTED,
-                        "%s: bundle format version %u, this program reads version %u: compile it again", name,
-                        header->version, SLUICE_BUNDLE_VERSION);
+    return sluice_error(
+        SLUICE_UNSUPPORTED,
+        "%s: bundle format version %u%s, this program reads version %u: compile it again with sluice %s", name,
+        header->version, made_by(data, length).text, SLUICE_BUNDLE_VERSION, sluice_version());
   uint8_t digest[32];
   sluice_sha256(data, SLUICE_BUNDLE_PAGE - sizeof header->digest, digest);
   if (memcmp(digest, header->digest, sizeof digest) != 0) return damaged(name, "the digest of the header page differs");

@@ -1,37 +1,34 @@
 #include "sluice/dtype.h"
 
+static const struct {
+  const char *name, *element;
+  uint32_t number, bytes;
+} table[] = {
+#define ROW(name, number, text, element, bytes) {text, element, number, bytes},
+    SLUICE_DTYPES(ROW)
+#undef ROW
+};
+enum { DTYPES = sizeof table / sizeof *table };
+
 size_t sluice_dtype_size(sluice_dtype dtype) {
-  switch (dtype) {
-  case SLUICE_F32:
-  case SLUICE_I32:
-    return 4;
-  case SLUICE_BF16:
-  case SLUICE_F16:
-    return 2;
-  case SLUICE_U8:
-    return 1;
-  case SLUICE_I64:
-    return 8;
-  }
+  for (size_t i = 0; i < DTYPES; i++)
+    if (table[i].number == (uint32_t)dtype) return table[i].bytes;
   return 0;
 }
 
 const char *sluice_dtype_name(sluice_dtype dtype) {
-  switch (dtype) {
-  case SLUICE_F32:
-    return "F32";
-  case SLUICE_BF16:
-    return "BF16";
-  case SLUICE_F16:
-    return "F16";
-  case SLUICE_I32:
-    return "I32";
-  case SLUICE_U8:
-    return "U8";
-  case SLUICE_I64:
-    return "I64";
-  }
+  for (size_t i = 0; i < DTYPES; i++)
+    if (table[i].number == (uint32_t)dtype) return table[i].name;
   return "?";
+}
+
+bool sluice_dtype_find(const char *element, size_t length, uint32_t *out_dtype) {
+  for (size_t i = 0; i < DTYPES; i++)
+    if (strlen(table[i].element) == length && memcmp(table[i].element, element, length) == 0) {
+      *out_dtype = table[i].number;
+      return true;
+    }
+  return false;
 }
 
 float sluice_f32_from_f16(uint16_t value) {

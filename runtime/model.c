@@ -85,8 +85,7 @@ static sluice_status *open_plan(sluice_model *model, const char *path) {
   int assembly = sluice_bundle_find(model->bundle, SLUICE_SECTION_ASSEMBLY, model->target);
   if (binary < 0 && assembly < 0)
     return sluice_error(SLUICE_INVALID, "%s: the bundle has a plan but no code for %s", path, model->target);
-  SLUICE_TRY(sluice_annotate(
-      sluice_plan_open(sluice_bundle_data(model->bundle, section), (size_t)entry->length, &model->plan), "%s", path));
+  SLUICE_TRY(sluice_bundle_plan(model->bundle, section, path, &model->plan));
 
   uint64_t count = model->plan.header->weights.count;
   model->offsets = sluice_allocate_array((size_t)count, sizeof *model->offsets);

@@ -14,19 +14,19 @@ _Static_assert(sizeof(sluice_plan_argument) == 8, "plan format");
 _Static_assert(sizeof(sluice_plan_buffer) == 32, "plan format");
 _Static_assert(sizeof(sluice_plan_region) == 8, "plan format");
 _Static_assert(sizeof(sluice_plan_weight) == 56, "plan format");
-_Static_assert(sizeof(sluice_plan_source) == 16, "plan format");
+_Static_assert(sizeof(sluice_plan_source) == 40, "plan format");
 _Static_assert(sizeof(sluice_plan_layer) == 16, "plan format");
 _Static_assert(sizeof(sluice_plan_kernel) == 40, "plan format");
-_Static_assert(sizeof(sluice_plan_launch) == 16 + 2 * 16 + 16 + 80, "plan format");
+_Static_assert(sizeof(sluice_plan_launch) == 16 + 2 * 16 + 8 + 80, "plan format");
 _Static_assert(sizeof(sluice_plan_observable) == 16, "plan format");
 _Static_assert(sizeof(sluice_plan_join) == 24, "plan format");
-_Static_assert(sizeof(sluice_plan_header) == 48 + 11 * 16, "plan format");
+_Static_assert(sizeof(sluice_plan_range) == 12, "plan format");
+_Static_assert(sizeof(sluice_plan_header) == 48 + 12 * 16, "plan format");
 
 #define MAX_UNIT_BYTES ((uint64_t)1 << 40)
 #define MAX_WEIGHT_BYTES ((uint64_t)1 << 46)
 #define MAX_DIMENSION ((uint32_t)1 << 28)
 #define MAX_PAGE_TOKENS 65536u
-#define MAX_PANEL 4096u
 #define MAX_ARGUMENTS 64u
 #define MAX_WORKGROUP_BYTES ((uint32_t)1 << 30)
 
@@ -94,48 +94,32 @@ static sluice_status *check_buffers(const sluice_plan *plan) {
 static sluice_status *check_weight(const sluice_plan *plan, uint64_t index) {
   const sluice_plan_weight *weight = &plan->weights[index];
   if (!string_is_valid(plan, weight->name)) return bad("a weight's name lies outside the strings", index);
-  if (weight->dtype != SLUICE_F32 && weight->dtype != SLUICE_BF16) return bad("a weight has an unknown type", index);
-  if (weight->batch == 0 || weight->batch > MAX_DIMENSION || weight->rows == 0 || weight->rows > MAX_DIMENSION ||
-      weight->columns == 0 || weight->columns > MAX_DIMENSION || weight->group == 0 || weight->group > 8)
-    return bad("a weight's extents are out of range", index);
+  sluice_packed_size size;
+  const char *wrong = sluice_packed_size_of(weight, &size);
+  if (wrong) return bad(wrong, index);
+  if (weight->batch == 0 || weight->batch > MAX_DIMENSION) return bad("a weight's extents are out of range", index);
   if (weight->source_count == 0 || weight->first_source > plan->header->sources.count ||
       weight->source_count > plan->header->sources.count - weight->first_source)
     return bad("a weight's sources lie outside their table", index);
   uint64_t rows = 0;
   for (uint32_t i = 0; i < weight->source_count; i++) {
     const sluice_plan_source *source = &plan->sources[weight->first_source + i];
+    if (source->role != SLUICE_ROLE_VALUES)
+      return bad("a weight of a plain format has a source that is no values", index);
     if (source->columns != weight->columns) return bad("a weight's sources differ in their columns", index);
     rows += source->rows;
   }
   if (rows != weight->rows) return bad("a weight's sources do not add up to its rows", index);
-
-  uint64_t element = sluice_dtype_size((sluice_dtype)weight->dtype), elements;
-  uint64_t padded_columns = ((uint64_t)weight->columns + weight->group - 1) / weight->group * weight->group;
-  if (weight->layout == SLUICE_LAYOUT_ROWS) {
-    if (weight->panel != 0 || weight->group != 1) return bad("a row-major weight has panels", index);
-    elements = (uint64_t)weight->rows * weight->columns;
-  } else {
-    uint64_t group_bytes = weight->group * element;
-    if (group_bytes != 4 && group_bytes != 8 && group_bytes != 16)
-      return bad("a weight's groups of columns are neither 4, 8 nor 16 bytes", index);
-    if (weight->panel == 0 || weight->panel > MAX_PANEL) return bad("a weight's panel is out of range", index);
-    uint64_t halves = 1;
-    if (weight->layout == SLUICE_LAYOUT_PANEL_PAIRS) {
-      halves = 2;
-      if (weight->rows % 2) return bad("paired matrices have an odd number of rows", index);
-    } else if (weight->layout != SLUICE_LAYOUT_PANELS) {
-      return bad("a weight has an unknown layout", index);
-    }
-    uint64_t panels = (weight->rows / halves + weight->panel - 1) / weight->panel;
-    elements = halves * panels * weight->panel * padded_columns;
-  }
-  if (weight->batch_bytes % 64 != 0 || weight->batch_bytes > MAX_WEIGHT_BYTES ||
-      elements > MAX_WEIGHT_BYTES / element || weight->batch_bytes < elements * element ||
-      weight->batch_bytes - elements * element >= 64)
+  if (size.matrix_bytes > MAX_WEIGHT_BYTES || weight->batch_bytes != size.batch_bytes)
     return bad("a weight's bytes do not match its extents", index);
   if (weight->batch > MAX_WEIGHT_BYTES / weight->batch_bytes || weight->bytes != weight->batch * weight->batch_bytes)
     return bad("a weight's total bytes do not match", index);
   return NULL;
+}
+
+/* Whether `count` from `first` on are within [0, all). */
+static bool is_slice(uint32_t first, uint32_t count, uint32_t all) {
+  return count > 0 && count <= all && first <= all - count;
 }
 
 static sluice_status *check_weights(const sluice_plan *plan) {
@@ -143,9 +127,13 @@ static sluice_status *check_weights(const sluice_plan *plan) {
     const sluice_plan_source *source = &plan->sources[i];
     if (!string_is_valid(plan, source->name) || !plan->strings[source->name])
       return bad("a checkpoint tensor has no name", i);
-    if (source->rank < 1 || source->rank > 2 || source->rows == 0 || source->columns == 0 ||
-        source->rows > MAX_DIMENSION || source->columns > MAX_DIMENSION || (source->rank == 1 && source->rows != 1))
+    if (!sluice_role_name(source->role) || source->reserved) return bad("a checkpoint tensor has an unknown role", i);
+    if (source->rank < 1 || source->rank > 2 || source->tensor_rows > MAX_DIMENSION ||
+        source->tensor_columns > MAX_DIMENSION || (source->rank == 1 && source->tensor_rows != 1))
       return bad("a checkpoint tensor's shape is out of range", i);
+    if (!is_slice(source->first_row, source->rows, source->tensor_rows) ||
+        !is_slice(source->first_column, source->columns, source->tensor_columns))
+      return bad("a slice lies outside its checkpoint tensor's shape", i);
   }
   uint64_t total = 0;
   for (uint64_t i = 0; i < plan->header->weights.count; i++) {
@@ -167,6 +155,17 @@ static sluice_status *check_kernels(const sluice_plan *plan) {
     if (kernel->cache_first > 1) return bad("a kernel's preference for its cache is neither 0 nor 1", i);
   }
   return NULL;
+}
+
+/* Ranges of a launch or a join: each of another size, in order. */
+static bool ranges_are_valid(const sluice_plan *plan, uint32_t first, uint32_t count) {
+  if (first > plan->header->ranges.count || count > plan->header->ranges.count - first) return false;
+  for (uint32_t i = first; i < first + count; i++) {
+    const sluice_plan_range *range = &plan->ranges[i];
+    if (range->size >= SLUICE_SIZE_COUNT || range->from > range->to) return false;
+    if (i > first && range->size <= range[-1].size) return false;
+  }
+  return true;
 }
 
 static sluice_status *check_launches(const sluice_plan *plan) {
@@ -203,8 +202,8 @@ static sluice_status *check_launches(const sluice_plan *plan) {
     if (launch->first_argument > header->arguments.count ||
         arguments > header->arguments.count - launch->first_argument)
       return bad("a launch's arguments lie outside their table", i);
-    if (launch->range_size >= SLUICE_SIZE_COUNT || launch->range_from > launch->range_to || launch->reserved)
-      return bad("a launch's range of steps is empty", i);
+    if (!ranges_are_valid(plan, launch->first_range, launch->range_count))
+      return bad("a launch's ranges of steps are empty or out of order", i);
     if (!string_is_valid(plan, launch->label) || (launch->layer != UINT32_MAX && launch->layer >= header->layers))
       return bad("a launch's label or layer is out of range", i);
     for (int d = 0; d < 2; d++) {
@@ -225,13 +224,14 @@ static sluice_status *check_joins(const sluice_plan *plan) {
     if (join->first_launch > header->launches.count || join->launch_count > header->launches.count - join->first_launch)
       return bad("a join's launches lie outside their table", i);
     if (i && join->first_launch < join[-1].first_launch) return bad("joins are out of order", i);
-    if (join->range_size >= SLUICE_SIZE_COUNT || join->range_from > join->range_to)
-      return bad("a join's range of steps is empty", i);
+    if (!ranges_are_valid(plan, join->first_range, join->range_count) || join->reserved)
+      return bad("a join's ranges of steps are empty or out of order", i);
     uint32_t parts = 0, arguments = 1;
     for (uint32_t l = 0; l < join->launch_count; l++) {
       const sluice_plan_launch *launch = &plan->launches[join->first_launch + l];
       bool runs;
-      if (!sluice_plan_join_agrees(join, launch, &runs))
+      if (!sluice_ranges_agree(plan->ranges + join->first_range, join->range_count, plan->ranges + launch->first_range,
+                               launch->range_count, &runs))
         return bad("only some steps of a join run one of its launches", i);
       if (!runs) continue;
       if (++parts > SLUICE_JOIN_PARTS) break;
@@ -254,10 +254,9 @@ const sluice_plan_join *sluice_plan_find_join(const sluice_plan *plan, uint32_t 
     else
       high = middle;
   }
-  for (; low < plan->header->joins.count && plan->joins[low].first_launch == launch; low++) {
-    uint32_t size = (uint32_t)sizes[plan->joins[low].range_size];
-    if (size >= plan->joins[low].range_from && size <= plan->joins[low].range_to) return &plan->joins[low];
-  }
+  for (; low < plan->header->joins.count && plan->joins[low].first_launch == launch; low++)
+    if (sluice_ranges_hold(plan->ranges + plan->joins[low].first_range, plan->joins[low].range_count, sizes))
+      return &plan->joins[low];
   return NULL;
 }
 
@@ -265,7 +264,7 @@ uint32_t sluice_plan_count_launches(const sluice_plan *plan, const int32_t sizes
   uint32_t count = 0;
   for (uint32_t i = 0; i < plan->header->launches.count;) {
     const sluice_plan_join *join = joined ? sluice_plan_find_join(plan, i, sizes) : NULL;
-    count += join || sluice_plan_runs(&plan->launches[i], sizes);
+    count += join || sluice_plan_runs(plan, &plan->launches[i], sizes);
     i += join ? join->launch_count : 1;
   }
   return count;
@@ -327,6 +326,7 @@ sluice_status *sluice_plan_open(const void *data, size_t length, sluice_plan *ou
       {header->arguments, sizeof *plan.arguments, "arguments"},
       {header->observables, sizeof *plan.observables, "observables"},
       {header->joins, sizeof *plan.joins, "joins"},
+      {header->ranges, sizeof *plan.ranges, "ranges"},
   };
   const void *elements[sizeof tables / sizeof tables[0]];
   for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++)
@@ -342,6 +342,7 @@ sluice_status *sluice_plan_open(const void *data, size_t length, sluice_plan *ou
   plan.arguments = elements[8];
   plan.observables = elements[9];
   plan.joins = elements[10];
+  plan.ranges = elements[11];
   if (header->strings.count == 0 || plan.strings[0] || plan.strings[header->strings.count - 1])
     return sluice_error(SLUICE_INVALID, "damaged launch plan: the strings must start and end with a terminator");
   if (header->regions.count != SLUICE_SIZE_COUNT) return bad("there must be one arena region for each size", 0);

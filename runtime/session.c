@@ -169,9 +169,8 @@ static sluice_status *fill(sluice_session *session, uint32_t pages, const sluice
   for (uint64_t i = 0; i < plan->header->launches.count; i++) {
     const sluice_plan_launch *launch = &plan->launches[i];
     session->in_launches[launch->grid[0].size] = session->in_launches[launch->grid[1].size] = true;
-    session->in_launches[launch->range_size] = true;
   }
-  for (uint64_t i = 0; i < plan->header->joins.count; i++) session->in_launches[plan->joins[i].range_size] = true;
+  for (uint64_t i = 0; i < plan->header->ranges.count; i++) session->in_launches[plan->ranges[i].size] = true;
   if (plan->header->joins.count && device->driver->graph_begin)
     SLUICE_TRY(sluice_counters_create(device, &session->counters));
   uint64_t offset = 0;

@@ -338,7 +338,7 @@ static bool launch_grid(const step *s, uint64_t index, uint64_t grid[2]) {
   const sluice_plan_launch *launch = &s->session->model->plan.launches[index];
   grid[0] = grid_extent(s, &launch->grid[0]);
   grid[1] = grid_extent(s, &launch->grid[1]);
-  return sluice_plan_runs(launch, s->sizes) && grid[0] && grid[1];
+  return sluice_plan_runs(&s->session->model->plan, launch, s->sizes) && grid[0] && grid[1];
 }
 
 static sluice_status *annotate_launch(const step *s, sluice_status *status, uint64_t index) {
@@ -485,7 +485,7 @@ static sluice_status *run_join(step *s, const sluice_plan_join *join) {
     const sluice_plan_launch *launch = &plan->launches[i];
     uint32_t of_launch = plan->kernels[launch->kernel].argument_count;
     uint64_t grid[2];
-    if (!sluice_plan_runs(launch, s->sizes)) continue;
+    if (!sluice_plan_runs(plan, launch, s->sizes)) continue;
     if (launch_grid(s, i, grid)) workgroups[0] += grid[0] * grid[1];
     memcpy(arguments + count, session->arguments + launch->first_argument, of_launch * sizeof *arguments);
     count += of_launch;

@@ -65,13 +65,13 @@ static sluice_status *make_pending(synthesis *s, const sluice_plan_weight *weigh
 static sluice_status *add_piece(synthesis *s, const sluice_plan_weight *weight, const sluice_synthetic_piece *piece) {
   if (s->count == BATCH_PIECES) SLUICE_TRY(make_pending(s, weight));
   s->pending->pieces[s->count++] = *piece;
-  s->done += (uint64_t)piece->units * piece->unit * sluice_dtype_size((sluice_dtype)weight->dtype);
+  s->done += (uint64_t)piece->units * piece->unit * sluice_format_size(weight->format);
   return NULL;
 }
 
 /* The largest unit of at most 16 bytes that divides both numbers of elements. */
 static uint32_t unit_for(const sluice_plan_weight *weight, uint64_t start, uint64_t count) {
-  uint32_t unit = weight->dtype == SLUICE_BF16 ? 8 : 4;
+  uint32_t unit = weight->format == SLUICE_FORMAT_BF16 ? 8 : 4;
   while (start % unit || count % unit) unit /= 2;
   return unit;
 }
@@ -80,7 +80,7 @@ static uint32_t unit_for(const sluice_plan_weight *weight, uint64_t start, uint6
  * tensor; first and rows are those of the first element. */
 static sluice_status *add_run(synthesis *s, const sluice_plan_weight *weight, sluice_synthetic_piece piece, uint64_t to,
                               uint64_t start, uint64_t count) {
-  uint64_t element = sluice_dtype_size((sluice_dtype)weight->dtype);
+  uint64_t element = sluice_format_size(weight->format);
   piece.unit = piece.group = unit_for(weight, start, count);
   piece.row_units = piece.panel = 1;
   piece.group_bytes = (uint32_t)(piece.unit * element);
@@ -107,7 +107,7 @@ typedef struct panels {
 static sluice_status *add_rows(synthesis *s, const sluice_plan_weight *weight, const panels *p,
                                sluice_synthetic_piece piece, uint32_t first, uint32_t last) {
   uint32_t of_panel = last - first < p->panel ? last - first : p->panel, panel_count = (last - first) / of_panel;
-  uint64_t element = sluice_dtype_size((sluice_dtype)weight->dtype), row_group_bytes = weight->group * element;
+  uint64_t element = sluice_format_size(weight->format), row_group_bytes = weight->group * element;
   uint64_t to = p->to + first / p->panel * p->stride + first % p->panel * row_group_bytes, start = piece.first;
   uint32_t rows = piece.rows;
   piece.unit = p->unit_rows * weight->group;
@@ -129,7 +129,7 @@ static sluice_status *add_rows(synthesis *s, const sluice_plan_weight *weight, c
       piece.units = count * piece.groups * piece.row_units;
       piece.to = to + at * p->stride + group * p->group_bytes;
       uint64_t row = (uint64_t)at * p->panel;
-      piece.first = start + row * weight->columns + (uint64_t)group * weight->group;
+      piece.first = start + row * piece.row_elements + (uint64_t)group * weight->group;
       piece.rows = (uint32_t)(rows - row);
       piece.columns = weight->columns - group * weight->group;
       SLUICE_TRY(add_piece(s, weight, &piece));
@@ -143,14 +143,14 @@ static sluice_status *add_rows(synthesis *s, const sluice_plan_weight *weight, c
 static sluice_status *add_panels(synthesis *s, const sluice_plan_weight *weight, panels p, sluice_synthetic_piece piece,
                                  uint32_t first, uint32_t last) {
   uint32_t end = last == p.rows ? p.padded_rows : last;
-  p.unit_rows = (weight->dtype == SLUICE_BF16 ? 8 : 4) / weight->group;
+  p.unit_rows = (weight->format == SLUICE_FORMAT_BF16 ? 8 : 4) / weight->group;
   while (first % p.unit_rows || end % p.unit_rows || p.panel % p.unit_rows) p.unit_rows /= 2;
   for (uint32_t at = first, next; at < end; at = next) {
     next = (at / p.panel + 1) * p.panel;
     if (at % p.panel == 0 && end / p.panel > at / p.panel) next = end / p.panel * p.panel;
     if (next > end) next = end;
     sluice_synthetic_piece part = piece;
-    part.first += (uint64_t)(at - first) * weight->columns;
+    part.first += (uint64_t)(at - first) * piece.row_elements;
     part.rows = last - at;
     SLUICE_TRY(add_rows(s, weight, &p, part, at, next));
   }
@@ -159,48 +159,61 @@ static sluice_status *add_panels(synthesis *s, const sluice_plan_weight *weight,
 
 /* ---- Weights ---- */
 
+/* A source's slice as rows that lie one after another, from row `start` of the matrix at byte `to` on. */
+static sluice_status *add_row_runs(synthesis *s, const sluice_plan_weight *weight, const sluice_plan_source *source,
+                                   sluice_synthetic_piece piece, uint64_t to, uint64_t start) {
+  const bool whole = source->columns == source->tensor_columns;
+  const uint64_t elements = whole ? (uint64_t)source->rows * source->columns : source->columns;
+  for (uint64_t row = 0; row < (whole ? 1 : source->rows); row++) {
+    sluice_synthetic_piece run = piece;
+    run.first += row * source->tensor_columns;
+    SLUICE_TRY(add_run(s, weight, run, to, (start + row) * weight->columns, elements));
+  }
+  return NULL;
+}
+
 /* One matrix at byte `to`. */
 static sluice_status *add_matrix(synthesis *s, const sluice_plan_weight *weight, uint32_t expert, uint64_t to) {
   const sluice_plan *plan = &s->model->plan;
   bool rows_as_they_are = weight->layout == SLUICE_LAYOUT_ROWS;
-  uint32_t halves = weight->layout == SLUICE_LAYOUT_PANEL_PAIRS ? 2 : 1, half_rows = weight->rows / halves;
-  uint64_t element = sluice_dtype_size((sluice_dtype)weight->dtype);
-  uint64_t bytes = (uint64_t)weight->rows * weight->columns * element; /* without the padding behind it */
-  panels p = {.rows = half_rows, .panel = weight->panel};
-  if (!rows_as_they_are) {
-    uint32_t count = (half_rows + p.panel - 1) / p.panel;
-    p.padded_rows = count * p.panel;
-    p.groups = (weight->columns + weight->group - 1) / weight->group;
-    p.group_bytes = p.panel * weight->group * element;
-    p.stride = halves * p.groups * p.group_bytes;
-    bytes = count * p.stride;
-  }
+  sluice_packed_size size;
+  (void)sluice_packed_size_of(weight, &size); /* checked when the plan was opened */
+  const uint32_t halves = size.halves, half_rows = size.half_rows;
+  const uint64_t element = sluice_format_size(weight->format);
+  const panels p_of_half = {.rows = half_rows,
+                            .panel = weight->panel,
+                            .padded_rows = (uint32_t)size.units * size.unit_rows,
+                            .groups = (weight->columns + weight->group - 1) / weight->group,
+                            .group_bytes = (uint64_t)weight->panel * size.group_bytes,
+                            .stride = size.unit_bytes};
   uint64_t start = 0; /* row of the matrix where the source begins */
   for (uint32_t i = 0; i < weight->source_count; i++) {
     const sluice_plan_source *source = &plan->sources[weight->first_source + i];
     char name[SLUICE_MAX_TENSOR_NAME];
     SLUICE_TRY(sluice_source_name(plan, source, expert, name));
     sluice_synthetic_piece piece = {.base = sluice_synthetic_base(name, s->seed),
-                                    .row_elements = weight->columns,
+                                    .row_elements = source->tensor_columns,
                                     .rows = 1,
-                                    .dtype = weight->dtype,
-                                    .factor = sluice_synthetic_factor(name, weight->columns)};
-    if (rows_as_they_are)
-      SLUICE_TRY(add_run(s, weight, piece, to, start * weight->columns, (uint64_t)source->rows * weight->columns));
+                                    .dtype = weight->format,
+                                    .factor = sluice_synthetic_factor(name, source->tensor_columns)};
+    const uint64_t corner = (uint64_t)source->first_row * source->tensor_columns + source->first_column;
+    piece.first = corner;
+    if (rows_as_they_are) SLUICE_TRY(add_row_runs(s, weight, source, piece, to, start));
     uint64_t end = start + source->rows;
     for (uint32_t half = 0; half < halves && !rows_as_they_are; half++) { /* the rows that are in this half */
       uint64_t half_start = (uint64_t)half * half_rows, half_end = half_start + half_rows;
       uint64_t first = start > half_start ? start : half_start, last = end < half_end ? end : half_end;
       if (first >= last) continue;
-      piece.first = (first - start) * weight->columns;
+      panels p = p_of_half;
+      piece.first = corner + (first - start) * source->tensor_columns;
       p.to = to + half * (p.stride / halves);
       SLUICE_TRY(add_panels(s, weight, p, piece, (uint32_t)(first - half_start), (uint32_t)(last - half_start)));
     }
     start = end;
   }
-  if (bytes == weight->batch_bytes) return NULL;
-  sluice_synthetic_piece padding = {.dtype = weight->dtype};
-  return add_run(s, weight, padding, to, bytes / element, (weight->batch_bytes - bytes) / element);
+  if (size.matrix_bytes == size.batch_bytes) return NULL; /* no padding behind it */
+  sluice_synthetic_piece padding = {.dtype = weight->format};
+  return add_run(s, weight, padding, to, size.matrix_bytes / element, (size.batch_bytes - size.matrix_bytes) / element);
 }
 
 static sluice_status *add_weights(synthesis *s) {

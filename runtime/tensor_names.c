@@ -125,13 +125,13 @@ sluice_status *tensor_find(const sluice_checkpoint *checkpoint, const sluice_pla
     const sluice_tensor_info *info = sluice_checkpoint_find(checkpoint, name);
     if (!info) continue;
     unsigned ending = spelling / PREFIXES / 2, rank = 0;
-    uint64_t matrix = (uint64_t)source->rows * source->columns, part = endings[ending].part;
+    uint64_t matrix = (uint64_t)source->tensor_rows * source->tensor_columns, part = endings[ending].part;
     if (endings[ending].stack) {
       out_place->shape[rank++] = experts;
       part += (uint64_t)expert * endings[ending].parts;
     }
-    if (source->rank == 2) out_place->shape[rank++] = (int64_t)source->rows * endings[ending].parts;
-    out_place->shape[rank++] = source->columns;
+    if (source->rank == 2) out_place->shape[rank++] = (int64_t)source->tensor_rows * endings[ending].parts;
+    out_place->shape[rank++] = source->tensor_columns;
     out_place->rank = rank;
     out_place->first = part * matrix;
     out_place->info = info;

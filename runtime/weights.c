@@ -206,37 +206,43 @@ typedef struct loader {
 
 /* A weight's matrix in units: rows or panels (of both halves, when there are two). */
 typedef struct matrix_blocks {
-  uint32_t halves;      /* 2 for panel pairs */
-  uint32_t unit_rows;   /* rows of a unit in each half */
-  uint64_t units;       /* of a matrix */
+  sluice_packed_size size;
   uint64_t block_units; /* of a block */
   uint64_t blocks;      /* of a matrix */
-  uint64_t unit_bytes;  /* packed, of both halves */
 } matrix_blocks;
 
 static matrix_blocks cut(const sluice_plan_weight *weight) {
   matrix_blocks result;
-  uint64_t element = sluice_dtype_size((sluice_dtype)weight->dtype);
-  bool rows = weight->layout == SLUICE_LAYOUT_ROWS;
-  result.halves = weight->layout == SLUICE_LAYOUT_PANEL_PAIRS ? 2 : 1;
-  result.unit_rows = rows ? 1 : weight->panel;
-  result.units = (weight->rows / result.halves + result.unit_rows - 1) / result.unit_rows;
-  uint64_t columns = ((uint64_t)weight->columns + weight->group - 1) / weight->group * weight->group;
-  uint64_t unit_elements = columns * result.unit_rows * result.halves;
-  result.unit_bytes = unit_elements * element;
-  result.block_units = BLOCK_ELEMENTS / unit_elements;
-  if (result.block_units > result.units) result.block_units = result.units;
+  (void)sluice_packed_size_of(weight, &result.size); /* checked when the plan was opened */
+  result.block_units = BLOCK_ELEMENTS / (result.size.unit_bytes / sluice_format_size(weight->format));
+  if (result.block_units > result.size.units) result.block_units = result.size.units;
   if (result.block_units == 0) result.block_units = 1;
-  result.blocks = result.units ? (result.units - 1) / result.block_units + 1 : 1;
+  result.blocks = (result.size.units - 1) / result.block_units + 1;
   return result;
+}
+
+/* Rows [first, first + count) of a source's slice, from the tensor at `place`: at once where the slice has all columns.
+ */
+static sluice_status *read_slice(const loader *load, const sluice_plan_weight *weight, const sluice_plan_source *source,
+                                 const tensor_place *place, uint64_t first, uint64_t count, char *to) {
+  const sluice_dtype dtype = (sluice_dtype)weight->format;
+  const bool may_round = load->model->plan.header->dtype == SLUICE_BF16;
+  const bool whole = source->columns == source->tensor_columns;
+  const uint64_t elements = whole ? count * source->columns : source->columns, times = whole ? 1 : count;
+  for (uint64_t i = 0; i < times; i++) {
+    uint64_t at = place->first + (source->first_row + first + i) * source->tensor_columns + source->first_column;
+    SLUICE_TRY(sluice_checkpoint_read(load->checkpoint, place->info->name, place->shape, place->rank, at, elements,
+                                      dtype, may_round, to));
+    to += elements * sluice_dtype_size(dtype);
+  }
+  return NULL;
 }
 
 /* Rows [first, first + count) of the stacked sources of one expert. */
 static sluice_status *read_rows(const loader *load, const sluice_plan_weight *weight, uint32_t expert, uint64_t first,
                                 uint64_t count, char *to) {
   const sluice_plan *plan = &load->model->plan;
-  uint64_t row_bytes = weight->columns * sluice_dtype_size((sluice_dtype)weight->dtype);
-  bool may_round = plan->header->dtype == SLUICE_BF16;
+  uint64_t row_bytes = weight->columns * sluice_format_size(weight->format);
   uint64_t start = 0; /* of the source at hand */
   for (uint32_t s = 0; s < weight->source_count && count; s++) {
     const sluice_plan_source *source = &plan->sources[weight->first_source + s];
@@ -246,9 +252,7 @@ static sluice_status *read_rows(const loader *load, const sluice_plan_weight *we
       tensor_place place;
       SLUICE_TRY(tensor_find(load->checkpoint, plan, source, expert, weight->batch, &place));
       if (!place.info) return tensor_missing(load->checkpoint, plan, source, expert);
-      SLUICE_TRY(sluice_checkpoint_read(load->checkpoint, place.info->name, place.shape, place.rank,
-                                        place.first + (first - start) * weight->columns, here * weight->columns,
-                                        (sluice_dtype)weight->dtype, may_round, to));
+      SLUICE_TRY(read_slice(load, weight, source, &place, first - start, here, to));
       to += here * row_bytes;
       first += here;
       count -= here;
@@ -293,20 +297,20 @@ static void pack_panel(const char *from, uint64_t rows, uint64_t row_bytes, uint
 static sluice_status *pack_units(const loader *load, const sluice_plan_weight *weight, const matrix_blocks *blocks,
                                  uint32_t expert, uint64_t first, uint64_t last, char *rows, char *to) {
   if (weight->layout == SLUICE_LAYOUT_ROWS) return read_rows(load, weight, expert, first, last - first, to);
-  uint64_t half_rows = weight->rows / blocks->halves;
-  uint64_t row_bytes = weight->columns * sluice_dtype_size((sluice_dtype)weight->dtype);
-  uint64_t panel_bytes = blocks->unit_bytes / blocks->halves;
-  for (uint32_t half = 0; half < blocks->halves; half++) {
+  const sluice_packed_size *size = &blocks->size;
+  uint64_t row_bytes = weight->columns * sluice_format_size(weight->format);
+  uint64_t panel_bytes = size->unit_bytes / size->halves;
+  for (uint32_t half = 0; half < size->halves; half++) {
     uint64_t first_row = first * weight->panel;
-    uint64_t last_row = last * weight->panel < half_rows ? last * weight->panel : half_rows;
-    SLUICE_TRY(read_rows(load, weight, expert, half * half_rows + first_row, last_row - first_row, rows));
+    uint64_t last_row = last * weight->panel < size->half_rows ? last * weight->panel : size->half_rows;
+    SLUICE_TRY(
+        read_rows(load, weight, expert, (uint64_t)half * size->half_rows + first_row, last_row - first_row, rows));
     for (uint64_t unit = first; unit < last; unit++) {
       uint64_t row = unit * weight->panel;
       uint64_t count = last_row - row < weight->panel ? last_row - row : weight->panel;
       const void *from = rows + (row - first_row) * row_bytes;
-      void *panel = to + (unit - first) * blocks->unit_bytes + half * panel_bytes;
-      pack_panel(from, count, row_bytes, weight->panel, weight->group * sluice_dtype_size((sluice_dtype)weight->dtype),
-                 panel);
+      void *panel = to + (unit - first) * size->unit_bytes + half * panel_bytes;
+      pack_panel(from, count, row_bytes, weight->panel, size->group_bytes, panel);
     }
   }
   return NULL;
@@ -332,11 +336,11 @@ static sluice_status *load_block(loader *load, unsigned thread, uint64_t block, 
   uint64_t within = block - load->first_block[index];
   uint32_t expert = (uint32_t)(within / blocks.blocks);
   uint64_t first = within % blocks.blocks * blocks.block_units;
-  uint64_t last = first + blocks.block_units < blocks.units ? first + blocks.block_units : blocks.units;
+  uint64_t last = first + blocks.block_units < blocks.size.units ? first + blocks.block_units : blocks.size.units;
 
-  char *place = load->memory + model->offsets[index] + expert * weight->batch_bytes + first * blocks.unit_bytes;
-  uint64_t bytes = (last - first) * blocks.unit_bytes;
-  uint64_t padding = last == blocks.units ? weight->batch_bytes - blocks.units * blocks.unit_bytes : 0;
+  char *place = load->memory + model->offsets[index] + expert * weight->batch_bytes + first * blocks.size.unit_bytes;
+  uint64_t bytes = (last - first) * blocks.size.unit_bytes;
+  uint64_t padding = last == blocks.size.units ? weight->batch_bytes - blocks.size.units * blocks.size.unit_bytes : 0;
   char *rows = load->staging[thread];
   const sluice_device_driver *driver = model->device->driver;
   sluice_staging *locked = NULL;
@@ -393,7 +397,7 @@ static sluice_status *prepare(loader *load) {
     matrix_blocks blocks = cut(&model->plan.weights[i]);
     total += blocks.blocks * model->plan.weights[i].batch;
     /* The padding to 64 bytes belongs to the last block. */
-    uint64_t bytes = blocks.block_units * blocks.unit_bytes + 64;
+    uint64_t bytes = blocks.block_units * blocks.size.unit_bytes + 64;
     if (bytes > block_bytes) block_bytes = bytes;
   }
   load->first_block[count] = total;

@@ -102,17 +102,9 @@ sluice_dtype attribute_dtype(emitter *e, const char *name) {
 }
 
 sluice_size attribute_size(emitter *e, const char *name) {
-  static const struct {
-    const char *name;
-    sluice_size size;
-  } sizes[] = {{"one", SLUICE_SIZE_ONE},
-               {"tokens", SLUICE_SIZE_TOKENS},
-               {"rows", SLUICE_SIZE_ROWS},
-               {"sequences", SLUICE_SIZE_SEQUENCES},
-               {"tiles", SLUICE_SIZE_TILES}};
   const char *text = kernel_string(e->spec, name, &e->status);
-  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-    if (strcmp(text, sizes[i].name) == 0) return sizes[i].size;
-  if (!e->status) e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: '%s' is no size", e->spec->symbol, text);
-  return SLUICE_SIZE_ONE;
+  uint32_t size = SLUICE_SIZE_ONE;
+  if (!sluice_size_find(text, strlen(text), &size) && !e->status)
+    e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: '%s' is no size", e->spec->symbol, text);
+  return (sluice_size)size;
 }

@@ -187,7 +187,7 @@ static sluice_status *time_steps(step_bench *s, double *seconds) {
   result.launches = sluice_plan_count_launches(plan, s->extents.sizes, bench_runs_as_graph(s->b->model, &s->shape));
   for (uint32_t i = 0; i < plan->header->launches.count; i++) {
     const sluice_plan_launch *launch = &plan->launches[i];
-    if (!sluice_plan_runs(launch, s->extents.sizes)) continue;
+    if (!sluice_plan_runs(plan, launch, s->extents.sizes)) continue;
     double experts = launch->layer != UINT32_MAX ? s->experts[launch->layer] : 0;
     bench_cost cost = bench_cost_of(plan, i, &s->shape, experts);
     result.cost.bytes += cost.bytes;

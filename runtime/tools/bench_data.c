@@ -331,7 +331,7 @@ static sluice_status *fill_piece(bench_calls *calls, bench_random *random, uint3
   case SLUICE_MEMORY_ARENA:
     return fill_buffer(calls, random, piece, to);
   case SLUICE_MEMORY_WEIGHT:
-    return bench_random_fill(random, device, to, piece->bytes, (sluice_dtype)plan->weights[piece->index].dtype,
+    return bench_random_fill(random, device, to, piece->bytes, (sluice_dtype)plan->weights[piece->index].format,
                              weight_deviation(plan, &plan->weights[piece->index]));
   case SLUICE_MEMORY_CACHE:
     return bench_random_fill(random, device, to, piece->bytes, (sluice_dtype)plan->header->dtype, 1);

@@ -141,7 +141,7 @@ static sluice_status *find_active(const sluice_plan *plan, const int32_t sizes[S
     return sluice_out_of_memory();
   }
   for (uint64_t i = 0; i < count; i++)
-    if (sluice_plan_runs(&plan->launches[i], sizes)) active->launches[active->count++] = (uint32_t)i;
+    if (sluice_plan_runs(plan, &plan->launches[i], sizes)) active->launches[active->count++] = (uint32_t)i;
   for (uint32_t first = 0, last; first < active->count; first = last) {
     uint32_t layer = layer_of(active, first);
     for (last = first + 1; last < active->count && layer_of(active, last) == layer;) last++;

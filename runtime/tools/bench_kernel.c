@@ -108,7 +108,7 @@ static bool find_join(const bench_calls *calls, uint32_t first, one_launch *one)
   if (!join) return false;
   *one = (one_launch){.kernel = join->kernel, .grid = {0, 1}};
   for (uint32_t l = join->first_launch; l < join->first_launch + join->launch_count; l++) {
-    if (!sluice_plan_runs(&plan->launches[l], sizes)) continue;
+    if (!sluice_plan_runs(plan, &plan->launches[l], sizes)) continue;
     if (first + one->launches == calls->group->count || launches[first + one->launches] != l) return false;
     uint64_t grid[2];
     find_grid(calls, &plan->launches[l], grid);

@@ -153,9 +153,10 @@ void bench_shape_extents(const bench_shape *shape, const sluice_plan *plan, bool
   set_context(plan, tokens, pages, exact);
   for (uint64_t i = 0; i < header->launches.count; i++) { /* a graph's launches are those of its memory */
     const sluice_plan_launch *launch = &plan->launches[i];
-    const uint32_t used[] = {launch->grid[0].size, launch->grid[1].size, launch->range_size};
-    for (int j = 0; j < 3; j++) exact[used[j]] = memory[used[j]];
+    const uint32_t used[] = {launch->grid[0].size, launch->grid[1].size};
+    for (int j = 0; j < 2; j++) exact[used[j]] = memory[used[j]];
   }
+  for (uint64_t i = 0; i < header->ranges.count; i++) exact[plan->ranges[i].size] = memory[plan->ranges[i].size];
   for (int i = 0; i < SLUICE_SIZE_COUNT; i++) result.sizes[i] = exact[i] > INT32_MAX ? INT32_MAX : (int32_t)exact[i];
   *out_extents = result;
 }

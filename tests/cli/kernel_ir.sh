@@ -19,15 +19,24 @@ refused() {
 }
 
 range='launch\.range = \[[^]]*\]'
-refused "not an array of three integers" "s/$range/launch.range = [1, 2]/"
-refused "not an array of three integers" "s/$range/launch.range = [1, 2, 3, 4]/"
-refused "not an array of three integers" "s/$range/launch.range = 7 : i64/"
-refused "not an array of three integers" "s/$range/launch.range = [1, \"8\", 9]/"
-refused "is 16, 0, 8: expected a size below 16" "s/$range/launch.range = [16, 0, 8]/"
-refused "is -1, 0, 8: expected a size below 16" "s/$range/launch.range = [-1, 0, 8]/"
-refused "is 1, 9, 8: .*from <= to" "s/$range/launch.range = [1, 9, 8]/"
-refused "is 1, -1, 8: " "s/$range/launch.range = [1, -1, 8]/"
-refused "is 1, 0, 4294967296: " "s/$range/launch.range = [1, 0, 4294967296]/"
+triple="expected a size, from, to, for each size"
+refused "$triple" "s/$range/launch.range = [\"tokens\", 2]/"
+refused "$triple" "s/$range/launch.range = [\"tokens\", 2, 3, 4]/"
+refused "$triple" "s/$range/launch.range = []/"
+refused "$triple" "s/$range/launch.range = 7 : i64/"
+refused "$triple" "s/$range/launch.range = [1, 0, 9]/"
+refused "$triple" "s/$range/launch.range = [\"tokens\", \"8\", 9]/"
+refused "one of its sizes has no such name" "s/$range/launch.range = [\"apples\", 0, 8]/"
+refused "expected from <= to < 2\^32" "s/$range/launch.range = [\"tokens\", 9, 8]/"
+refused "expected from <= to < 2\^32" "s/$range/launch.range = [\"tokens\", -1, 8]/"
+refused "expected from <= to < 2\^32" "s/$range/launch.range = [\"tokens\", 0, 4294967296]/"
+refused "expected each size once, in the order" "s/$range/launch.range = [\"pages\", 0, 8, \"tokens\", 0, 8]/"
+refused "expected each size once, in the order" "s/$range/launch.range = [\"pages\", 0, 8, \"pages\", 0, 9]/"
+refused "'query_tile' is 16, but the step's query tiles have 8 tokens" 's/model.query_tile = 16/model.query_tile = 8/'
+# Steps by two sizes.
+sed -E "s/launch\.range = \[\"page_stride\"/launch.range = [\"tokens\", 1, 64, \"page_stride\"/" "$work/good.mlir" > "$work/two.mlir"
+if cmp -s "$work/two.mlir" "$work/good.mlir"; then exit 1; fi
+"$SLUICE" opt "$work/two.mlir" | grep 'launch.range = \["tokens", 1, 64, "page_stride", ' > /dev/null
 refused "has groups of 8 columns, expected 2, the attribute 'group'" '/kernel\.gemm/s/group = 8 : i64/group = 2 : i64/'
 refused "has groups of 2 columns, expected 8, the attribute 'group'" '/kernel\.weight/s/group = 8 : i64/group = 2 : i64/'
 
@@ -43,7 +52,7 @@ refused "'shared' is 2" '/kernel\.sort_experts/s/shared = 0 : i64/shared = 2 : i
 refused "w has 8 matrices, expected 7, the attribute 'experts'" '/kernel\.expert_gemm/s/experts = 8 : i64/experts = 7 : i64/'
 refused "shared_w has [0-9]+ matrices, expected one" '/shared_experts/s/batch = 1 : i64/batch = 2 : i64/'
 refused "takes 4 tokens, but its launch.range does not end there" '/kernel\.route/s/tokens = [0-9]+ : i64/tokens = 4 : i64/'
-refused "takes 8 tokens, but its launch.range does not end there" '/kernel\.route/s/launch.range = \[1, 0, 8\]/launch.range = [2, 0, 8]/'
+refused "takes 8 tokens, but its launch.range does not end there" '/kernel\.route/s/launch.range = \["tokens", 0, 8\]/launch.range = ["rows", 0, 8]/'
 
 refused "shared_y is given, but 'shared_rows' is 0" '/kernel\.combine/s/shared_rows = 1 : i64/shared_rows = 0 : i64/'
 refused "is a slot of y and has rows of its own" '/kernel\.combine.*shared_rows = 1/s/shared = 0 : i64/shared = 1 : i64/'
@@ -55,7 +64,7 @@ refused "'overlap' is .second., but no first product of the same sort is before 
 "$SLUICE" opt "$work/good.mlir" | grep -c 'kernel.join' > /dev/null
 refused "has no 'launch.range'" '/kernel\.join/s/launch.range = [^]]*\], //'
 refused "it has 1 parts, expected 2 to 8" '/kernel\.join/s/launches = [0-9]+/launches = 1/'
-refused "only some of its steps run the kernel.gemm behind it" '/kernel\.join/s/\[1, 1, 8\]/[1, 1, 9]/'
+refused "only some of its steps run the kernel.gemm behind it" '/kernel\.join/s/\["tokens", 1, 8\]/["tokens", 1, 9]/'
 refused "'waits' has 1 elements, expected 2" '/kernel\.join/s/waits = \[0, 1\]/waits = [0]/'
 refused "element 1 of attribute 'waits' has the wrong kind" '/kernel\.join/s/waits = \[0, 1\]/waits = [0, "1"]/'
 refused "part 1 waits for 2, expected bits of parts before it" '/kernel\.join/s/waits = \[0, 1\]/waits = [0, 2]/'
@@ -67,7 +76,7 @@ refused "it has only one of two products that overlap" '/kernel\.expert_gemm/s/o
 refused "its last part does not wait for all others" '/kernel\.join/s/waits = \[0, 1\]/waits = [0, 0]/'
 
 "$SLUICE" opt "$SLUICE_SOURCE/tests/ir/join_launches.mlir" --passes=join-launches --target=h100 > "$work/good.mlir"
-refused "'launches' is 9, but 6 of them are missing" '/launch.range = \[1, 17, 64\]/s/launches = 3 : i64/launches = 9 : i64/'
+refused "'launches' is 9, but 6 of them are missing" '/launch.range = \["tokens", 17, 64\]/s/launches = 3 : i64/launches = 9 : i64/'
 refused "its last part is the second of two products that overlap" \
   's/late = \[0, 0, 0, 4, 0\](.*)launches = 5 : i64, waits = \[0, 1, 2, 6, 8\]/late = [0, 0, 0, 4]\1launches = 4 : i64, waits = [0, 1, 2, 6]/'
 

@@ -7,7 +7,7 @@ import sys
 
 KINDS = {1: "manifest", 2: "plan", 3: "code", 4: "assembly", 5: "tuning", 6: "verification"}
 LAYOUTS = {1: "rows", 2: "panels", 3: "panel_pairs"}
-DTYPES = {1: "F32", 2: "BF16"}
+FORMATS = {1: "f32", 2: "bf16"}
 
 
 def require(condition, what):
@@ -37,8 +37,8 @@ def read_sections(data):
 
 
 def read_plan(body):
-    tables = [struct.unpack_from("<QQ", body, 48 + 16 * i) for i in range(11)]
-    names = "strings buffers regions weights sources cache kernels launches arguments observables joins".split()
+    tables = [struct.unpack_from("<QQ", body, 48 + 16 * i) for i in range(12)]
+    names = "strings buffers regions weights sources cache kernels launches arguments observables joins ranges".split()
     table = dict(zip(names, tables))
 
     def rows(name, layout):
@@ -50,8 +50,8 @@ def read_plan(body):
         start = table["strings"][0] + offset
         return body[start : body.index(b"\0", start)].decode()
 
-    require(struct.unpack_from("<I", body)[0] == 5, "version of the plan")
-    launches = rows("launches", "<4I4I4I4I10Q")
+    require(struct.unpack_from("<I", body)[0] == 6, "version of the plan")
+    launches = rows("launches", "<4I4I4I2I10Q")
     joins = rows("joins", "<6I")
     kernels = []
     for i, k in enumerate(rows("kernels", "<10I")):
@@ -59,14 +59,25 @@ def read_plan(body):
                         "launches": sum(launch[0] == i for launch in launches + joins), "workgroup_bytes": k[3], "lanes": k[5],
                         "registers": k[6], "spill_bytes": k[7], "code_bytes": k[8],
                         "cache_first": k[9]})
-    for launch in launches:
-        size, first, last, zero = launch[12:16]
-        require(size < 16 and first <= last and zero == 0, "range of a launch")
-    for _, first, count, size, low, high in joins:
-        require(first + count <= len(launches) and size < 16 and low <= high, "a join's launches or range")
-        parts = [launch for launch in launches[first : first + count] if launch[13] <= low and high <= launch[14]]
+    ranges = rows("ranges", "<3I")
+
+    def ranges_of(first, count):
+        require(first + count <= len(ranges), "ranges lie outside their table")
+        own = ranges[first : first + count]
+        require(all(size < 16 and low <= high for size, low, high in own), "a range")
+        require(all(a[0] < b[0] for a, b in zip(own, own[1:])), "order of ranges")
+        return {size: (low, high) for size, low, high in own}
+
+    steps = [ranges_of(*launch[12:14]) for launch in launches]
+    for _, first, count, first_range, range_count, zero in joins:
+        require(first + count <= len(launches) and zero == 0, "a join's launches")
+        own = ranges_of(first_range, range_count)
+        parts = [of for of in steps[first : first + count]
+                 if all(low <= own.get(size, (0,))[0] and own.get(size, (0, 2**32))[1] <= high for size, (low, high) in of.items())]
         require(2 <= len(parts) <= 8, "number of a join's parts")
-    sources = rows("sources", "<4I")
+    sources = rows("sources", "<10I")
+    for s in sources:
+        require(s[1] in (1, 2, 3) and s[5] + s[6] <= s[3] and s[7] + s[8] <= s[4] and s[9] == 0, "slice of a source")
     weights = []
     for w in rows("weights", "<10IQQ"):
         pairs, panels = w[1] == 3, w[1] != 1
@@ -74,8 +85,8 @@ def read_plan(body):
         length, panel = w[4] // 2 if pairs else w[4], w[6] or 1
         packed = -(-length // panel) * panel * (2 if pairs else 1) * -(-w[5] // w[9]) * w[9] * {1: 4, 2: 2}[w[2]]
         require(w[10] == -(-packed // 64) * 64 and w[11] == w[3] * w[10], "bytes of a weight")
-        tensors = [{"name": text(s[0]), "shape": [s[3]] if s[1] == 1 else [s[2], s[3]]} for s in sources[w[7] : w[7] + w[8]]]
-        weights.append({"layout": LAYOUTS[w[1]], "dtype": DTYPES[w[2]], "batch": w[3], "rows": w[4], "columns": w[5],
+        tensors = [{"name": text(s[0]), "shape": [s[4]] if s[2] == 1 else [s[3], s[4]]} for s in sources[w[7] : w[7] + w[8]]]
+        weights.append({"layout": LAYOUTS[w[1]], "format": FORMATS[w[2]], "batch": w[3], "rows": w[4], "columns": w[5],
                         "panel": w[6], "bytes": w[11], "tensors": tensors})
     return {"launches": len(launches), "joins": len(joins), "kernels": kernels, "weight_bytes": sum(w["bytes"] for w in weights), "weights": weights}
 

@@ -13,14 +13,14 @@
 // CHECK: %[[C:.*]] = "kernel.arena"(){{.*}}"counts"
 // CHECK-NEXT: %[[O:.*]] = "kernel.arena"(){{.*}}"order"
 // CHECK-NEXT: %[[T:.*]] = "kernel.arena"(){{.*}}"expert_tiles"
-// CHECK-NEXT: "kernel.route"(%[[L]], %[[B]], %[[C]], %[[O]], %[[T]], %[[E]], %[[W]]) {cost = [40, 88, 0, 0, 0, 32, 0, 0, 0, 0], {{.*}}label = "route", launch.range = [1, 0, 16], layer = 3 : i64, shared = 0 : i64, {{.*}}tile_m = 8 : i64, tokens = 16 : i64}
+// CHECK-NEXT: "kernel.route"(%[[L]], %[[B]], %[[C]], %[[O]], %[[T]], %[[E]], %[[W]]) {cost = [40, 88, 0, 0, 0, 32, 0, 0, 0, 0], {{.*}}label = "route", launch.range = ["tokens", 0, 16], layer = 3 : i64, shared = 0 : i64, {{.*}}tile_m = 8 : i64, tokens = 16 : i64}
 // CHECK: %[[C2:.*]] = "kernel.arena"(){{.*}}"counts"
-// CHECK: "kernel.route"(%[[L]], %[[B]], %[[C2]], {{.*}}launch.range = [1, 17, 64]{{.*}}tile_m = 16 : i64, tokens = 64 : i64}
-// CHECK-NEXT: "kernel.topk_experts"(%[[L]], %[[B]], %[[E]], %[[W]]) {{.*}}launch.range = [1, 65, 4294967295]
+// CHECK: "kernel.route"(%[[L]], %[[B]], %[[C2]], {{.*}}launch.range = ["tokens", 17, 64]{{.*}}tile_m = 16 : i64, tokens = 64 : i64}
+// CHECK-NEXT: "kernel.topk_experts"(%[[L]], %[[B]], %[[E]], %[[W]]) {{.*}}launch.range = ["tokens", 65, 4294967295]
 // CHECK-NEXT: "kernel.observe"(%[[E]])
-// CHECK-NOT: "kernel.sort_experts"{{.*}}launch.range = [1, 0, 16]
-// CHECK: "kernel.sort_experts"(%[[E]], %[[C2]], {{.*}}launch.range = [1, 65, 256]
-// CHECK: "kernel.sort_experts"{{.*}}launch.range = [1, 257, 4294967295]
+// CHECK-NOT: "kernel.sort_experts"{{.*}}launch.range = ["tokens", 0, 16]
+// CHECK: "kernel.sort_experts"(%[[E]], %[[C2]], {{.*}}launch.range = ["tokens", 65, 256]
+// CHECK: "kernel.sort_experts"{{.*}}launch.range = ["tokens", 257, 4294967295]
 func.func @f() {
   %l = "kernel.arena"() {bytes = 64 : i64, dtype = "f32", name = "router_logits", offset = 0 : i64, size = "tokens", width = 8 : i64} : () -> !kernel.buffer
   %b = "kernel.weight"() {batch = 1 : i64, columns = 8 : i64, dtype = "f32", group = 1 : i64, layout = "rows", name = "bias", panel = 0 : i64, rank = 1 : i64, rows = 1 : i64, source_rows = [1], sources = ["bias"]} : () -> !kernel.buffer
@@ -33,17 +33,17 @@ func.func @f() {
   %c0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 10 : i64} : () -> !kernel.buffer
   %o0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "order", offset = 192 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer
   %t0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "expert_tiles", offset = 256 : i64, size = "tokens", width = 8 : i64} : () -> !kernel.buffer
-  "kernel.sort_experts"(%e, %c0, %o0, %t0) {cost = [40, 48, 0, 0, 0, 0, 0, 0, 0, 0], experts = 8 : i64, k = 2 : i64, label = "experts", launch.range = [1, 0, 16], layer = 3 : i64, shared = 0 : i64, target = "cuda:sm_90a", tile_m = 8 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
-  "kernel.select_rows"(%l, %i, %x) {cost = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0], dtype = "f32", label = "select_rows", launch.range = [1, 0, 16], layer = 3 : i64, target = "cuda:sm_90a", width = 8 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
+  "kernel.sort_experts"(%e, %c0, %o0, %t0) {cost = [40, 48, 0, 0, 0, 0, 0, 0, 0, 0], experts = 8 : i64, k = 2 : i64, label = "experts", launch.range = ["tokens", 0, 16], layer = 3 : i64, shared = 0 : i64, target = "cuda:sm_90a", tile_m = 8 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
+  "kernel.select_rows"(%l, %i, %x) {cost = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0], dtype = "f32", label = "select_rows", launch.range = ["tokens", 0, 16], layer = 3 : i64, target = "cuda:sm_90a", width = 8 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
   %c1 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 10 : i64} : () -> !kernel.buffer
   %o1 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "order", offset = 192 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer
   %t1 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "expert_tiles", offset = 256 : i64, size = "tokens", width = 8 : i64} : () -> !kernel.buffer
-  "kernel.sort_experts"(%e, %c1, %o1, %t1) {cost = [40, 48, 0, 0, 0, 0, 0, 0, 0, 0], experts = 8 : i64, k = 2 : i64, label = "experts", launch.range = [1, 17, 256], layer = 3 : i64, shared = 0 : i64, target = "cuda:sm_90a", tile_m = 16 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
-  "kernel.select_rows"(%l, %i, %x) {cost = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0], dtype = "f32", label = "select_rows", launch.range = [1, 17, 256], layer = 3 : i64, target = "cuda:sm_90a", width = 8 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
+  "kernel.sort_experts"(%e, %c1, %o1, %t1) {cost = [40, 48, 0, 0, 0, 0, 0, 0, 0, 0], experts = 8 : i64, k = 2 : i64, label = "experts", launch.range = ["tokens", 17, 256], layer = 3 : i64, shared = 0 : i64, target = "cuda:sm_90a", tile_m = 16 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
+  "kernel.select_rows"(%l, %i, %x) {cost = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0], dtype = "f32", label = "select_rows", launch.range = ["tokens", 17, 256], layer = 3 : i64, target = "cuda:sm_90a", width = 8 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
   %c2 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 10 : i64} : () -> !kernel.buffer
   %o2 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "order", offset = 192 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer
   %t2 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "expert_tiles", offset = 256 : i64, size = "tokens", width = 8 : i64} : () -> !kernel.buffer
-  "kernel.sort_experts"(%e, %c2, %o2, %t2) {cost = [40, 48, 0, 0, 0, 0, 0, 0, 0, 0], experts = 8 : i64, k = 2 : i64, label = "experts", launch.range = [1, 257, 4294967295], layer = 3 : i64, shared = 0 : i64, target = "cuda:sm_90a", tile_m = 64 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
+  "kernel.sort_experts"(%e, %c2, %o2, %t2) {cost = [40, 48, 0, 0, 0, 0, 0, 0, 0, 0], experts = 8 : i64, k = 2 : i64, label = "experts", launch.range = ["tokens", 257, 4294967295], layer = 3 : i64, shared = 0 : i64, target = "cuda:sm_90a", tile_m = 64 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
   return
 }
 
@@ -60,7 +60,7 @@ func.func @overlap() {
   %c0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 10 : i64} : () -> !kernel.buffer
   %o0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "order", offset = 0 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer
   %t0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "expert_tiles", offset = 256 : i64, size = "tokens", width = 8 : i64} : () -> !kernel.buffer
-  "kernel.sort_experts"(%e, %c0, %o0, %t0) {cost = [40, 48, 0, 0, 0, 0, 0, 0, 0, 0], experts = 8 : i64, k = 2 : i64, label = "experts", launch.range = [1, 0, 4294967295], layer = 3 : i64, shared = 0 : i64, target = "cuda:sm_90a", tile_m = 16 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
+  "kernel.sort_experts"(%e, %c0, %o0, %t0) {cost = [40, 48, 0, 0, 0, 0, 0, 0, 0, 0], experts = 8 : i64, k = 2 : i64, label = "experts", launch.range = ["tokens", 0, 4294967295], layer = 3 : i64, shared = 0 : i64, target = "cuda:sm_90a", tile_m = 16 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
   return
 }
 
@@ -79,8 +79,8 @@ func.func @between() {
   %c0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 10 : i64} : () -> !kernel.buffer
   %o0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "order", offset = 192 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer
   %t0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "expert_tiles", offset = 256 : i64, size = "tokens", width = 8 : i64} : () -> !kernel.buffer
-  "kernel.select_rows"(%l, %i, %x) {cost = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0], dtype = "f32", label = "select_rows", launch.range = [1, 0, 16], layer = 3 : i64, target = "cuda:sm_90a", width = 8 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
-  "kernel.sort_experts"(%e, %c0, %o0, %t0) {cost = [40, 48, 0, 0, 0, 0, 0, 0, 0, 0], experts = 8 : i64, k = 2 : i64, label = "experts", launch.range = [1, 0, 4294967295], layer = 3 : i64, shared = 0 : i64, target = "cuda:sm_90a", tile_m = 16 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
+  "kernel.select_rows"(%l, %i, %x) {cost = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0], dtype = "f32", label = "select_rows", launch.range = ["tokens", 0, 16], layer = 3 : i64, target = "cuda:sm_90a", width = 8 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
+  "kernel.sort_experts"(%e, %c0, %o0, %t0) {cost = [40, 48, 0, 0, 0, 0, 0, 0, 0, 0], experts = 8 : i64, k = 2 : i64, label = "experts", launch.range = ["tokens", 0, 4294967295], layer = 3 : i64, shared = 0 : i64, target = "cuda:sm_90a", tile_m = 16 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
   return
 }
 
@@ -97,6 +97,6 @@ func.func @part() {
   %c0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 10 : i64} : () -> !kernel.buffer
   %o0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "order", offset = 192 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer
   %t0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "expert_tiles", offset = 256 : i64, size = "tokens", width = 8 : i64} : () -> !kernel.buffer
-  "kernel.sort_experts"(%e, %c0, %o0, %t0) {cost = [40, 48, 0, 0, 0, 0, 0, 0, 0, 0], experts = 8 : i64, k = 2 : i64, label = "experts", launch.range = [1, 0, 16], layer = 3 : i64, shared = 0 : i64, target = "cuda:sm_90a", tile_m = 16 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
+  "kernel.sort_experts"(%e, %c0, %o0, %t0) {cost = [40, 48, 0, 0, 0, 0, 0, 0, 0, 0], experts = 8 : i64, k = 2 : i64, label = "experts", launch.range = ["tokens", 0, 16], layer = 3 : i64, shared = 0 : i64, target = "cuda:sm_90a", tile_m = 16 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
   return
 }

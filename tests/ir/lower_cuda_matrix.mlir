@@ -8,19 +8,19 @@
 
 // PARTS: "kernel.arena"() {bytes = 549120 : i64, dtype = "f32", name = "{{.*}}partials"
 // PARTS: "kernel.attention_part"({{.*}}part_rows = 16 : i64, parts = 66 : i64
-// PARTS-NEXT: "kernel.attention_merge"({{.*}}launch.range = [1, 0, 16], layer = 0 : i64, part_rows = 16 : i64, parts = 66 : i64
+// PARTS-NEXT: "kernel.attention_merge"({{.*}}launch.range = ["tokens", 0, 16], layer = 0 : i64, part_rows = 16 : i64, parts = 66 : i64
 
 // CHECK: %[[S:.*]] = "kernel.arena"() {bytes = 64 : i64, dtype = "f32", name = "{{.*}}block_scores", offset = 0 : i64, size = "tokens_pages", width = 2 : i64}
 // CHECK: "kernel.block_score"(%[[IQ:[^,]*]], %{{.*}}, %[[S]]) {{.*}}transposed = "values"
 // Clusters of 16 are for up to 6 tokens times kv heads, of which a token has 2 here.
-// CHECK: "kernel.topk_attention"(%[[Q:[^,]*]], %[[S]], %{{.*}}, %[[OUT:[^,]*]], %[[B:[^,]*]]) {cluster = 16 : i64, {{.*}}init = 0 : i64, k = 4 : i64{{.*}}launch.range = [1, 0, 3]{{.*}}local = 1 : i64{{.*}}per_processor = 1 : i64{{.*}}transposed = "values"
-// CHECK: "kernel.topk_attention"({{.*}}) {cluster = 8 : i64, {{.*}}launch.range = [1, 4, 4]{{.*}}per_processor = 1 : i64
-// CHECK: "kernel.topk_attention"({{.*}}) {cluster = 8 : i64, {{.*}}launch.range = [1, 5, 8]{{.*}}per_processor = 2 : i64
-// CHECK: "kernel.topk_attention"(%[[Q]], %[[S]], %{{.*}}, %[[OUT]], %[[B]]) {cluster = 1 : i64, {{.*}}launch.range = [1, {{[0-9]+}}, 4294967295]
+// CHECK: "kernel.topk_attention"(%[[Q:[^,]*]], %[[S]], %{{.*}}, %[[OUT:[^,]*]], %[[B:[^,]*]]) {cluster = 16 : i64, {{.*}}init = 0 : i64, k = 4 : i64{{.*}}launch.range = ["tokens", 0, 3]{{.*}}local = 1 : i64{{.*}}per_processor = 1 : i64{{.*}}transposed = "values"
+// CHECK: "kernel.topk_attention"({{.*}}) {cluster = 8 : i64, {{.*}}launch.range = ["tokens", 4, 4]{{.*}}per_processor = 1 : i64
+// CHECK: "kernel.topk_attention"({{.*}}) {cluster = 8 : i64, {{.*}}launch.range = ["tokens", 5, 8]{{.*}}per_processor = 2 : i64
+// CHECK: "kernel.topk_attention"(%[[Q]], %[[S]], %{{.*}}, %[[OUT]], %[[B]]) {cluster = 1 : i64, {{.*}}launch.range = ["tokens", {{[0-9]+}}, 4294967295]
 // CHECK-NEXT: "kernel.observe"(%[[B]]
 // CHECK: %[[P:.*]] = "kernel.arena"() {{.*}}dtype = "f32", name = "{{.*}}partials", {{.*}}size = "one"
 // CHECK: "kernel.attention_part"(%[[OUT]], %{{.*}}, %[[D:[^,]*]], %[[P]]) {{.*}}head_dim = 128 : i64{{.*}}transposed = "values"
-// CHECK-NEXT: "kernel.attention_merge"(%[[P]], %[[D]]) {{.*}}launch.range = [1, 0, {{[0-9]+}}]
+// CHECK-NEXT: "kernel.attention_merge"(%[[P]], %[[D]]) {{.*}}launch.range = ["tokens", 0, {{[0-9]+}}]
 
 // F32: "kernel.block_score"
 // F32: "kernel.topk_blocks"

@@ -132,15 +132,20 @@ void *tiny_plan(size_t *out_length) {
                                          .width = TINY_VOCABULARY}};
   sluice_plan_region regions[SLUICE_SIZE_COUNT] = {
       [SLUICE_SIZE_ONE] = {64}, [SLUICE_SIZE_TOKENS] = {128}, [SLUICE_SIZE_TOKENS_PAGES] = {64}};
+  const uint32_t values = SLUICE_ROLE_VALUES;
   const sluice_plan_source sources[] = {
-      {intern(&s, TINY_SCALE), 1, 1, 16},    {intern(&s, TINY_PANELS_A), 2, 5, 7}, {intern(&s, TINY_PANELS_B), 2, 4, 7},
-      {intern(&s, TINY_GATE), 2, 6, 5},      {intern(&s, TINY_UP), 2, 6, 5},       {intern(&s, TINY_WIDE), 2, 6, 41},
-      {intern(&s, TINY_WIDE_F32), 2, 6, 23},
+      {intern(&s, TINY_SCALE), values, 1, 1, 16, 0, 1, 0, 16, 0},
+      {intern(&s, TINY_PANELS_A), values, 2, 5, 7, 0, 5, 0, 7, 0},
+      {intern(&s, TINY_PANELS_B), values, 2, 4, 7, 0, 4, 0, 7, 0},
+      {intern(&s, TINY_GATE), values, 2, 6, 5, 0, 6, 0, 5, 0},
+      {intern(&s, TINY_UP), values, 2, 6, 5, 0, 6, 0, 5, 0},
+      {intern(&s, TINY_WIDE), values, 2, 8, 50, 1, 6, 5, 41, 0},     /* rows from 1, columns from 5 on */
+      {intern(&s, TINY_WIDE_F32), values, 2, 9, 23, 2, 6, 0, 23, 0}, /* rows from 2 on */
   };
   const sluice_plan_weight weights[] = {
       {.name = intern(&s, "scale"),
        .layout = SLUICE_LAYOUT_ROWS,
-       .dtype = SLUICE_F32,
+       .format = SLUICE_FORMAT_F32,
        .batch = 1,
        .rows = 1,
        .columns = 16,
@@ -150,7 +155,7 @@ void *tiny_plan(size_t *out_length) {
        .bytes = 64},
       {.name = intern(&s, "stacked"), /* 9 rows: 3 panels of 4 rows of 4 column pairs */
        .layout = SLUICE_LAYOUT_PANELS,
-       .dtype = SLUICE_BF16,
+       .format = SLUICE_FORMAT_BF16,
        .batch = 1,
        .rows = 9,
        .columns = 7,
@@ -162,7 +167,7 @@ void *tiny_plan(size_t *out_length) {
        .bytes = 192},
       {.name = intern(&s, "gate_up"), /* 2 halves of 2 panels of 4 rows of 3 column pairs: 384 bytes */
        .layout = SLUICE_LAYOUT_PANEL_PAIRS,
-       .dtype = SLUICE_F32,
+       .format = SLUICE_FORMAT_F32,
        .batch = TINY_EXPERTS,
        .rows = 12,
        .columns = 5,
@@ -174,7 +179,7 @@ void *tiny_plan(size_t *out_length) {
        .bytes = 384 * TINY_EXPERTS},
       {.name = intern(&s, "wide"), /* 2 panels of 4 rows of 6 groups of 16 bytes, the last one not full */
        .layout = SLUICE_LAYOUT_PANELS,
-       .dtype = SLUICE_BF16,
+       .format = SLUICE_FORMAT_BF16,
        .batch = 1,
        .rows = 6,
        .columns = 41,
@@ -186,7 +191,7 @@ void *tiny_plan(size_t *out_length) {
        .bytes = 768},
       {.name = intern(&s, "wide_f32"), /* the same of f32 */
        .layout = SLUICE_LAYOUT_PANELS,
-       .dtype = SLUICE_F32,
+       .format = SLUICE_FORMAT_F32,
        .batch = 1,
        .rows = 6,
        .columns = 23,
@@ -241,33 +246,32 @@ void *tiny_plan(size_t *out_length) {
   };
   const sluice_plan_extent one = {SLUICE_SIZE_ONE, 1, 1, 0}, tokens = {SLUICE_SIZE_TOKENS, 1, 1, 0},
                            tiles = {SLUICE_SIZE_TILES, 1, 1, 0}, rows = {SLUICE_SIZE_ROWS, 1, 1, 0};
-  const uint32_t every = UINT32_MAX;
+  enum { FROM_ONE_TOKEN, ANY, TO_TWO_TOKENS, RANGES };
+  const sluice_plan_range ranges[RANGES] = {{SLUICE_SIZE_TOKENS, 1, UINT32_MAX},
+                                            [ANY] = {SLUICE_SIZE_ONE, 0, UINT32_MAX},
+                                            [TO_TWO_TOKENS] = {SLUICE_SIZE_TOKENS, 1, 2}};
   const sluice_plan_launch launches[] = {
-      {.kernel = 0,
-       .first_argument = 0,
-       .layer = 0,
-       .label = intern(&s, "append"),
-       .grid = {tokens, one},
-       .range_to = every},
-      {.kernel = 0, .first_argument = 5, .layer = 1, .grid = {tokens, one}, .range_to = every},
+      {.kernel = 0, .first_argument = 0, .layer = 0, .label = intern(&s, "append"), .grid = {tokens, one}},
+      {.kernel = 0, .first_argument = 5, .layer = 1, .grid = {tokens, one}},
       {.kernel = 1,
        .first_argument = 10,
        .layer = UINT32_MAX,
        .grid = {tiles, one},
-       .range_size = SLUICE_SIZE_TOKENS,
-       .range_from = 1,
-       .range_to = every},
-      {.kernel = 2, .first_argument = 15, .layer = UINT32_MAX, .grid = {rows, one}, .range_to = every},
-      {.kernel = 3, .first_argument = 19, .layer = UINT32_MAX, .grid = {one, rows}, .range_to = every},
+       .first_range = FROM_ONE_TOKEN,
+       .range_count = 1},
+      {.kernel = 2,
+       .first_argument = 15,
+       .layer = UINT32_MAX,
+       .grid = {rows, one},
+       .first_range = TINY_LOGITS_RANGE,
+       .range_count = 1},
+      {.kernel = 3, .first_argument = 19, .layer = UINT32_MAX, .grid = {one, rows}},
   };
+  _Static_assert(TINY_LOGITS_RANGE == ANY, "for tests that change it");
   const sluice_plan_observable observables[] = {{intern(&s, "layer.0.out"), 2, 0, TINY_VOCABULARY}};
 
-  const sluice_plan_join joins[] = {{.kernel = 4,
-                                     .first_launch = 0,
-                                     .launch_count = 2,
-                                     .range_size = SLUICE_SIZE_TOKENS,
-                                     .range_from = 1,
-                                     .range_to = 2}};
+  const sluice_plan_join joins[] = {
+      {.kernel = 4, .first_launch = 0, .launch_count = 2, .first_range = TO_TWO_TOKENS, .range_count = 1}};
 
   header->buffers = place(data, &length, buffers, sizeof buffers / sizeof *buffers, sizeof *buffers);
   header->regions = place(data, &length, regions, SLUICE_SIZE_COUNT, sizeof *regions);
@@ -279,6 +283,7 @@ void *tiny_plan(size_t *out_length) {
   header->arguments = place(data, &length, arguments, sizeof arguments / sizeof *arguments, sizeof *arguments);
   header->observables = place(data, &length, observables, 1, sizeof *observables);
   header->joins = place(data, &length, joins, 1, sizeof *joins);
+  header->ranges = place(data, &length, ranges, RANGES, sizeof *ranges);
   header->strings = place(data, &length, s.data, s.length, 1);
   *out_length = length;
   return data;
@@ -304,7 +309,8 @@ void tiny_bundle_seal(void *bundle) {
 }
 
 void *tiny_bundle_bytes(const char *target, const void *code, size_t code_length, size_t *out_length) {
-  static const char manifest[] = "{\"model\": {\"hidden\": 16}, \"stop_ids\": [15], \"dtype\": \"float32\"}";
+  static const char manifest[] =
+      "{\"generator\": \"sluice 0.0.9\", \"model\": {\"hidden\": 16}, \"stop_ids\": [15], \"dtype\": \"float32\"}";
   size_t plan_length;
   void *plan = tiny_plan(&plan_length);
   const struct {
@@ -395,8 +401,8 @@ enum { TENSORS = 5 + 2 * TINY_EXPERTS };
 int tiny_checkpoint_write(const char *path, uint64_t seed, const char *skip, const char *reshape, const char *extra) {
   sluice_tensor_info tensors[TENSORS + 1] = {
       {.name = TINY_SCALE, .rank = 1, .shape = {16}},       {.name = TINY_PANELS_A, .rank = 2, .shape = {5, 7}},
-      {.name = TINY_PANELS_B, .rank = 2, .shape = {4, 7}},  {.name = TINY_WIDE, .rank = 2, .shape = {6, 41}},
-      {.name = TINY_WIDE_F32, .rank = 2, .shape = {6, 23}},
+      {.name = TINY_PANELS_B, .rank = 2, .shape = {4, 7}},  {.name = TINY_WIDE, .rank = 2, .shape = {8, 50}},
+      {.name = TINY_WIDE_F32, .rank = 2, .shape = {9, 23}},
   };
   char names[2 * TINY_EXPERTS][64];
   size_t count = 5;
@@ -410,7 +416,7 @@ int tiny_checkpoint_write(const char *path, uint64_t seed, const char *skip, con
   for (size_t i = 0; i < count; i++)
     if (!skip || strcmp(tensors[i].name, skip) != 0) tensors[kept++] = tensors[i];
   if (extra) tensors[kept++] = (sluice_tensor_info){.name = extra, .rank = 1, .shape = {3}};
-  uint16_t data[TENSORS + 1][6 * 41];
+  uint16_t data[TENSORS + 1][8 * 50];
   for (size_t i = 0; i < kept; i++) {
     uint64_t elements = (uint64_t)(tensors[i].shape[0] * (tensors[i].rank == 2 ? tensors[i].shape[1] : 1));
     tensors[i].dtype = SLUICE_BF16;

@@ -24,8 +24,10 @@
 #define TINY_GATE "language_model.experts.{expert}.gate.weight" /* panel pairs of 4, f32: [6, 5] for each expert, */
 #define TINY_UP "language_model.experts.{expert}.up.weight"     /*   paired with [6, 5] */
 /* Not used by any kernel, for packing alone. */
-#define TINY_WIDE "language_model.wide.weight"         /* panels of 4, groups of 8, bf16: [6, 41] */
-#define TINY_WIDE_F32 "language_model.wide_f32.weight" /* panels of 4, groups of 4, f32: [6, 23] */
+#define TINY_WIDE "language_model.wide.weight"         /* panels of 4, groups of 8, bf16: [6, 41] of [8, 50] */
+#define TINY_WIDE_F32 "language_model.wide_f32.weight" /* panels of 4, groups of 4, f32: [6, 23] of [9, 23] */
+/* The launch that computes the logits has this range of the plan, which holds in every step, to itself. */
+#define TINY_LOGITS_RANGE 1
 
 /* The plan's bytes (8-byte aligned); released by the caller. */
 void *tiny_plan(size_t *out_length);

@@ -48,7 +48,7 @@ static void add_weight(weights *w, sluice_layout layout, sluice_dtype dtype, uin
   assert_true(w->count < MOST_WEIGHTS);
   sluice_plan_weight *weight = &w->list[w->count];
   *weight = (sluice_plan_weight){.layout = layout,
-                                 .dtype = dtype,
+                                 .format = dtype,
                                  .batch = batch,
                                  .columns = columns,
                                  .panel = panel,
@@ -58,17 +58,24 @@ static void add_weight(weights *w, sluice_layout layout, sluice_dtype dtype, uin
     char name[128];
     snprintf(name, sizeof name, "model.layers.%d.%s%u.%s", (int)w->count, batch > 1 ? "{expert}." : "", i,
              kinds[(w->count + i) % 5]);
-    w->sources[w->source_count++] =
-        (sluice_plan_source){.name = intern(w, name), .rank = 2, .rows = rows[i], .columns = columns};
+    /* What the tensor has besides the slice, in turns. */
+    const uint32_t before = (uint32_t)w->count % 3, beside = (uint32_t)w->count % 4;
+    w->sources[w->source_count++] = (sluice_plan_source){.name = intern(w, name),
+                                                         .role = SLUICE_ROLE_VALUES,
+                                                         .rank = 2,
+                                                         .tensor_rows = rows[i] + 2 * before,
+                                                         .tensor_columns = columns + 2 * beside,
+                                                         .first_row = before,
+                                                         .rows = rows[i],
+                                                         .first_column = beside,
+                                                         .columns = columns};
     weight->source_count++;
     weight->rows += rows[i];
   }
   weight->name = intern(w, "weight");
-  uint64_t halves = layout == SLUICE_LAYOUT_PANEL_PAIRS ? 2 : 1;
-  uint64_t elements = (uint64_t)weight->rows * columns;
-  if (panel)
-    elements = halves * ((weight->rows / halves + panel - 1) / panel) * panel * ((columns + group - 1) / group * group);
-  weight->batch_bytes = (elements * sluice_dtype_size(dtype) + 63) / 64 * 64;
+  sluice_packed_size size;
+  assert_null(sluice_packed_size_of(weight, &size));
+  weight->batch_bytes = size.batch_bytes;
   weight->bytes = batch * weight->batch_bytes;
   w->offsets[w->count++] = w->bytes;
   w->bytes += weight->bytes;
@@ -107,7 +114,7 @@ static weights *all_weights(void) {
 /* ---- what it should be ---- */
 
 static void expected_matrix(const weights *w, const sluice_plan_weight *weight, uint32_t expert, char *to) {
-  bool bf16 = weight->dtype == SLUICE_BF16;
+  bool bf16 = weight->format == SLUICE_FORMAT_BF16;
   uint64_t half_rows = weight->layout == SLUICE_LAYOUT_PANEL_PAIRS ? weight->rows / 2 : weight->rows;
   uint64_t halves = weight->rows / half_rows, start = 0;
   uint64_t groups = (weight->columns + weight->group - 1) / weight->group;
@@ -122,7 +129,9 @@ static void expected_matrix(const weights *w, const sluice_plan_weight *weight, 
     else
       snprintf(name, sizeof name, "%s", pattern);
     for (uint64_t r = 0; r < source->rows; r++) {
-      sluice_synthetic_fill(name, SEED, weight->columns, r * weight->columns, weight->columns, values);
+      sluice_synthetic_fill(name, SEED, source->tensor_columns,
+                            (source->first_row + r) * source->tensor_columns + source->first_column, weight->columns,
+                            values);
       uint64_t row = (start + r) % half_rows, half = (start + r) / half_rows;
       for (uint64_t c = 0; c < weight->columns; c++) {
         uint64_t at = row * weight->columns + c;
@@ -215,8 +224,8 @@ static void check_device(sluice_device *device, const char *target, const code_o
     for (uint64_t b = 0; b < weight->bytes; b++)
       if (found[w->offsets[i] + b] != expected[w->offsets[i] + b])
         fail_msg(
-            "%s: byte %llu of weight %llu (layout %u, dtype %u, %u x %u x %u, panel %u, group %u) is %02x, not %02x",
-            target, (unsigned long long)b, (unsigned long long)i, weight->layout, weight->dtype, weight->batch,
+            "%s: byte %llu of weight %llu (layout %u, format %u, %u x %u x %u, panel %u, group %u) is %02x, not %02x",
+            target, (unsigned long long)b, (unsigned long long)i, weight->layout, weight->format, weight->batch,
             weight->rows, weight->columns, weight->panel, weight->group, (unsigned char)found[w->offsets[i] + b],
             (unsigned char)expected[w->offsets[i] + b]);
   }

@@ -62,9 +62,18 @@ static void wrong_fields_are_refused(void **state) {
   WRONG(AT(sluice_plan_buffer, buffers, 0)->dtype = 77, "do not fit");
   WRONG(AT(sluice_plan_buffer, buffers, 0)->name = 4000, "name");
   WRONG(AT(sluice_plan_source, sources, 0)->rows = 2, "shape");
+  WRONG(AT(sluice_plan_source, sources, 0)->tensor_rows = 2, "shape");
+  WRONG(AT(sluice_plan_source, sources, 5)->first_row = 3, "a slice lies outside");
+  WRONG(AT(sluice_plan_source, sources, 5)->first_column = 10, "a slice lies outside");
+  WRONG(AT(sluice_plan_source, sources, 5)->first_column = UINT32_MAX, "a slice lies outside");
+  WRONG(AT(sluice_plan_source, sources, 5)->tensor_columns = UINT32_MAX, "shape");
+  WRONG(AT(sluice_plan_source, sources, 0)->role = 4, "role");
+  WRONG(AT(sluice_plan_source, sources, 0)->role = SLUICE_ROLE_SCALES, "no values");
+  WRONG(AT(sluice_plan_source, sources, 0)->reserved = 1, "role");
   WRONG(AT(sluice_plan_source, sources, 0)->name = 0, "no name");
-  WRONG(AT(sluice_plan_source, sources, 1)->columns = 8, "columns");
-  WRONG(AT(sluice_plan_source, sources, 1)->rows = 6, "add up");
+  WRONG(AT(sluice_plan_source, sources, 1)->columns = 6, "columns");
+  WRONG(AT(sluice_plan_weight, weights, 0)->format = 3, "format");
+  WRONG(AT(sluice_plan_source, sources, 1)->rows = 4, "add up");
   WRONG(AT(sluice_plan_weight, weights, 0)->first_source = UINT32_MAX, "sources");
   WRONG(AT(sluice_plan_weight, weights, 0)->source_count = 0, "sources");
   WRONG(AT(sluice_plan_weight, weights, 1)->panel = 0, "panel");
@@ -95,11 +104,12 @@ static void wrong_fields_are_refused(void **state) {
   WRONG(AT(sluice_plan_launch, launches, 0)->grid[1].divisor = 0, "grid");
   WRONG(AT(sluice_plan_launch, launches, 0)->grid[0].size = 16, "grid");
   WRONG(AT(sluice_plan_launch, launches, 0)->layer = 2, "layer");
-  WRONG(AT(sluice_plan_launch, launches, 0)->range_size = SLUICE_SIZE_COUNT, "range of steps");
-  WRONG((AT(sluice_plan_launch, launches, 1)->range_from = 8, AT(sluice_plan_launch, launches, 1)->range_to = 7),
-        "range of steps");
-  WRONG(AT(sluice_plan_launch, launches, 2)->range_to = 0, "range of steps"); /* from 1 */
-  WRONG(AT(sluice_plan_launch, launches, 3)->reserved = 1, "range of steps");
+  WRONG(AT(sluice_plan_range, ranges, 0)->size = SLUICE_SIZE_COUNT, "ranges of steps");
+  WRONG(AT(sluice_plan_range, ranges, 0)->to = 0, "ranges of steps"); /* from 1 */
+  WRONG(AT(sluice_plan_launch, launches, 3)->first_range = 4, "ranges of steps");
+  WRONG(AT(sluice_plan_launch, launches, 3)->range_count = 3, "ranges of steps");
+  WRONG((AT(sluice_plan_launch, launches, 3)->first_range = 0, AT(sluice_plan_launch, launches, 3)->range_count = 2),
+        "out of order"); /* tokens, then one */
   WRONG(AT(sluice_plan_observable, observables, 0)->launch = 5, "observable");
   WRONG(AT(sluice_plan_observable, observables, 0)->buffer = 1, "observable");
   WRONG(AT(sluice_plan_observable, observables, 0)->dimension = 0, "observable");
@@ -109,10 +119,11 @@ static void wrong_fields_are_refused(void **state) {
   WRONG(AT(sluice_plan_join, joins, 0)->launch_count = UINT32_MAX, "outside their table");
   WRONG(AT(sluice_plan_join, joins, 0)->launch_count = 1, "number of parts");
   WRONG(AT(sluice_plan_join, joins, 0)->launch_count = 3, "arguments are not those");
-  WRONG((AT(sluice_plan_join, joins, 0)->launch_count = 3, AT(sluice_plan_join, joins, 0)->range_from = 0),
+  WRONG((AT(sluice_plan_join, joins, 0)->launch_count = 3, AT(sluice_plan_range, ranges, 2)->from = 0),
         "only some steps"); /* the third launch starts with one token */
-  WRONG(AT(sluice_plan_join, joins, 0)->range_from = 3, "range of steps");
-  WRONG(AT(sluice_plan_join, joins, 0)->range_size = SLUICE_SIZE_COUNT, "range of steps");
+  WRONG(AT(sluice_plan_range, ranges, 2)->from = 3, "a join's ranges of steps");
+  WRONG(AT(sluice_plan_join, joins, 0)->range_count = 2, "a join's ranges of steps");
+  WRONG(AT(sluice_plan_join, joins, 0)->reserved = 1, "a join's ranges of steps");
 #undef WRONG
 #undef AT
   sluice_release(bytes);
@@ -138,22 +149,84 @@ static void joins_are_found_by_launch_and_size(void **state) {
 
 static void ranges_include_both_ends(void **state) {
   (void)state;
-  static const uint32_t ranges[][3] = {{SLUICE_SIZE_ONE, 0, 0},
-                                       {SLUICE_SIZE_TOKENS, 7, 7},
-                                       {SLUICE_SIZE_TOKENS, 0, UINT32_MAX},
-                                       {SLUICE_SIZE_COUNT - 1, UINT32_MAX, UINT32_MAX}};
+  static const sluice_plan_range ranges[] = {{SLUICE_SIZE_ONE, 0, 0},
+                                             {SLUICE_SIZE_TOKENS, 7, 7},
+                                             {SLUICE_SIZE_TOKENS, 0, UINT32_MAX},
+                                             {SLUICE_SIZE_COUNT - 1, UINT32_MAX, UINT32_MAX}};
   size_t length;
   char *bytes = tiny_plan(&length);
   const sluice_plan_header *h = (const sluice_plan_header *)(void *)bytes;
-  sluice_plan_launch *launch = (sluice_plan_launch *)(void *)(bytes + h->launches.offset) + 3; /* of no join */
+  sluice_plan_range *range = (sluice_plan_range *)(void *)(bytes + h->ranges.offset) + TINY_LOGITS_RANGE;
   for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
     sluice_plan plan;
-    launch->range_size = ranges[i][0];
-    launch->range_from = ranges[i][1];
-    launch->range_to = ranges[i][2];
+    *range = ranges[i];
     assert_null(sluice_plan_open(bytes, length, &plan));
   }
   sluice_release(bytes);
+}
+
+/* Of a launch that two sizes decide, against counting the steps. */
+static void ranges_of_several_sizes_agree_or_not(void **state) {
+  (void)state;
+  enum { MOST = 6, ALL = (MOST + 1) * MOST / 2 };
+  sluice_plan_range one[ALL];
+  uint32_t count = 0;
+  for (uint32_t from = 0; from < MOST; from++)
+    for (uint32_t to = from; to < MOST; to++) one[count++] = (sluice_plan_range){0, from, to};
+  uint64_t random = 1;
+  unsigned agreeing = 0, apart = 0;
+  for (int round = 0; round < 20000; round++) {
+    sluice_plan_range lists[2][2];
+    uint32_t counts[2] = {0};
+    for (int l = 0; l < 2; l++)
+      for (uint32_t size = 1; size <= 2; size++) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        if (random >> 62 == 0) continue; /* this size does not count */
+        lists[l][counts[l]] = one[(random >> 33) % count];
+        lists[l][counts[l]++].size = size;
+      }
+    unsigned inner = 0, both = 0;
+    for (int32_t a = 0; a < MOST; a++)
+      for (int32_t b = 0; b < MOST; b++) {
+        const int32_t sizes[SLUICE_SIZE_COUNT] = {1, a, b};
+        bool in = sluice_ranges_hold(lists[0], counts[0], sizes);
+        inner += in;
+        both += in && sluice_ranges_hold(lists[1], counts[1], sizes);
+      }
+    bool holds, agree = sluice_ranges_agree(lists[0], counts[0], lists[1], counts[1], &holds);
+    if (agree) assert_int_equal(both, holds ? inner : 0);
+    if (!agree) assert_true(both > 0); /* and steps with larger sizes are in the first list alone */
+    agreeing += agree && holds;
+    apart += agree && !holds;
+  }
+  assert_true(agreeing > 500 && apart > 500);
+}
+
+/* Every name leads to its number and back; what has no name has none. */
+static void names_and_numbers_agree(void **state) {
+  (void)state;
+  static const struct {
+    const char *(*name)(uint32_t);
+    bool (*find)(const char *, size_t, uint32_t *);
+    uint32_t count;
+  } tables[] = {{sluice_size_name, sluice_size_find, 13},
+                {sluice_input_name, sluice_input_find, SLUICE_INPUT_COUNT},
+                {sluice_output_name, sluice_output_find, SLUICE_OUTPUT_COUNT},
+                {sluice_layout_name, sluice_layout_find, 3},
+                {sluice_format_name, sluice_format_find, 2},
+                {sluice_role_name, sluice_role_find, 3}};
+  for (size_t t = 0; t < sizeof tables / sizeof *tables; t++) {
+    uint32_t found = 0, number;
+    for (uint32_t i = 0; i < 64; i++) {
+      const char *name = tables[t].name(i);
+      if (!name) continue;
+      found++;
+      assert_true(tables[t].find(name, strlen(name), &number));
+      assert_int_equal(number, i);
+      assert_false(tables[t].find(name, strlen(name) - 1, &number));
+    }
+    assert_int_equal(found, tables[t].count);
+  }
 }
 
 static void truncations_are_refused(void **state) {
@@ -231,7 +304,8 @@ static void random_damage_is_harmless(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(wrong_fields_are_refused), cmocka_unit_test(joins_are_found_by_launch_and_size),
-      cmocka_unit_test(ranges_include_both_ends), cmocka_unit_test(truncations_are_refused),
+      cmocka_unit_test(ranges_include_both_ends), cmocka_unit_test(ranges_of_several_sizes_agree_or_not),
+      cmocka_unit_test(names_and_numbers_agree),  cmocka_unit_test(truncations_are_refused),
       cmocka_unit_test(random_damage_is_harmless)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

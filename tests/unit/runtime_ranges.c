@@ -11,8 +11,6 @@
 
 #include <cmocka.h>
 
-enum { LOGITS_LAUNCH = 3 };
-
 static char bundle_path[128];
 static float scale[TINY_VOCABULARY];
 
@@ -49,11 +47,9 @@ static void set_range(sluice_size size, uint32_t from, uint32_t to) {
   const sluice_bundle_header *header = (const sluice_bundle_header *)(const void *)bytes;
   assert_int_equal(header->sections[1].kind, SLUICE_SECTION_PLAN);
   char *plan = bytes + header->sections[1].offset;
-  sluice_plan_launch *launches =
-      (sluice_plan_launch *)(void *)(plan + ((const sluice_plan_header *)(const void *)plan)->launches.offset);
-  launches[LOGITS_LAUNCH].range_size = size;
-  launches[LOGITS_LAUNCH].range_from = from;
-  launches[LOGITS_LAUNCH].range_to = to;
+  sluice_plan_range *ranges =
+      (sluice_plan_range *)(void *)(plan + ((const sluice_plan_header *)(const void *)plan)->ranges.offset);
+  ranges[TINY_LOGITS_RANGE] = (sluice_plan_range){size, from, to};
   tiny_bundle_bind(bytes);
   tiny_bundle_seal(bytes);
   rewind(file);

@@ -66,6 +66,11 @@ size_t sluice_bundle_code_length(const sluice_bundle *bundle, uint32_t index);
 /* The first section of `kind` for `target` (NULL: any); -1 when there is none. */
 int sluice_bundle_find(const sluice_bundle *bundle, sluice_section_kind kind, const char *target);
 
+/* Opens the launch plan in section `index` (sluice_plan_open). One of another version is an error that says which
+ * compiler made the bundle. `name` is used in messages; the plan lives as long as the bundle. */
+SLUICE_MUST_USE sluice_status *sluice_bundle_plan(const sluice_bundle *bundle, uint32_t index, const char *name,
+                                                  sluice_plan *out_plan);
+
 /* SHA-256 (FIPS 180-4) of `length` bytes. */
 void sluice_sha256(const void *data, size_t length, uint8_t out_digest[32]);
 

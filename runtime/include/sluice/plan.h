@@ -11,43 +11,80 @@
 #ifndef SLUICE_PLAN_H
 #define SLUICE_PLAN_H
 
+#include "sluice/dtype.h"
 #include "sluice/status.h"
 
 #include <stdbool.h>
 
 #define SLUICE_PLAN_VERSION 6u
 
-/* Extents of a step. Kernels get them as `const int32_t sizes[SLUICE_SIZE_COUNT]`. */
-typedef enum sluice_size {
-  SLUICE_SIZE_ONE = 0,            /* 1 */
-  SLUICE_SIZE_TOKENS = 1,         /* tokens of the step, all sequences together */
-  SLUICE_SIZE_ROWS = 2,           /* tokens whose logits are wanted */
-  SLUICE_SIZE_SEQUENCES = 3,      /* sequences in the step */
-  SLUICE_SIZE_TILES = 4,          /* query tiles, see SLUICE_INPUT_TILES */
-  SLUICE_SIZE_PAGE_STRIDE = 5,    /* entries of one row of the page table */
-  SLUICE_SIZE_CONTEXT = 6,        /* longest context in the step, rounded up to whole pages, in tokens */
-  SLUICE_SIZE_PAGES = 7,          /* longest context in the step, in pages */
-  SLUICE_SIZE_CACHE_PAGES = 8,    /* pages in the cache pool */
-  SLUICE_SIZE_TOKENS_CONTEXT = 9, /* TOKENS x CONTEXT (an arena region of unfused plans; saturates at INT32_MAX) */
-  SLUICE_SIZE_TOKENS_PAGES = 10,  /* TOKENS x PAGES (likewise) */
-  SLUICE_SIZE_LONGEST = 11,       /* tokens of the longest query tile: 1 when every sequence decodes one token */
-  SLUICE_SIZE_SEEN = 12,          /* entries of the list of seen tokens, rounded up */
-  SLUICE_SIZE_COUNT = 16,
-} sluice_size;
+/* Every enumeration below is made from a table X(NAME, number, "name in the IR and in messages"): from it come the
+ * constants, the functions sluice_..._name (NULL for an unknown number) and sluice_..._find (false for an unknown
+ * name), and the checks of IR and plan. Numbers are part of the format. */
+#define SLUICE_DECLARE_NAMES(what)                                                                                     \
+  const char *sluice_##what##_name(uint32_t number);                                                                   \
+  bool sluice_##what##_find(const char *name, size_t length, uint32_t *out_number)
 
-/* What the runtime prepares on the host for every step. */
+/* Extents of a step. Kernels get them as `const int32_t sizes[SLUICE_SIZE_COUNT]`:
+ *   one             1
+ *   tokens          of the step, all sequences together
+ *   rows            tokens whose logits are wanted
+ *   sequences       in the step
+ *   tiles           query tiles, see the input "tiles"
+ *   page_stride     entries of one row of the page table
+ *   context         longest context in the step, rounded up to whole pages, in tokens
+ *   pages           the same in pages
+ *   cache_pages     pages in the cache pool
+ *   tokens_context  tokens x context (an arena region of unfused plans; saturates at INT32_MAX)
+ *   tokens_pages    tokens x pages (likewise)
+ *   longest         tokens of the longest query tile: 1 when every sequence decodes one token
+ *   seen            entries of the list of seen tokens, rounded up */
+#define SLUICE_SIZES(X)                                                                                                \
+  X(ONE, 0, "one")                                                                                                     \
+  X(TOKENS, 1, "tokens")                                                                                               \
+  X(ROWS, 2, "rows")                                                                                                   \
+  X(SEQUENCES, 3, "sequences")                                                                                         \
+  X(TILES, 4, "tiles")                                                                                                 \
+  X(PAGE_STRIDE, 5, "page_stride")                                                                                     \
+  X(CONTEXT, 6, "context")                                                                                             \
+  X(PAGES, 7, "pages")                                                                                                 \
+  X(CACHE_PAGES, 8, "cache_pages")                                                                                     \
+  X(TOKENS_CONTEXT, 9, "tokens_context")                                                                               \
+  X(TOKENS_PAGES, 10, "tokens_pages")                                                                                  \
+  X(LONGEST, 11, "longest")                                                                                            \
+  X(SEEN, 12, "seen")
+typedef enum sluice_size {
+#define SLUICE_X(name, number, text) SLUICE_SIZE_##name = (number),
+  SLUICE_SIZES(SLUICE_X)
+#undef SLUICE_X
+      SLUICE_SIZE_COUNT = 16, /* of the array; those without a name are 0 */
+} sluice_size;
+SLUICE_DECLARE_NAMES(size);
+
+/* What the runtime prepares on the host for every step:
+ *   tokens      i32[tokens]: token ids, the sequences one after another
+ *   positions   i32[tokens]: position of the token in its sequence
+ *   sequence    i32[tokens]: row of the page table
+ *   page_table  i32[sequences][page_stride]: cache page of each 'page_tokens' tokens, -1 beyond the end
+ *   tiles       i32[tiles][4]: first token, token count (1..query_tile), row of the page table, position of the first
+ *               token. A tile never spans two sequences; tiles cover all tokens in order.
+ *   logit_rows  i32[rows]: the tokens whose logits are wanted, ascending
+ *   sampling    sluice_sampling_row[rows], then sluice_seen_token[seen] */
+#define SLUICE_INPUTS(X)                                                                                               \
+  X(TOKENS, 0, "tokens")                                                                                               \
+  X(POSITIONS, 1, "positions")                                                                                         \
+  X(SEQUENCE, 2, "sequence")                                                                                           \
+  X(PAGE_TABLE, 3, "page_table")                                                                                       \
+  X(TILES, 4, "tiles")                                                                                                 \
+  X(LOGIT_ROWS, 5, "logit_rows")                                                                                       \
+  X(SAMPLING, 6, "sampling")
 typedef enum sluice_input {
-  SLUICE_INPUT_TOKENS = 0,    /* i32[TOKENS]: token ids, the sequences one after another */
-  SLUICE_INPUT_POSITIONS = 1, /* i32[TOKENS]: position of the token in its sequence */
-  SLUICE_INPUT_SEQUENCE = 2,  /* i32[TOKENS]: row of the page table */
-  SLUICE_INPUT_PAGE_TABLE =
-      3,                  /* i32[SEQUENCES][PAGE_STRIDE]: cache page of each 'page_tokens' tokens, -1 beyond the end */
-  SLUICE_INPUT_TILES = 4, /* i32[TILES][4]: first token, token count (1..query_tile), row of the page table, position
-                             of the first token. A tile never spans two sequences; tiles cover all tokens in order. */
-  SLUICE_INPUT_LOGIT_ROWS = 5, /* i32[ROWS]: the tokens whose logits are wanted, ascending */
-  SLUICE_INPUT_SAMPLING = 6,   /* sluice_sampling_row[ROWS], then sluice_seen_token[SEEN] */
-  SLUICE_INPUT_COUNT = 7,
+#define SLUICE_X(name, number, text) SLUICE_INPUT_##name = (number),
+  SLUICE_INPUTS(SLUICE_X)
+#undef SLUICE_X
+      SLUICE_INPUT_COUNT = 7,
 } sluice_input;
+SLUICE_DECLARE_NAMES(input);
 
 /* How the token after a row is chosen. temperature <= 0 is greedy (largest logit, then lowest id; NaN lowest).
  * Otherwise: divide by temperature; keep the top_k largest (0: all; ties with the k-th stay); of these keep the
@@ -74,11 +111,19 @@ typedef struct sluice_seen_token {
   int32_t count; /* times that it was generated; 0: it stands in the prompt alone */
 } sluice_seen_token;
 
+/* What a step gives back:
+ *   logits   f32[rows][vocabulary]
+ *   sampled  i32[rows]: the token; -1 - token where a logit of the row is NaN */
+#define SLUICE_OUTPUTS(X)                                                                                              \
+  X(LOGITS, 0, "logits")                                                                                               \
+  X(SAMPLED, 1, "sampled")
 typedef enum sluice_output {
-  SLUICE_OUTPUT_LOGITS = 0,  /* f32[ROWS][vocabulary] */
-  SLUICE_OUTPUT_SAMPLED = 1, /* i32[ROWS]: the token; -1 - token where a logit of the row is NaN */
-  SLUICE_OUTPUT_COUNT = 2,
+#define SLUICE_X(name, number, text) SLUICE_OUTPUT_##name = (number),
+  SLUICE_OUTPUTS(SLUICE_X)
+#undef SLUICE_X
+      SLUICE_OUTPUT_COUNT = 2,
 } sluice_output;
+SLUICE_DECLARE_NAMES(output);
 
 /* A kernel argument is a memory reference. */
 typedef enum sluice_memory {
@@ -111,38 +156,93 @@ typedef struct sluice_plan_region { /* one for each sluice_size, in order */
   uint64_t unit_bytes;              /* bytes of the region for each unit of the size; 0: unused */
 } sluice_plan_region;
 
-/* How a weight lies in device memory. Sources are matrices [rows][columns], row-major as in the checkpoint (a vector
- * has one row), stacked along the rows in order; `rows` is their total, for each of `batch` experts. */
+/* How the matrices of a weight lie in device memory:
+ *   rows         row-major [rows][columns], as it is
+ *   panels       Panels of `panel` rows; in a panel, groups of `group` columns: element (r, c) of panel p lies at
+ *                ((p * groups + c / group) * panel + r) * group + c % group, groups = ceil(columns / group); rows and
+ *                columns beyond the matrix are zero. With pairs one SIMD register holds a column pair of its rows, with
+ *                8 bf16 a lane's vector holds 8 columns of one row, and a matrix-vector product reads a panel from
+ *                front to back.
+ *   panel_pairs  two matrices of equal shape (gate, up: the first and second half of the rows): panel p of the first,
+ *                panel p of the second, panel p + 1 of the first, ... */
+#define SLUICE_LAYOUTS(X)                                                                                              \
+  X(ROWS, 1, "rows")                                                                                                   \
+  X(PANELS, 2, "panels")                                                                                               \
+  X(PANEL_PAIRS, 3, "panel_pairs")
 typedef enum sluice_layout {
-  SLUICE_LAYOUT_ROWS = 1,   /* row-major [rows][columns], as it is */
-  SLUICE_LAYOUT_PANELS = 2, /* Panels of `panel` rows; in a panel, groups of `group` columns: element (r, c) of panel p
-                               lies at ((p * groups + c / group) * panel + r) * group + c % group, groups =
-                               ceil(columns / group); rows and columns beyond the matrix are zero. With pairs one SIMD
-                               register holds a column pair of its rows, with 8 bf16 a lane's vector holds 8 columns of
-                               one row, and a matrix-vector product reads a panel from front to back. */
-  SLUICE_LAYOUT_PANEL_PAIRS = 3, /* two matrices of equal shape (gate, up: the first and second half of the rows): panel
-                                    p of the first, panel p of the second, panel p + 1 of the first, ... */
+#define SLUICE_X(name, number, text) SLUICE_LAYOUT_##name = (number),
+  SLUICE_LAYOUTS(SLUICE_X)
+#undef SLUICE_X
 } sluice_layout;
+SLUICE_DECLARE_NAMES(layout);
 
+/* How the elements of a weight are stored on the device. Those that are elements of a plain type have its number
+ * (sluice_dtype); formats of several sources (values and scales) have numbers from 32 on. */
+#define SLUICE_FORMATS(X)                                                                                              \
+  X(F32, 1, "f32")                                                                                                     \
+  X(BF16, 2, "bf16")
+typedef enum sluice_format {
+#define SLUICE_X(name, number, text) SLUICE_FORMAT_##name = (number),
+  SLUICE_FORMATS(SLUICE_X)
+#undef SLUICE_X
+} sluice_format;
+SLUICE_DECLARE_NAMES(format);
+
+/* What a checkpoint tensor is in a weight. Plain formats have values alone. */
+#define SLUICE_ROLES(X)                                                                                                \
+  X(VALUES, 1, "values")                                                                                               \
+  X(SCALES, 2, "scales")                                                                                               \
+  X(ZERO_POINTS, 3, "zero_points")
+typedef enum sluice_role {
+#define SLUICE_X(name, number, text) SLUICE_ROLE_##name = (number),
+  SLUICE_ROLES(SLUICE_X)
+#undef SLUICE_X
+} sluice_role;
+SLUICE_DECLARE_NAMES(role);
+
+/* `batch` matrices [rows][columns], each made of its sources' slices, stacked along the rows in order. */
 typedef struct sluice_plan_weight {
   uint32_t name;          /* string, for messages and inspect */
   uint32_t layout;        /* sluice_layout */
-  uint32_t dtype;         /* sluice_dtype as stored on the device: F32 or BF16 */
+  uint32_t format;        /* sluice_format */
   uint32_t batch;         /* experts; 1 for an ordinary weight */
   uint32_t rows, columns; /* of one matrix after stacking */
   uint32_t panel;         /* rows of a panel, 0 for SLUICE_LAYOUT_ROWS */
   uint32_t first_source, source_count;
   uint32_t group;       /* columns of a group, 1 for SLUICE_LAYOUT_ROWS; group * element size is 4, 8 or 16 bytes */
-  uint64_t batch_bytes; /* bytes of one matrix, a multiple of 64 */
+  uint64_t batch_bytes; /* sluice_packed_size.batch_bytes of one matrix */
   uint64_t bytes;       /* batch * batch_bytes */
 } sluice_plan_weight;
 
-/* A tensor of the checkpoint. In a weight with batch > 1, "{expert}" in the name stands for 0 .. batch-1. */
+/* A part of a tensor of the checkpoint: rows [first_row, first_row + rows) and columns [first_column, first_column +
+ * columns) of the matrix [tensor_rows][tensor_columns], row-major (a vector has one row). The whole of it, as a rule; a
+ * rank of a model that several devices share takes its part of the rows or of the columns. In a weight with batch > 1,
+ * "{expert}" in the name stands for 0 .. batch-1. */
 typedef struct sluice_plan_source {
   uint32_t name; /* string */
-  uint32_t rank; /* 1 (a vector: rows is 1) or 2 */
-  uint32_t rows, columns;
+  uint32_t role; /* sluice_role */
+  uint32_t rank; /* 1 (a vector: tensor_rows is 1) or 2 */
+  uint32_t tensor_rows, tensor_columns;
+  uint32_t first_row, rows, first_column, columns;
+  uint32_t reserved; /* 0 */
 } sluice_plan_source;
+
+/* The size of a weight's matrix as it is packed: computed here alone, for compiler, plan check and loader. A unit is a
+ * row, a panel, or a panel of both matrices of a pair. */
+typedef struct sluice_packed_size {
+  uint32_t halves;       /* matrices of a pair: 2 for SLUICE_LAYOUT_PANEL_PAIRS, else 1 */
+  uint32_t half_rows;    /* rows of each */
+  uint32_t unit_rows;    /* rows of a unit in each half */
+  uint32_t group_bytes;  /* of a group of columns in one row */
+  uint64_t units;        /* of a matrix (or pair) */
+  uint64_t unit_bytes;   /* of both halves */
+  uint64_t matrix_bytes; /* all units */
+  uint64_t batch_bytes;  /* rounded up to 64: from one matrix of the batch to the next */
+} sluice_packed_size;
+/* From the weight's layout, format, rows, columns, panel and group. NULL, or what is wrong with them, in words. */
+const char *sluice_packed_size_of(const sluice_plan_weight *weight, sluice_packed_size *out_size);
+/* Bytes of an element of a plain format; 0 for another one. */
+size_t sluice_format_size(uint32_t format);
 
 typedef struct sluice_plan_layer { /* the cache of one layer */
   uint64_t page_bytes;             /* of one page, a multiple of 64 */
@@ -183,17 +283,22 @@ typedef struct sluice_plan_cost {
   uint64_t key_limit; /* 0: the launch has no limited keys */
 } sluice_plan_cost;
 
+/* Of a step: `from` <= sizes[size] <= `to`. */
+typedef struct sluice_plan_range {
+  uint32_t size; /* sluice_size */
+  uint32_t from, to;
+} sluice_plan_range;
+
+/* An op with several configurations (kernels, tiles) has a launch for each, one after another, with the same arguments.
+ * A launch is left out of steps in which one of its ranges does not hold: each configuration takes the steps that it is
+ * made for, by as many sizes as it takes to tell. */
 typedef struct sluice_plan_launch {
   uint32_t kernel;
-  uint32_t first_argument;    /* argument_count of the kernel follow */
-  uint32_t layer;             /* layer index, or UINT32_MAX */
-  uint32_t label;             /* string: the model op(s) this came from, e.g. "select_attention" */
-  sluice_plan_extent grid[2]; /* workgroup w is x = w % grid[0], y = w / grid[0] */
-  /* The launch is left out of steps in which sizes[range_size] lies outside [range_from, range_to]: of several kernels
-   * for one op each takes the steps that it is made for. */
-  uint32_t range_size; /* sluice_size */
-  uint32_t range_from, range_to;
-  uint32_t reserved; /* 0 */
+  uint32_t first_argument;           /* argument_count of the kernel follow */
+  uint32_t layer;                    /* layer index, or UINT32_MAX */
+  uint32_t label;                    /* string: the model op(s) this came from, e.g. "select_attention" */
+  sluice_plan_extent grid[2];        /* workgroup w is x = w % grid[0], y = w / grid[0] */
+  uint32_t first_range, range_count; /* each of another size, in order of sizes; none: every step */
   sluice_plan_cost cost;
 } sluice_plan_launch;
 
@@ -206,8 +311,8 @@ enum { SLUICE_JOIN_PARTS = 8, SLUICE_JOIN_ARGUMENTS = 63 }; /* at most, of a joi
 typedef struct sluice_plan_join {
   uint32_t kernel;
   uint32_t first_launch, launch_count;
-  uint32_t range_size; /* as in sluice_plan_launch: steps with other sizes run the launches themselves */
-  uint32_t range_from, range_to;
+  uint32_t first_range, range_count; /* as in sluice_plan_launch: other steps run the launches themselves */
+  uint32_t reserved;                 /* 0 */
 } sluice_plan_join;
 
 /* A value that `--dump-layers` and `verify` look at, readable right after launch `launch` ran. The name is that of the
@@ -250,6 +355,7 @@ typedef struct sluice_plan_header {
   sluice_plan_table arguments;         /* sluice_plan_argument */
   sluice_plan_table observables;       /* sluice_plan_observable, in order of launch */
   sluice_plan_table joins;             /* sluice_plan_join, in order of first_launch */
+  sluice_plan_table ranges;            /* sluice_plan_range */
 } sluice_plan_header;
 
 /* A checked plan: pointers into the section's bytes. */
@@ -266,6 +372,7 @@ typedef struct sluice_plan {
   const sluice_plan_argument *arguments;
   const sluice_plan_observable *observables;
   const sluice_plan_join *joins;
+  const sluice_plan_range *ranges;
 } sluice_plan;
 
 /* Checks all of `length` bytes at `data` (8-byte aligned, must outlive the plan). After success no index, offset,
@@ -283,19 +390,18 @@ static inline const char *sluice_plan_string(const sluice_plan *plan, uint32_t o
   return plan->strings + offset;
 }
 
-/* Whether a step of these sizes runs the launch. */
-static inline bool sluice_plan_runs(const sluice_plan_launch *launch, const int32_t sizes[SLUICE_SIZE_COUNT]) {
-  uint32_t size = (uint32_t)sizes[launch->range_size];
-  return size >= launch->range_from && size <= launch->range_to;
-}
+/* Whether all `count` ranges hold. */
+bool sluice_ranges_hold(const sluice_plan_range *ranges, uint32_t count, const int32_t sizes[SLUICE_SIZE_COUNT]);
 
-/* Whether every step of the join runs the launch, or none does: *runs says which. */
-static inline bool sluice_plan_join_agrees(const sluice_plan_join *join, const sluice_plan_launch *launch, bool *runs) {
-  *runs = launch->range_from == 0 && launch->range_to == UINT32_MAX;
-  if (*runs) return true;
-  if (launch->range_size != join->range_size) return false;
-  *runs = launch->range_from <= join->range_from && join->range_to <= launch->range_to;
-  return *runs || launch->range_to < join->range_from || join->range_to < launch->range_from;
+/* Whether every step in which the ranges `inner` hold has those of `outer`, or none has: *holds says which. Each list
+ * has a size at most once. */
+bool sluice_ranges_agree(const sluice_plan_range *inner, uint32_t inner_count, const sluice_plan_range *outer,
+                         uint32_t outer_count, bool *holds);
+
+/* Whether a step of these sizes runs the launch. */
+static inline bool sluice_plan_runs(const sluice_plan *plan, const sluice_plan_launch *launch,
+                                    const int32_t sizes[SLUICE_SIZE_COUNT]) {
+  return sluice_ranges_hold(plan->ranges + launch->first_range, launch->range_count, sizes);
 }
 
 /* The join that stands for launch `launch` and some behind it in a step of these sizes; NULL when it runs by itself. */
