@@ -34,10 +34,11 @@ const char *ir_ranges(MlirOperation op, step_ranges *out) {
     return "expected a size, from, to, for each size";
   for (intptr_t i = 0; i < mlirArrayAttrGetNumElements(array); i += 3) {
     if (ranges.count == SLUICE_SIZE_COUNT) return "it has more ranges than there are sizes";
+    const sluice_plan_range *before = ranges.count ? &ranges.items[ranges.count - 1] : NULL;
     sluice_plan_range *range = &ranges.items[ranges.count++];
     const char *wrong = read_range(array, i, range);
     if (wrong) return wrong;
-    if (ranges.count > 1 && range->size <= range[-1].size) return "expected each size once, in the order of docs/ir.md";
+    if (before && range->size <= before->size) return "expected each size once, in the order of docs/ir.md";
   }
   *out = ranges;
   return NULL;

@@ -80,7 +80,8 @@ typedef struct sluice_device_driver {
   sluice_status *(*enqueue_out)(sluice_device *device, void *host_memory, const void *device_memory, uint64_t bytes);
 
   /* Staging for large transfers, beside the queue: fill `memory`, send parts of it, wait before filling it again.
-   * staging_send and staging_wait may be called from several threads at once, each with a staging of its own. */
+   * staging_send and staging_wait may be called from several threads at once, each with a staging of its own. They are
+   * the device's: a queue of open_queue has none. */
   sluice_status *(*staging_create)(sluice_device *device, uint64_t bytes, sluice_staging **out_staging);
   sluice_status *(*staging_send)(sluice_device *device, sluice_staging *staging, uint64_t offset, void *device_memory,
                                  uint64_t bytes);

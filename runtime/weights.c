@@ -217,7 +217,7 @@ static matrix_blocks cut(const sluice_plan_weight *weight) {
   result.block_units = BLOCK_ELEMENTS / (result.size.unit_bytes / sluice_format_size(weight->format));
   if (result.block_units > result.size.units) result.block_units = result.size.units;
   if (result.block_units == 0) result.block_units = 1;
-  result.blocks = (result.size.units - 1) / result.block_units + 1;
+  result.blocks = result.size.units ? (result.size.units - 1) / result.block_units + 1 : 1;
   return result;
 }
 

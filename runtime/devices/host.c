@@ -234,10 +234,11 @@ static sluice_status *host_launch(sluice_device *device, sluice_loaded_code *cod
                                   void *const *arguments, uint32_t argument_count, const int32_t *sizes,
                                   const uint64_t grid[2]) {
   (void)argument_count;
-  uint64_t workgroups;
-  if (__builtin_mul_overflow(grid[0], grid[1], &workgroups) || workgroups > INT64_MAX / 2)
-    return sluice_error(SLUICE_INVALID, "a launch of %llu x %llu workgroups is too large", (unsigned long long)grid[0],
-                        (unsigned long long)grid[1]);
+  if (grid[0] > device->largest_grid[0] || grid[1] > device->largest_grid[1])
+    return sluice_error(SLUICE_INVALID, "a launch of %llu x %llu workgroups; %s takes at most %llu x %llu",
+                        (unsigned long long)grid[0], (unsigned long long)grid[1], device->name,
+                        (unsigned long long)device->largest_grid[0], (unsigned long long)device->largest_grid[1]);
+  const uint64_t workgroups = grid[0] * grid[1]; /* below 2^62 */
   host_piece *piece = take_piece(code);
   if (!piece) return sluice_out_of_memory();
   host_launch_state state = {code, code->kernels[kernel], arguments, sizes, piece->memory};

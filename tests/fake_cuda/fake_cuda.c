@@ -82,7 +82,9 @@ fake_cuda_state *fake_cuda_control(void) {
 static int fails_locked(const char *name) {
   if (state.devices == 0 && state.version == 0) fake_cuda_control();
   if (stuck) return stuck;
-  if (!state.fail || strcmp(state.fail, name) != 0 || calls++ != state.fail_at) return 0;
+  if (!state.fail || (strcmp(state.fail, name) != 0 && strcmp(state.fail, "*") != 0) || calls++ != state.fail_at)
+    return 0;
+  state.failed = 1;
   if (state.sticky) stuck = state.fail_result;
   return state.fail_result;
 }

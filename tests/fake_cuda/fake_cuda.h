@@ -5,20 +5,16 @@
 #ifndef TESTS_FAKE_CUDA_H
 #define TESTS_FAKE_CUDA_H
 
-#include <stddef.h>
+#include "support/driver_double.h"
 
 typedef struct fake_cuda_state {
+  DRIVER_DOUBLE_FIELDS
   int version, devices, major, minor; /* of the driver; of its GPUs */
-  size_t free_bytes;                  /* limits cuMemAlloc */
-  const char *fail;                   /* entry that fails, by its name in the library; NULL: none */
-  int fail_at, fail_result;           /* its call number fail_at, from 0 on, with this result */
-  int sticky;                         /* 1: after the failure every call but releases fails in the same way */
   int refuse_binary;                  /* 1: images that are no PTX do not suit the GPU */
   const char *log;                    /* what translating PTX writes to its log; with it, translating fails */
   /* What happened. */
-  int live;                               /* contexts, streams, events, modules, graphs, memory */
-  int launches, graph_launches, captures; /* kernels put into the queue or recorded; graphs run; recordings begun */
-  int copies_in, copies_out;              /* run outside of graphs */
+  int graph_launches, captures; /* graphs run; recordings begun */
+  int copies_in, copies_out;    /* run outside of graphs */
   unsigned last_grid[2], last_block, last_shared;
   int last_carveout, divisions; /* of the last launch; how many launches had another one than the launch before */
   /* As a profiler: the library is one for NVTX, too. */

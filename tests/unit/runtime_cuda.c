@@ -436,17 +436,6 @@ static void failures_name_launch_and_step(void **state) {
     }
 }
 
-static void grids_have_limits(void **state) {
-  (void)state;
-  sluice_model *model = loaded_model(cuda_bundle, "cuda:0");
-  const sluice_device_driver *driver = model->device->driver;
-  void *arguments[8] = {NULL};
-  refused(driver->launch(model->device, model->code, 0, arguments, 5, NULL, (uint64_t[]){1, 65536}), SLUICE_INVALID,
-          "takes at most 2147483647 x 65535");
-  assert_int_equal(fake->launches, 0);
-  sluice_model_close(model);
-}
-
 /* A step with too large a launch is refused as a whole, whichever launch it is, and the session goes on as if there had
  * been none. */
 static void steps_with_large_grids_change_nothing(void **state) {
@@ -562,18 +551,12 @@ static void device_memory_runs_out_anywhere(void **state) {
 
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, reset, nothing_is_left)
-  const struct CMUnitTest tests[] = {TEST(opening_fails_in_words),
-                                     TEST(another_architecture_is_refused),
-                                     TEST(code_that_does_not_suit),
-                                     TEST(memory_runs_out_in_words),
-                                     TEST(steps_give_what_the_host_gives),
-                                     TEST(synthetic_weights_are_made_by_one_launch),
-                                     TEST(profilers_see_steps_and_launches),
-                                     TEST(many_batch_sizes_share_sixteen_graphs),
-                                     TEST(failures_name_launch_and_step),
-                                     TEST(grids_have_limits),
-                                     TEST(steps_with_large_grids_change_nothing),
-                                     TEST(host_memory_runs_out_anywhere),
-                                     TEST(device_memory_runs_out_anywhere)};
+  const struct CMUnitTest tests[] = {
+      TEST(opening_fails_in_words),           TEST(another_architecture_is_refused),
+      TEST(code_that_does_not_suit),          TEST(memory_runs_out_in_words),
+      TEST(steps_give_what_the_host_gives),   TEST(synthetic_weights_are_made_by_one_launch),
+      TEST(profilers_see_steps_and_launches), TEST(many_batch_sizes_share_sixteen_graphs),
+      TEST(failures_name_launch_and_step),    TEST(steps_with_large_grids_change_nothing),
+      TEST(host_memory_runs_out_anywhere),    TEST(device_memory_runs_out_anywhere)};
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }
