@@ -64,7 +64,8 @@ static sluice_status *link_object(const workplace *w, uint8_t **out, size_t *byt
   return read_file(w->result, out, bytes);
 }
 
-sluice_status *gcn_compile_opencl(gcn_target target, const char *file, uint8_t **out, size_t *bytes) {
+sluice_status *gcn_compile_opencl(gcn_target target, const char *file, const char *level, uint8_t **out,
+                                  size_t *bytes) {
   workplace w;
   char cpu[32];
   *out = NULL;
@@ -79,7 +80,7 @@ sluice_status *gcn_compile_opencl(gcn_target target, const char *file, uint8_t *
                              cpu,
                              "-nogpulib",
                              "-w",
-                             "-O2",
+                             (char *)(uintptr_t)level,
                              "-c",
                              (char *)(uintptr_t)file,
                              "-o",

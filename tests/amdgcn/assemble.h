@@ -4,8 +4,9 @@
 
 #include "gcn.h"
 
-/* OpenCL C through clang and ld.lld. `out` is malloc'ed. */
-SLUICE_MUST_USE sluice_status *gcn_compile_opencl(gcn_target target, const char *file, uint8_t **out, size_t *bytes);
+/* OpenCL C through clang, at a level such as "-O2", and ld.lld. `out` is malloc'ed. */
+SLUICE_MUST_USE sluice_status *gcn_compile_opencl(gcn_target target, const char *file, const char *level, uint8_t **out,
+                                                  size_t *bytes);
 
 /* Assembly text: the body of one kernel with `kernarg_bytes` of arguments at s[0:1], workgroup ids in s2, s3, s4, lanes
  * in v0, up to v127, a127 and s95, and this much LDS and scratch. */

@@ -10,24 +10,23 @@ uint8_t *lds_bytes(wave *w, uint32_t address, uint32_t bytes, int lane) {
   return g->lds + address;
 }
 
-/* Hardware drops low address bits or splits the access where it is less aligned than this; LLVM never asks for that. */
+/* Atomics alone must be aligned: for the others the driver chooses the mode in which any address will do. */
 static bool aligned(wave *w, uint32_t address, uint32_t bytes, unsigned lane) {
-  uint32_t want = bytes == 12 || bytes == 16 ? 4 : bytes == 8 ? 4 : bytes;
-  if (address % want == 0) return true;
-  wave_fault(w, GCN_FAULT_LDS_BOUNDS, (int)lane, "%u bytes at %#x, which is not aligned", bytes, address);
+  if (address % bytes == 0) return true;
+  wave_fault(w, GCN_FAULT_LDS_BOUNDS, (int)lane, "an atomic of %u bytes at %#x, which is not aligned", bytes, address);
   return false;
 }
 
 static const uint8_t *read_place(wave *w, uint32_t address, uint32_t bytes, unsigned lane) {
   const uint8_t *from = lds_bytes(w, address, bytes, (int)lane);
-  if (!from || !aligned(w, address, bytes, lane)) return NULL;
+  if (!from) return NULL;
   if (w->launch->checked && !lds_read_check(w, address, bytes, false, (int)lane)) return NULL;
   return from;
 }
 
 static uint8_t *write_place(wave *w, uint32_t address, uint32_t bytes, unsigned lane, bool atomic) {
   uint8_t *to = lds_bytes(w, address, bytes, (int)lane);
-  if (!to || !aligned(w, address, bytes, lane)) return NULL;
+  if (!to || (atomic && !aligned(w, address, bytes, lane))) return NULL;
   if (w->launch->checked && !lds_write_check(w, address, bytes, atomic, (int)lane)) return NULL;
   return to;
 }

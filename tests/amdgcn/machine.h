@@ -419,6 +419,8 @@ void execute_vector(wave *w, const instruction *i);
 void wave_fault(wave *w, gcn_fault_kind kind, int lane, const char *format, ...) SLUICE_PRINTF(4, 5);
 /* Sets the host's rounding and denormal handling to the wave's MODE. */
 void apply_mode(const wave *w);
+/* Whether it can: the host rounds all formats alike, and float16 and float64 keep denormals. */
+bool mode_is_known(uint32_t mode);
 
 /* ---- memory.c ---- */
 

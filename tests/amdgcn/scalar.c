@@ -493,6 +493,11 @@ static void execute_set_register(wave *w, const instruction *i) {
   unsigned shift = i->immediate >> 6 & 31, bits = (i->immediate >> 11 & 31) + 1;
   uint32_t field = (uint32_t)(((UINT64_C(1) << bits) - 1) << shift);
   w->mode = (w->mode & ~field) | (value << shift & field);
+  if (!mode_is_known(w->mode)) {
+    wave_fault(w, GCN_FAULT_UNKNOWN_INSTRUCTION, -1,
+               "float16 and float64 that round otherwise than float32, or lose denormals, are not interpreted");
+    return;
+  }
   apply_mode(w);
 }
 

@@ -62,6 +62,10 @@ void apply_mode(const wave *w) {
   _mm_setcsr(control);
 }
 
+bool mode_is_known(uint32_t mode) {
+  return (mode & 3) == (mode >> 2 & 3) && (mode >> 6 & 3) == 3;
+}
+
 /* ---- Waves ---- */
 
 static void fill_poison(uint32_t *words, size_t count) {
@@ -403,6 +407,11 @@ static sluice_status *prepare(launch *l) {
   if (o->kernarg_bytes < k->info.explicit_bytes) {
     return sluice_error(SLUICE_INVALID, "kernel %s: %zu bytes of arguments; it takes %u", k->info.name,
                         o->kernarg_bytes, k->info.explicit_bytes);
+  }
+  if (!mode_is_known(k->resource1 >> 12 & 255)) {
+    return sluice_error(SLUICE_UNSUPPORTED,
+                        "kernel %s: float16 and float64 that round otherwise than float32, or lose denormals",
+                        k->info.name);
   }
   l->lds_bytes = (uint32_t)lds;
   l->scratch_bytes = (k->info.scratch_bytes + 3) & ~3u;

@@ -7,7 +7,8 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 llvm=/usr/lib/llvm-22/bin
 for cpu in gfx942 gfx950; do
-  "$llvm/clang" -x cl -cl-std=CL2.0 -target amdgcn-amd-amdhsa -mcpu=$cpu -nogpulib -O2 -w -c "$SLUICE_SOURCE/tests/amdgcn/kernels/common.cl" -o k.o
+  "$llvm/clang" -x cl -cl-std=CL2.0 -target amdgcn-amd-amdhsa -mcpu=$cpu -nogpulib -O2 -w -c -o k.o \
+    "$SLUICE_SOURCE/tests/amdgcn/kernels/common.cl"
   "$llvm/ld.lld" -shared --no-undefined k.o -o $cpu.hsaco
   "$gcn" $cpu.hsaco > list
   grep -q '^add: workgroups of 256 lanes at most, 0 bytes of LDS' list

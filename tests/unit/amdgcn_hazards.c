@@ -71,7 +71,7 @@ static int open_machine(gcn_target target) {
   size_t bytes;
   void *memory;
   sluice_status *status = gcn_machine_create(target, &machine);
-  if (!status) status = gcn_compile_opencl(target, TEST_DATA "/amdgcn/kernels/hazards.cl", &file, &bytes);
+  if (!status) status = gcn_compile_opencl(target, TEST_DATA "/amdgcn/kernels/hazards.cl", "-O2", &file, &bytes);
   if (!status) status = gcn_module_load(machine, file, bytes, &module);
   free(file);
   if (!status) status = gcn_allocate(machine, 1 << 17, &memory);

@@ -108,6 +108,14 @@ typedef struct sources {
   uint64_t a[LANES], b[LANES], c[LANES];
 } sources;
 
+/* Groups of 16 lanes turn rows of 16 elements, which four lanes hold each: lane l gets column l % 16 of four rows. */
+static uint64_t transposed16(const sources *s, uint32_t l) {
+  uint64_t r = 0;
+  for (uint32_t row = 0; row < 4; row++)
+    r |= (s->a[(l & 48) + 4 * row + (l & 15) / 4] >> (16 * (l & 3)) & 0xffff) << (16 * row);
+  return r;
+}
+
 static uint64_t double_bits(double value) {
   uint64_t bits;
   memcpy(&bits, &value, sizeof bits);
@@ -238,7 +246,8 @@ static void test_cases(void **state) {
   uint8_t *file;
   size_t bytes;
   gcn_module *module;
-  must(gcn_assemble(gcn_machine_target(machine), &(gcn_assembly){.body = body, .kernarg_bytes = 16}, 1, &file, &bytes));
+  must(gcn_assemble(gcn_machine_target(machine), &(gcn_assembly){.body = body, .kernarg_bytes = 16, .lds_bytes = 512},
+                    1, &file, &bytes));
   free(body);
   must(gcn_module_load(machine, file, bytes, &module));
   free(file);

@@ -274,23 +274,62 @@ static void test_floats(void **state) {
   }
 }
 
-static int load(gcn_target target) {
+static void test_bounded(void **state) {
+  (void)state;
+  enum { BYTES = 1608 };
+  int *a = device(4096), *wide = device(4096), *narrow = device(4096);
+  for (int i = 0; i < 1024; i++) a[i] = i + 1, narrow[i] = -1;
+  struct {
+    int *a, *wide, *narrow;
+    uint32_t bytes;
+  } arguments = {a, wide, narrow, BYTES};
+  launch_with("bounded", 1, 1, 256, &arguments, 28, 0);
+  for (int i = 0; i < 1024; i++) {
+    assert_int_equal(wide[i], 4 * i + 4 <= BYTES ? i + 1 : 0);
+    int stored = i / 2 * 16 + 4 <= BYTES ? 2 * i + 1 : 0;
+    assert_int_equal(narrow[i], i % 2 || i >= 512 || 4 * i + 4 > BYTES ? -1 : stored);
+  }
+}
+
+static void test_reversed(void **state) {
+  (void)state;
+  enum { N = 1024 };
+  int *a = device(4 * N), *out = device(4 * N);
+  for (int i = 0; i < N; i++) a[i] = (int)random_bits();
+  struct {
+    int *a, *out;
+  } arguments = {a, out};
+  for (uint64_t seed = 0; seed < 3; seed++) {
+    launch_with("reversed", N / 256, 1, 256, &arguments, 16, seed);
+    for (int i = 0; i < N; i++) assert_int_equal(out[i], a[(i & ~255) | (255 - (i & 255))]);
+  }
+}
+
+static int load(gcn_target target, const char *level) {
   uint8_t *file;
   size_t bytes;
   random_state = 1;
   must(gcn_machine_create(target, &machine));
-  must(gcn_compile_opencl(target, TEST_DATA "/amdgcn/kernels/common.cl", &file, &bytes));
+  must(gcn_compile_opencl(target, TEST_DATA "/amdgcn/kernels/common.cl", level, &file, &bytes));
   must(gcn_module_load(machine, file, bytes, &module));
   free(file);
   return 0;
 }
 static int load_gfx942(void **state) {
   (void)state;
-  return load(GCN_GFX942);
+  return load(GCN_GFX942, "-O2");
+}
+static int load_gfx942_plain(void **state) {
+  (void)state;
+  return load(GCN_GFX942, "-O0");
 }
 static int load_gfx950(void **state) {
   (void)state;
-  return load(GCN_GFX950);
+  return load(GCN_GFX950, "-O2");
+}
+static int load_gfx950_plain(void **state) {
+  (void)state;
+  return load(GCN_GFX950, "-O0");
 }
 static int unload(void **state) {
   (void)state;
@@ -303,8 +342,11 @@ int main(void) {
       cmocka_unit_test(test_add),       cmocka_unit_test(test_row_sums),  cmocka_unit_test(test_softmax),
       cmocka_unit_test(test_gemm_bf16), cmocka_unit_test(test_gemm_f32),  cmocka_unit_test(test_histogram),
       cmocka_unit_test(test_scratch),   cmocka_unit_test(test_divergent), cmocka_unit_test(test_integers),
-      cmocka_unit_test(test_floats),
+      cmocka_unit_test(test_floats),    cmocka_unit_test(test_bounded),   cmocka_unit_test(test_reversed),
   };
   int failed = cmocka_run_group_tests_name("gfx942", tests, load_gfx942, unload);
-  return failed + cmocka_run_group_tests_name("gfx950", tests, load_gfx950, unload);
+  failed += cmocka_run_group_tests_name("gfx950", tests, load_gfx950, unload);
+  /* Without optimisation everything is in scratch and goes through flat addresses. */
+  failed += cmocka_run_group_tests_name("gfx942, -O0", tests, load_gfx942_plain, unload);
+  return failed + cmocka_run_group_tests_name("gfx950, -O0", tests, load_gfx950_plain, unload);
 }

@@ -88,7 +88,7 @@ static void test_other_gpu(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_truncated), cmocka_unit_test(test_changed),
                                      cmocka_unit_test(test_other_gpu)};
-  sluice_status *status = gcn_compile_opencl(GCN_GFX942, TEST_DATA "/amdgcn/kernels/common.cl", &file, &bytes);
+  sluice_status *status = gcn_compile_opencl(GCN_GFX942, TEST_DATA "/amdgcn/kernels/common.cl", "-O2", &file, &bytes);
   sluice_status_print(status);
   if (status) return 1;
   int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
-/* Kernels for tests of the interpreter, of the kinds that a model needs. Each is checked against plain loops on the host. */
+/* Kernels for tests of the interpreter, of the kinds that a model needs. Each is checked against plain loops on the
+ * host. */
 #pragma OPENCL EXTENSION cl_khr_fp16 : enable
 #pragma OPENCL EXTENSION cl_khr_fp64 : enable
 
@@ -102,18 +103,22 @@ KERNEL(64) gemm_f32(global const float *a, global const float *b, global float *
 }
 
 /* A histogram of 64 classes, first in LDS; the largest value; a sum by compare and swap; one in float32. */
-KERNEL(256) histogram(global const int *a, global int *classes, global int *most, global int *swapped, global float *sum) {
+KERNEL(256) histogram(global const int *a, global int *classes, global int *most, global int *swapped,
+                      global float *sum) {
   local int here[64];
   uint i = group() * 256 + lane();
   if (lane() < 64) here[lane()] = 0;
   barrier_all();
   __opencl_atomic_fetch_add((local atomic_int *)&here[a[i] & 63], 1, memory_order_relaxed, memory_scope_work_group);
   barrier_all();
-  if (lane() < 64) __opencl_atomic_fetch_add((global atomic_int *)&classes[lane()], here[lane()], memory_order_relaxed, memory_scope_device);
+  if (lane() < 64) {
+    __opencl_atomic_fetch_add((global atomic_int *)&classes[lane()], here[lane()], memory_order_relaxed,
+                              memory_scope_device);
+  }
   __opencl_atomic_fetch_max((global atomic_int *)most, a[i], memory_order_relaxed, memory_scope_device);
   int expected = 0;
-  while (!__opencl_atomic_compare_exchange_strong((global atomic_int *)swapped, &expected, expected + 3, memory_order_relaxed,
-                                                  memory_order_relaxed, memory_scope_device)) {
+  while (!__opencl_atomic_compare_exchange_strong((global atomic_int *)swapped, &expected, expected + 3,
+                                                  memory_order_relaxed, memory_order_relaxed, memory_scope_device)) {
   }
   __builtin_amdgcn_global_atomic_fadd_f32(sum, 1.5f);
 }
@@ -183,4 +188,24 @@ KERNEL(256) floats(global const float *a, global float *out) {
   double d = (double)x * y + x;
   r += (float)(d - (double)(int)(y * 3));
   out[i] = r;
+}
+
+/* Buffers end at `bytes`: loads behind are zeros, stores are dropped. */
+typedef int int4v __attribute__((ext_vector_type(4)));
+KERNEL(256) bounded(global const int *a, global int *wide, global int *narrow, uint bytes) {
+  __amdgpu_buffer_rsrc_t from = __builtin_amdgcn_make_buffer_rsrc((global void *)a, 0, bytes, 0x27000);
+  __amdgpu_buffer_rsrc_t to = __builtin_amdgcn_make_buffer_rsrc((global void *)narrow, 0, bytes, 0x27000);
+  int4v x = __builtin_bit_cast(int4v, __builtin_amdgcn_raw_buffer_load_b128(from, lane() * 16, 0, 0));
+  *(global int4v *)(wide + 4 * lane()) = x;
+  __builtin_amdgcn_raw_buffer_store_b32(x.x, to, lane() * 8, 0, 0);
+}
+
+/* Global memory straight to LDS, a wave's lanes side by side, read by another wave behind the barrier. */
+KERNEL(256) reversed(global const int *a, global int *out) {
+  local int place[256];
+  uint i = group() * 256 + lane();
+  __builtin_amdgcn_global_load_lds(a + i, place + (lane() & ~63u), 4, 0, 0);
+  __builtin_amdgcn_s_waitcnt(0);
+  barrier_all();
+  out[i] = place[255 - lane()];
 }

@@ -1,5 +1,5 @@
-/* Kernels full of instructions that must not follow each other too soon: the compiler puts s_nop between them, as many wait states as
- * are needed. Their results do not matter. */
+/* Kernels full of instructions that must not follow each other too soon: the compiler puts s_nop between them, as many
+ * wait states as are needed. Their results do not matter. */
 #pragma OPENCL EXTENSION cl_khr_fp64 : enable
 
 typedef float float4v __attribute__((ext_vector_type(4)));
