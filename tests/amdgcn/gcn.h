@@ -89,10 +89,9 @@ typedef enum gcn_fault_kind {
   GCN_FAULT_GLOBAL_BOUNDS,       /* an address outside every live allocation, or misaligned where that matters */
   GCN_FAULT_LDS_BOUNDS,
   GCN_FAULT_SCRATCH_BOUNDS,
-  GCN_FAULT_PC,       /* a jump out of the code object */
-  GCN_FAULT_TRAP,     /* s_trap */
-  GCN_FAULT_DEADLOCK, /* nothing can run: waves at a barrier that will not open */
-  GCN_FAULT_LIMIT,    /* more instructions than the launch allows: an endless loop, or a wait for nobody */
+  GCN_FAULT_PC,    /* a jump out of the code object */
+  GCN_FAULT_TRAP,  /* s_trap */
+  GCN_FAULT_LIMIT, /* more instructions than the launch allows: an endless loop, or a wait for nobody */
   /* What hardware would show only sometimes: */
   GCN_FAULT_OUTSTANDING_READ, /* a register is read while a load or store into it is on its way: s_waitcnt is missing */
   GCN_FAULT_OUTSTANDING_WRITE, /* a register is written while a load into it is on its way */

@@ -16,7 +16,6 @@ const char *gcn_fault_name(gcn_fault_kind kind) {
                                       "scratch out of bounds",
                                       "jump out of the code",
                                       "trap",
-                                      "deadlock",
                                       "instruction limit",
                                       "read of a register with a load on its way",
                                       "write to a register with a load on its way",
