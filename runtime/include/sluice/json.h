@@ -36,15 +36,17 @@ typedef struct sluice_json_value sluice_json_value;
 struct sluice_json_value {
   sluice_json_kind kind;
   bool boolean;
-  bool is_integer;                          /* a number written without fraction and exponent that fits int64_t */
-  bool is_wide_integer;                     /* the same, but it does not fit */
-  int64_t integer;                          /* valid when is_integer */
-  double number;                            /* valid for every number */
-  const char *string;                       /* unescaped, terminated; may hold NUL bytes inside: see length */
-  size_t length;                            /* bytes of string; elements of array; members of object */
-  const sluice_json_value *items;           /* array elements */
-  const struct sluice_json_member *members; /* object members, in the file's order */
-  size_t offset;                            /* byte offset of the value in the text */
+  bool is_integer;                            /* a number written without fraction and exponent that fits int64_t */
+  bool is_wide_integer;                       /* the same, but it does not fit */
+  int64_t integer;                            /* valid when is_integer */
+  double number;                              /* valid for every number */
+  union {                                     /* by kind; NULL for what has none */
+    const char *string;                       /* unescaped, terminated; may hold NUL bytes inside: see length */
+    const sluice_json_value *items;           /* array elements */
+    const struct sluice_json_member *members; /* object members, in the file's order */
+  };
+  size_t length; /* bytes of string; elements of array; members of object */
+  size_t offset; /* byte offset of the value in the text */
 };
 
 typedef struct sluice_json_member {
