@@ -37,20 +37,21 @@ typedef struct parser {
   size_t pending_count, pending_capacity;
 } parser;
 
-static void *arena_take(sluice_json_document *document, size_t bytes) {
-  bytes = (bytes + sizeof(max_align_t) - 1) / sizeof(max_align_t) * sizeof(max_align_t);
+/* `alignment`: a power of two, at most that of max_align_t. */
+static void *arena_take(sluice_json_document *document, size_t bytes, size_t alignment) {
   chunk *c = document->chunks;
-  if (!c || c->capacity - c->used < bytes) {
+  size_t start = c ? (c->used + alignment - 1) & ~(alignment - 1) : 0;
+  if (!c || start > c->capacity || c->capacity - start < bytes) {
     size_t capacity = bytes > 65536 ? bytes : 65536;
     c = sluice_allocate(sizeof *c + capacity);
     if (!c) return NULL;
     c->capacity = capacity;
     c->next = document->chunks;
     document->chunks = c;
+    start = 0;
   }
-  void *memory = (char *)c->data + c->used;
-  c->used += bytes;
-  return memory;
+  c->used = start + bytes;
+  return (char *)c->data + start;
 }
 
 const char *sluice_json_kind_name(sluice_json_kind kind) {
@@ -198,12 +199,18 @@ static size_t plain_ascii(const char *text) {
 
 /* A string whose opening quote is at p->at. */
 static sluice_status *parse_string(parser *p, const char **out, size_t *out_length) {
-  size_t start = p->at++, end = p->at;
+  size_t start = p->at++, end = p->at + plain_ascii(p->text + p->at);
+  const bool plain_to_end = p->text[end] == '"';
   while (end < p->length && p->text[end] != '"') end += p->text[end] == '\\' ? 2 : 1;
   if (end >= p->length) return PARSE_ERROR(p, start, "this string has no closing quote");
-  char *data = arena_take(p->document, end - p->at + 1); /* unescaping never lengthens */
+  char *data = arena_take(p->document, end - p->at + 1, 1); /* unescaping never lengthens */
   if (!data) return sluice_out_of_memory();
   size_t length = 0;
+  if (plain_to_end) {
+    length = end - p->at;
+    memcpy(data, p->text + p->at, length);
+    p->at = end;
+  }
   while (p->text[p->at] != '"') {
     const size_t plain = plain_ascii(p->text + p->at);
     memcpy(data + length, p->text + p->at, plain);
@@ -398,13 +405,13 @@ static sluice_status *parse_container(parser *p, sluice_json_value *value, bool 
   value->length = count;
   p->pending_count = first;
   if (object) {
-    sluice_json_member *members = arena_take(p->document, count * sizeof *members);
+    sluice_json_member *members = arena_take(p->document, count * sizeof *members, _Alignof(sluice_json_member));
     if (!members) return sluice_out_of_memory();
     if (count) memcpy(members, p->pending + first, count * sizeof *members);
     value->members = members;
     return check_duplicates(p, members, count);
   }
-  sluice_json_value *items = arena_take(p->document, count * sizeof *items);
+  sluice_json_value *items = arena_take(p->document, count * sizeof *items, _Alignof(sluice_json_value));
   if (!items) return sluice_out_of_memory();
   for (size_t i = 0; i < count; i++) items[i] = p->pending[first + i].value;
   value->items = items;
