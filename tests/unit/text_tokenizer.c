@@ -5,6 +5,7 @@
 #include "sluice/memory.h"
 #include "sluice/tokenizer.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -451,6 +452,37 @@ static void slow_expression(void **state) {
   sluice_text_free(&file);
 }
 
+/* One tokenizer, an encoder for each thread: all get the ids that one thread alone gets. */
+static const char shared_text[] =
+    "The compiler's \xE6\x97\xA5\xE6\x9C\xAC 1234 e\xCC\x81 ]~b] == don't\r\n  \xF0\x9F\x98\x80 ";
+
+static void *encode_often(void *user) {
+  sluice_encoder *own = NULL;
+  sluice_status *status = sluice_encoder_create(small, &own);
+  uint64_t sum = 0;
+  for (int i = 0; i < 300 && !status; i++) {
+    const int32_t *ids;
+    size_t count;
+    status = sluice_encode(own, shared_text + i % 7, sizeof shared_text - 8, &all, &ids, &count);
+    for (size_t k = 0; k < count && !status; k++) sum = sum * 31 + (uint64_t)ids[k];
+  }
+  *(uint64_t *)user = status ? 0 : sum;
+  sluice_status_free(status);
+  sluice_encoder_free(own);
+  return NULL;
+}
+
+static void threads_share_a_tokenizer(void **state) {
+  (void)state;
+  uint64_t alone = 0, sums[4] = {0};
+  pthread_t threads[4];
+  encode_often(&alone);
+  assert_true(alone != 0);
+  for (int i = 0; i < 4; i++) assert_int_equal(pthread_create(&threads[i], NULL, encode_often, &sums[i]), 0);
+  for (int i = 0; i < 4; i++) assert_int_equal(pthread_join(threads[i], NULL), 0);
+  for (int i = 0; i < 4; i++) assert_true(sums[i] == alone);
+}
+
 /* Memory that runs short anywhere is an error, and nothing leaks. */
 static int fail_at(void *user, size_t bytes) {
   (void)bytes;
@@ -493,12 +525,19 @@ static void memory_runs_short(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(known_ids),       cmocka_unit_test(added_tokens_are_text_unless_asked),
-      cmocka_unit_test(plain_parts),     cmocka_unit_test(invalid_utf8),
-      cmocka_unit_test(streaming),       cmocka_unit_test(normalisation),
-      cmocka_unit_test(files),           cmocka_unit_test(damaged_files),
-      cmocka_unit_test(tiktoken),        cmocka_unit_test(long_words),
-      cmocka_unit_test(slow_expression), cmocka_unit_test(memory_runs_short),
+      cmocka_unit_test(known_ids),
+      cmocka_unit_test(added_tokens_are_text_unless_asked),
+      cmocka_unit_test(plain_parts),
+      cmocka_unit_test(invalid_utf8),
+      cmocka_unit_test(streaming),
+      cmocka_unit_test(normalisation),
+      cmocka_unit_test(files),
+      cmocka_unit_test(damaged_files),
+      cmocka_unit_test(tiktoken),
+      cmocka_unit_test(long_words),
+      cmocka_unit_test(slow_expression),
+      cmocka_unit_test(memory_runs_short),
+      cmocka_unit_test(threads_share_a_tokenizer),
   };
   return cmocka_run_group_tests(tests, open_small, close_small);
 }
