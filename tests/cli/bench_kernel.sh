@@ -123,6 +123,12 @@ for entry in range(32, 32 + 40 * 88, 88):
         if struct.unpack_from("<III", data, at) == (1, 1, 1):
             struct.pack_into("<I", data, at + 4, 2)
     data[entry + 24:entry + 56] = hashlib.sha256(data[offset:offset + length]).digest()
+    plan = bytes(data[entry + 24:entry + 56])
+for entry in range(32, 4064 - 88, 88): # the code is bound to its plan
+    kind, offset, length = struct.unpack_from("<I4xQQ", data, entry)
+    if kind in (3, 4):
+        data[offset + length - 32:offset + length] = plan
+        data[entry + 24:entry + 56] = hashlib.sha256(data[offset:offset + length]).digest()
 data[4064:4096] = hashlib.sha256(data[:4064]).digest()
 open(f"{work}/broken.sluice", "wb").write(data)
 PYTHON
