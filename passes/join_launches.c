@@ -13,7 +13,7 @@
 
 /* Launches of which the second is worth joining to the first. Not here: what has clusters of workgroups; many small
  * workgroups behind a product, which would each hold the registers and the memory of one of the product's; and what the
- * tables of docs/kernels.md count as different jobs. */
+ * tables of docs/measurements.md count as different jobs. */
 static const char *const pairs[][2] = {
     {"kernel.rms_norm", "kernel.gemm"},
     {"kernel.gemm", "kernel.rms_norm"},
