@@ -72,7 +72,7 @@ static void fill_header(sluice_bundle_header *header, const bundle_part *parts, 
   sluice_sha256(header, offsetof(sluice_bundle_header, digest), header->digest);
 }
 
-static sluice_status *write_file(const char *path, const bundle_part *parts, size_t count) {
+sluice_status *bundle_write_sections(const char *path, const bundle_part *parts, size_t count) {
   _Static_assert(sizeof(sluice_bundle_header) == SLUICE_BUNDLE_PAGE, "the header is one page");
   sluice_bundle_header *header = sluice_allocate(sizeof *header);
   if (!header) return sluice_out_of_memory();
@@ -92,14 +92,14 @@ static sluice_status *write_file(const char *path, const bundle_part *parts, siz
 sluice_status *bundle_write(const char *path, const bundle_part *parts, size_t count) {
   if (count > SLUICE_BUNDLE_MAX_SECTIONS)
     return sluice_error(SLUICE_INTERNAL, "%zu sections, a bundle has at most %u", count, SLUICE_BUNDLE_MAX_SECTIONS);
-  bundle_part bound[SLUICE_BUNDLE_MAX_SECTIONS];
+  bundle_part bound[SLUICE_BUNDLE_MAX_SECTIONS] = {{0}};
   void *data[SLUICE_BUNDLE_MAX_SECTIONS] = {NULL};
   sluice_status *status = NULL;
   for (size_t i = 0; i < count && !status; i++) {
     bound[i] = parts[i];
     if (is_code(&parts[i])) status = bind_code(&bound[i], parts, count, &data[i]);
   }
-  if (!status) status = write_file(path, bound, count);
+  if (!status) status = bundle_write_sections(path, bound, count);
   for (size_t i = 0; i < count; i++) sluice_release(data[i]);
   return status;
 }

@@ -5,7 +5,8 @@
 #include "compiler/options.h"
 #include "sluice/json.h"
 
-extern const command_description command_synth, command_compile, command_opt, command_inspect, command_explain;
+extern const command_description command_synth, command_compile, command_opt, command_inspect, command_explain,
+    command_keygen, command_sign;
 
 /* Warnings of the config reader, to stderr. */
 void command_warning(void *user, const char *line);

@@ -61,6 +61,8 @@ typedef struct bundle_part {
   size_t length;
 } bundle_part;
 SLUICE_MUST_USE sluice_status *bundle_write(const char *path, const bundle_part *parts, size_t count);
+/* The same for sections of a bundle, whose code has the digest of its plan already. */
+SLUICE_MUST_USE sluice_status *bundle_write_sections(const char *path, const bundle_part *parts, size_t count);
 
 /* A file that appears under `path` only when complete; "-" is standard output. */
 SLUICE_MUST_USE sluice_status *file_write_atomic(const char *path, const void *data, size_t length);

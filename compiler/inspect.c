@@ -2,11 +2,13 @@
 
 #include "sluice/dtype.h"
 #include "sluice/memory.h"
+#include "sluice/signature.h"
 
 #include <stdio.h>
 #include <string.h>
 
-static const char *const section_names[] = {"?", "manifest", "plan", "code", "assembly", "tuning", "verification"};
+static const char *const section_names[] = {"?",        "manifest", "plan",         "code",
+                                            "assembly", "tuning",   "verification", "signature"};
 
 static void write_sections(const sluice_bundle *bundle, bool json, sluice_text *out) {
   const sluice_bundle_header *header = sluice_bundle_contents(bundle);
@@ -26,6 +28,13 @@ static void write_sections(const sluice_bundle *bundle, bool json, sluice_text *
                          (unsigned long long)s->offset, (unsigned long long)s->length, digest);
   }
   if (json) sluice_text_append(out, "]", 1);
+  const sluice_bundle_signature *signature = sluice_bundle_signature_of(bundle);
+  char key[2 * SLUICE_KEY_BYTES + 1] = "";
+  for (size_t i = 0; signature && i < SLUICE_KEY_BYTES; i++) snprintf(key + 2 * i, 3, "%02x", signature->key[i]);
+  if (json)
+    sluice_text_printf(out, signature ? ",\"signing_key\":\"%s\"" : ",\"signing_key\":null", key);
+  else if (signature)
+    sluice_text_printf(out, "\nsigned, as it says, with %s\n", key);
 }
 
 static void write_kernels(const sluice_plan *plan, bool json, sluice_text *out) {

@@ -4,6 +4,7 @@
 #include "sluice/json.h"
 #include "sluice/memory.h"
 #include "sluice/runtime.h"
+#include "sluice/signature.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -41,6 +42,8 @@ static const char *section_kind_name(uint32_t kind) {
     return "tuning";
   case SLUICE_SECTION_VERIFICATION:
     return "verification";
+  case SLUICE_SECTION_SIGNATURE:
+    return "signature";
   }
   return NULL;
 }
@@ -170,6 +173,12 @@ static sluice_status *check(const uint8_t *data, size_t length, const char *name
     offset = (end + SLUICE_BUNDLE_PAGE - 1) / SLUICE_BUNDLE_PAGE * SLUICE_BUNDLE_PAGE;
     if (offset > length || !all_zero(data + end, (size_t)(offset - end)))
       return damaged(name, "the padding after a section is missing or not zero");
+  }
+  for (uint32_t i = 0; i < header->section_count; i++) {
+    const sluice_bundle_section *section = &header->sections[i];
+    if (section->kind == SLUICE_SECTION_SIGNATURE && (i == 0 || i + 1 < header->section_count || section->target[0] ||
+                                                      section->length != sizeof(sluice_bundle_signature)))
+      return damaged(name, "its signature is not the last section or not as long as one");
   }
   if (offset != length) return damaged(name, "bytes follow the last section");
   if (manifests != 1 || header->sections[0].kind != SLUICE_SECTION_MANIFEST)

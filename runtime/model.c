@@ -1,5 +1,6 @@
 /* Opening a bundle for a device. */
 #include "runtime/model.h"
+#include "sluice/signature.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -109,6 +110,8 @@ static sluice_status *open_plan(sluice_model *model, const char *path) {
 
 static sluice_status *open_all(sluice_model *model, const char *path, const sluice_model_options *options) {
   SLUICE_TRY(sluice_bundle_open(path, &model->bundle));
+  if (options && options->trusted_key)
+    SLUICE_TRY(sluice_bundle_check_signature(model->bundle, path, options->trusted_key));
   const sluice_bundle_section *manifest = &sluice_bundle_contents(model->bundle)->sections[0];
   SLUICE_TRY(sluice_json_parse(sluice_bundle_data(model->bundle, 0), (size_t)manifest->length, path, &model->manifest));
   if (sluice_json_root(model->manifest)->kind != SLUICE_JSON_OBJECT)

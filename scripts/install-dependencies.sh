@@ -4,7 +4,7 @@ set -euo pipefail
 
 packages=(gcc g++ libc6-dev make cmake pkg-config libpcre2-dev llvm-22-dev libmlir-22-dev lld-22)
 if [ "${1:-}" = --tests ]; then
-  packages+=(libcmocka-dev llvm-22 llvm-22-tools clang-22 clang-format-22 clang-tidy-22 mandoc python3 python3-numpy python3-pip git)
+  packages+=(libcmocka-dev llvm-22 llvm-22-tools clang-22 clang-format-22 clang-tidy-22 mandoc python3 python3-numpy python3-cryptography openssl python3-pip git)
 elif [ -n "${1:-}" ]; then
   echo "usage: $0 [--tests]" >&2
   exit 2

@@ -13,7 +13,7 @@ _sluice() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]}
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
-    _sluice_complete_from "compile synth opt inspect explain --help --version" "$current"
+    _sluice_complete_from "compile synth opt inspect explain keygen sign --help --version" "$current"
     return
   fi
   # readline splits --name=value into three words
@@ -48,6 +48,8 @@ _sluice() {
         --time-passes --help" "$current"
       ;;
     inspect) _sluice_complete_from "--json --sequences --context --step-tokens --help" "$current" ;;
+    keygen) _sluice_complete_from "--help" "$current" ;;
+    sign) _sluice_complete_from "--key --help" "$current" ;;
     explain) _sluice_complete_from "--json --tokens --context --sequences --product --bandwidth --flops --help" "$current" ;;
     esac
     ;;
@@ -87,15 +89,15 @@ _sluice_run() {
     generate)
       _sluice_complete_from "--weights --prompt --prompt-file --ids --tokenizer --special --stop --max-new --ignore-eos
         --allow-nan --chunk --temperature --top-p --top-k --min-p --repetition-penalty
-        --presence-penalty --frequency-penalty --logprobs --seed --device --threads --dump --dump-rows --dump-layers --trace --json --help" "$current"
+        --presence-penalty --frequency-penalty --logprobs --seed --device --trust --threads --dump --dump-rows --dump-layers --trace --json --help" "$current"
       ;;
     tokenize) _sluice_complete_from "--weights --tokenizer --ids --special --decode --help" "$current" ;;
-    verify) _sluice_complete_from "--weights --golden --chunk --device --threads --trace --json --help" "$current" ;;
+    verify) _sluice_complete_from "--weights --golden --chunk --device --trust --threads --trace --json --help" "$current" ;;
     bench)
-      _sluice_complete_from "--kernel --layer --shape --weights --repeat --memory-rate --flop-rate --device --threads
+      _sluice_complete_from "--kernel --layer --shape --weights --repeat --memory-rate --flop-rate --device --trust --threads
         --trace --json --help" "$current"
       ;;
-    memory) _sluice_complete_from "--sequences --context --step-tokens --device --json --help" "$current" ;;
+    memory) _sluice_complete_from "--sequences --context --step-tokens --device --trust --json --help" "$current" ;;
     esac
     ;;
   esac

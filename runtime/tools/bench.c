@@ -301,6 +301,7 @@ sluice_status *command_bench(int argc, char **argv) {
       {"--memory-rate", TOOL_REAL, &memory_rate, "GB/s", "of the floor (measured at the start)"},
       {"--flop-rate", TOOL_REAL, &flop_rate, "TFLOP/s", "of the floor (GPU: 790 for bfloat16; host: unknown, no part)"},
       {"--device", TOOL_TEXT, &model.device, "D", "host, cuda:N, hip:N (host)"},
+      {"--trust", TOOL_INPUT, &model.trust, "KEY", "run the bundle only if it is signed with this key"},
       {"--threads", TOOL_COUNT, &model.threads, "N", "threads on the host (0: one for each core)"},
       {"--trace", TOOL_OUTPUT, &trace, "FILE", "write a Chrome/Perfetto trace; adds a step that waits for each launch"},
       {"--json", TOOL_FLAG, &b.json, NULL, "print a JSON object a line"},

@@ -389,6 +389,7 @@ sluice_status *command_generate(int argc, char **argv) {
       {"--logprobs", TOOL_COUNT, &o.logprobs, "N", "with --json: log-probabilities, and of the N likeliest tokens"},
       {"--seed", TOOL_COUNT, &o.seed, "N", "of the random numbers (0)"},
       {"--device", TOOL_TEXT, &o.model.device, "D", "host, cuda:N, hip:N (host)"},
+      {"--trust", TOOL_INPUT, &o.model.trust, "KEY", "run the bundle only if it is signed with this key"},
       {"--threads", TOOL_COUNT, &o.model.threads, "N", "threads on the host (0: one for each core)"},
       {"--dump", TOOL_OUTPUT, &o.dump, "OUT.safetensors", "write logits and tokens, as golden files have them"},
       {"--dump-rows", TOOL_COUNT, &o.dump_rows, "R", "rows of the prompt's end in the dump (64)"},

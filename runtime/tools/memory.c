@@ -39,6 +39,7 @@ sluice_status *command_memory(int argc, char **argv) {
       {"--context", TOOL_COUNT, &context, "N", "tokens of each sequence (0: the longest the bundle allows)"},
       {"--step-tokens", TOOL_COUNT, &step, "N", "tokens of one step (512)"},
       {"--device", TOOL_TEXT, &model_options.device, "D", "host, cuda:N, hip:N (host)"},
+      {"--trust", TOOL_INPUT, &model_options.trust, "KEY", "run the bundle only if it is signed with this key"},
       {"--json", TOOL_FLAG, &json, NULL, "print a JSON object"},
   };
   const tool_command command = {"sluice-run memory FILE.sluice [--sequences N] [--context N] [options]",

@@ -1,5 +1,7 @@
 #include "runtime/tools/run.h"
 
+#include "sluice/signature.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -66,6 +68,11 @@ sluice_status *tool_open_model(const char *path, const tool_model_options *optio
   if (options->threads > 4096)
     return sluice_error(SLUICE_USAGE, "--threads: %llu threads are too many", (unsigned long long)options->threads);
   sluice_model_options model_options = {.device = options->device, .threads = (unsigned)options->threads};
+  uint8_t key[SLUICE_KEY_BYTES];
+  if (options->trust) {
+    SLUICE_TRY(sluice_public_key_read(options->trust, key));
+    model_options.trusted_key = key;
+  }
   sluice_model *model = NULL;
   SLUICE_TRY(sluice_model_open(path, &model_options, &model));
   sluice_status *status = options->weights ? load_weights(model, options) : NULL;

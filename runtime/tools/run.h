@@ -9,6 +9,7 @@
 typedef struct tool_model_options {
   const char *weights; /* NULL: no weights are loaded */
   const char *device;
+  const char *trust; /* file of the public key that the bundle must be signed with; NULL: any bundle */
   uint64_t threads;
   tool_trace *trace;       /* NULL: none */
   double *weights_seconds; /* NULL, or gets how long the weights took to load */

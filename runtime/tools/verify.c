@@ -600,6 +600,7 @@ sluice_status *command_verify(int argc, char **argv) {
       {"--golden", TOOL_INPUT, &golden, "GOLDEN.safetensors", "the golden file, as a rule the float32 one"},
       {"--chunk", TOOL_COUNT, &chunk, "N", "feed the prompt in steps of N tokens (512)"},
       {"--device", TOOL_TEXT, &model.device, "D", "host, cuda:N, hip:N (host)"},
+      {"--trust", TOOL_INPUT, &model.trust, "KEY", "run the bundle only if it is signed with this key"},
       {"--threads", TOOL_COUNT, &model.threads, "N", "threads on the host (0: one for each core)"},
       {"--trace", TOOL_OUTPUT, &trace, "FILE", "write a Chrome/Perfetto trace; it waits for each launch"},
       {"--json", TOOL_FLAG, &json, NULL, "print a JSON object"},

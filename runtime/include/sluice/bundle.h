@@ -27,6 +27,7 @@ typedef enum sluice_section_kind {
   SLUICE_SECTION_ASSEMBLY = 4,     /* PTX */
   SLUICE_SECTION_TUNING = 5,       /* JSON: tile choices and where they come from */
   SLUICE_SECTION_VERIFICATION = 6, /* JSON: what was verified, how, when */
+  SLUICE_SECTION_SIGNATURE = 7,    /* sluice_bundle_signature (sluice/signature.h); at most one, last */
 } sluice_section_kind;
 
 typedef struct sluice_bundle_section {

@@ -42,6 +42,9 @@ typedef struct sluice_model_options {
   const char *device; /* "host", "cuda:N", "cuda" (GPU 0), "hip:N"; NULL: "host" */
   unsigned threads;   /* of the host, including the caller's (host: run kernels; GPU: load weights); 0: one for each
                          usable core */
+  /* NULL: any bundle is run. Otherwise an Ed25519 public key of 32 bytes: a bundle that is not signed with its private
+   * key is refused before anything of it runs (sluice/signature.h). */
+  const uint8_t *trusted_key;
 } sluice_model_options;
 
 /* Opens a bundle for a device: checks the bundle, picks the plan built for the device (an error lists what the bundle
