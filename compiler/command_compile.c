@@ -1,9 +1,12 @@
 #include "compiler/commands.h"
 #include "compiler/compile.h"
 #include "compiler/products.h"
+#include "sluice/file.h"
 #include "sluice/memory.h"
 
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 typedef struct compile_arguments {
   option_list targets, print_after, disabled;
@@ -15,9 +18,10 @@ typedef struct compile_arguments {
 #define AT(field) offsetof(compile_arguments, field)
 static const option_description compile_command_options[] = {
     {"target", 0, OPTION_LIST, "T[,T...]", AT(targets),
-     "what to compile for: host (this CPU), host:x86-64-v3, h100, ...", 0, true},
-    {"output", 'o', OPTION_OUTPUT, "FILE", AT(output), "file to write; - is standard output, but not for bundles", 0,
-     true},
+     "what to compile for: host (this CPU, the default), host:x86-64-v3, h100, ...", 0, false},
+    {"output", 'o', OPTION_OUTPUT, "FILE", AT(output),
+     "file to write (MODEL.sluice or MODEL.o, text: standard output); - is standard output, but not for bundles", 0,
+     false},
     {"dtype", 0, OPTION_TEXT, "float32|bfloat16", AT(dtype), "type of activations and cache (bfloat16)", 0, false},
     {"weight-dtype", 0, OPTION_TEXT, "float32|bfloat16", AT(weight_dtype),
      "type that weights are stored in (with --dtype bfloat16 the same, otherwise the checkpoint's)", 0, false},
@@ -79,12 +83,94 @@ static size_t find_products(const option_list *given, const char **products) {
 static sluice_status *find_dtype(const char *option, const char *name, sluice_dtype absent, sluice_dtype *out_dtype) {
   *out_dtype = absent;
   if (!name) return NULL;
-  *out_dtype = strcmp(name, "float32") == 0 ? SLUICE_F32 : SLUICE_BF16;
-  if (*out_dtype == SLUICE_F32 || strcmp(name, "bfloat16") == 0) return NULL;
-  return sluice_error(SLUICE_USAGE, "--%s is '%s', expected float32 or bfloat16", option, name);
+  static const struct {
+    const char *name;
+    sluice_dtype dtype;
+  } spellings[] = {{"float32", SLUICE_F32}, {"fp32", SLUICE_F32},      {"f32", SLUICE_F32},
+                   {"float", SLUICE_F32},   {"bfloat16", SLUICE_BF16}, {"bf16", SLUICE_BF16}};
+  for (size_t i = 0; i < sizeof spellings / sizeof *spellings; i++)
+    if (strcmp(name, spellings[i].name) == 0) {
+      *out_dtype = spellings[i].dtype;
+      return NULL;
+    }
+  return sluice_error(SLUICE_USAGE, "--%s is '%s', expected float32 (fp32) or bfloat16 (bf16)", option, name);
 }
 
-static sluice_status *compile_with(const compile_arguments *arguments, const char *config_path) {
+/* The name of the file when none is given: text goes to standard output; a bundle or an object file is named after the
+ * model and made in the current directory. The model's name is that of the directory that holds its config.json, or of
+ * a configuration that is called otherwise. */
+static char *default_output(const char *config_path, emit_form form) {
+  if (form != EMIT_BUNDLE && form != EMIT_OBJ) return sluice_copy_string("-", 1);
+  const char *slash = strrchr(config_path, '/'), *name = slash ? slash + 1 : config_path, *end;
+  char *directory = NULL, *real = NULL;
+  if (strcmp(name, "config.json") == 0) {
+    directory = slash ? sluice_copy_string(config_path, (size_t)(slash - config_path + 1)) : sluice_copy_string(".", 1);
+    real = directory ? realpath(directory, NULL) : NULL;
+    name = real ? strrchr(real, '/') + 1 : "";
+    end = name + strlen(name);
+  } else {
+    size_t length = strlen(name);
+    end = name + (length > 5 && strcmp(name + length - 5, ".json") == 0 ? length - 5 : length);
+  }
+  if (end == name) end = (name = "model") + 5;
+  char *output = sluice_format_string("%.*s.%s", (int)(end - name), name, form == EMIT_BUNDLE ? "sluice" : "o");
+  free(real);
+  sluice_release(directory);
+  return output;
+}
+
+/* Neither the output nor a file of --save-temps may be the configuration that is read, nor may two be one. */
+static sluice_status *check_files(const model_config *config, const compile_options *options) {
+  static const char *const saved[] = {"model.mlir", "kernel.mlir",   "kernels.ll",   "kernels.s",
+                                      "kernels.so", "kernels.cubin", "kernels.hsaco"};
+  enum { SAVED = sizeof saved / sizeof *saved };
+  size_t count = 2, most = 2 + SAVED * options->target_count;
+  sluice_file_use *uses = sluice_allocate_array(most, sizeof *uses);
+  char **paths = sluice_allocate_array(most, sizeof *paths);
+  sluice_status *status = uses && paths ? NULL : sluice_out_of_memory();
+  if (!status) {
+    uses[0] = (sluice_file_use){.path = config->path};
+    uses[1] = (sluice_file_use){options->output, "output", true};
+  }
+  for (size_t i = 0; !status && options->save_directory && i < SAVED * options->target_count; i++) {
+    char *directory = compile_save_directory(options->save_directory, options->targets[i / SAVED]);
+    paths[count] = directory ? sluice_format_string("%s/%s", directory, saved[i % SAVED]) : NULL;
+    sluice_release(directory);
+    if (!paths[count]) status = sluice_out_of_memory();
+    uses[count] = (sluice_file_use){paths[count], "save-temps", true};
+    count++;
+  }
+  if (!status) status = sluice_file_uses_check(uses, count);
+  for (size_t i = 0; paths && i < most; i++) sluice_release(paths[i]);
+  sluice_release(paths);
+  sluice_release(uses);
+  return status;
+}
+
+/* One line on standard error; nothing when the output is no file. */
+static void tell(const compile_options *options) {
+  struct stat info;
+  if (strcmp(options->output, "-") == 0 || stat(options->output, &info) || !S_ISREG(info.st_mode)) return;
+  fprintf(stderr, "wrote %s, %s, for", options->output, sluice_describe_bytes((uint64_t)info.st_size).text);
+  for (size_t i = 0; i < options->target_count; i++) fprintf(stderr, "%s %s", i ? "," : "", options->targets[i]);
+  fputc('\n', stderr);
+}
+
+/* With a configuration that has been read. */
+static sluice_status *compile_config(const model_config *config, compile_options *options) {
+  char *output = options->output ? NULL : default_output(config->path, options->emit);
+  if (!options->output && !output) return sluice_out_of_memory();
+  if (output) options->output = output;
+  sluice_status *status = check_files(config, options);
+  if (!status) status = compile_model(config, options);
+  if (!status) tell(options);
+  sluice_release(output);
+  options->output = NULL;
+  return status;
+}
+
+static sluice_status *compile_with(compile_arguments *arguments, const char *config_path) {
+  if (!arguments->targets.count) SLUICE_TRY(option_list_add(&arguments->targets, "host"));
   compile_options options = {
       .max_context = arguments->max_context,
       .emit = EMIT_BUNDLE,
@@ -101,7 +187,7 @@ static sluice_status *compile_with(const compile_arguments *arguments, const cha
   if (arguments->emit) SLUICE_TRY(find_form(arguments->emit, &options.emit));
   SLUICE_TRY(find_dtype("dtype", arguments->dtype, SLUICE_BF16, &options.dtype));
   SLUICE_TRY(find_dtype("weight-dtype", arguments->weight_dtype, 0, &options.weight_dtype));
-  if (options.emit == EMIT_BUNDLE && strcmp(options.output, "-") == 0)
+  if (options.emit == EMIT_BUNDLE && options.output && strcmp(options.output, "-") == 0)
     return sluice_error(SLUICE_USAGE, "a bundle cannot go to standard output: give -o a file");
   char (*storage)[32] = sluice_allocate_array(arguments->targets.count, sizeof *storage);
   const char **names = sluice_allocate_array(arguments->targets.count, sizeof *names);
@@ -116,7 +202,7 @@ static sluice_status *compile_with(const compile_arguments *arguments, const cha
     status =
         sluice_error(SLUICE_USAGE, "--emit=%s takes one target, %zu are given", arguments->emit, options.target_count);
   if (!status) status = model_config_read(config_path, command_warning, NULL, &config);
-  if (!status) status = compile_model(config, &options);
+  if (!status) status = compile_config(config, &options);
   model_config_free(config);
   sluice_release(products);
   sluice_release(names);

@@ -76,7 +76,7 @@ static code_form form_of(emit_form emit) {
 }
 
 /* Target names have colons, which do not belong in file names. */
-static char *target_directory(const char *directory, const char *target) {
+char *compile_save_directory(const char *directory, const char *target) {
   char *path = sluice_format_string("%s/%s", directory, target);
   if (!path) return NULL;
   for (char *c = path + strlen(directory); *c; c++)
@@ -89,7 +89,7 @@ static sluice_status *compile_target(const model_config *config, const compile_o
   char *save = NULL;
   if (options->save_directory) {
     SLUICE_TRY(make_directory(options->save_directory));
-    save = target_directory(options->save_directory, target);
+    save = compile_save_directory(options->save_directory, target);
     if (!save) return sluice_out_of_memory();
     sluice_status *made = make_directory(save);
     if (made) {

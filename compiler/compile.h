@@ -45,6 +45,9 @@ typedef struct compile_options {
   pass_options passes;
 } compile_options;
 
+/* Where the intermediate files of a target are kept: DIRECTORY/TARGET; NULL when memory is short. */
+char *compile_save_directory(const char *directory, const char *target);
+
 /* The whole way. Nothing is left behind at `output` on failure. */
 SLUICE_MUST_USE sluice_status *compile_model(const model_config *config, const compile_options *options);
 

@@ -74,7 +74,8 @@ static void write_weights(const sluice_plan *plan, bool json, sluice_text *out) 
   if (json)
     sluice_text_printf(out, "\"weight_bytes\":%llu,\"weights\":[", (unsigned long long)total);
   else
-    sluice_text_printf(out, "  weights wanted, %llu bytes packed\n", (unsigned long long)total);
+    sluice_text_printf(out, "  weights wanted, %llu bytes packed (%s)\n", (unsigned long long)total,
+                       sluice_describe_bytes(total).text);
   for (uint64_t i = 0; i < h->weights.count; i++) {
     const sluice_plan_weight *w = &plan->weights[i];
     if (json)
@@ -127,10 +128,11 @@ static void write_memory(const sluice_plan *plan, const inspect_options *options
                          ? "\"memory\":{\"sequences\":%llu,\"context\":%llu,\"step_tokens\":%llu,\"weights\":%llu,"
                            "\"cache\":%llu,\"arena\":%llu,\"total\":%llu}"
                          : "  memory for %llu sequence(s) of %llu tokens, steps of %llu tokens\n"
-                           "      weights %llu, cache %llu, arena %llu, together %llu bytes\n",
+                           "      weights %llu, cache %llu, arena %llu, together %llu bytes",
                      (unsigned long long)sequences, (unsigned long long)context, (unsigned long long)tokens,
                      (unsigned long long)weights, (unsigned long long)cache, (unsigned long long)arena,
                      (unsigned long long)(weights + cache + arena));
+  if (!options->json) sluice_text_printf(out, " (%s)\n", sluice_describe_bytes(weights + cache + arena).text);
 }
 
 static sluice_status *write_targets(const sluice_bundle *bundle, const inspect_options *options, sluice_text *out) {
@@ -165,7 +167,8 @@ sluice_status *inspect_bundle(const inspect_options *options, sluice_text *out) 
     sluice_text_append(out, text, length);
     sluice_text_append(out, ",", 1);
   } else {
-    sluice_text_printf(out, "%s: ", options->path);
+    sluice_text_printf(out, "%s: %s, ", options->path,
+                       sluice_describe_bytes(sluice_bundle_contents(bundle)->file_length).text);
   }
   write_sections(bundle, options->json, out);
   sluice_status *status = write_targets(bundle, options, out);

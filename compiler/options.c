@@ -15,16 +15,25 @@ void option_list_free(option_list *list) {
   *list = (option_list){0};
 }
 
+static sluice_status *add_item(option_list *list, const char *text, size_t length) {
+  char **items = sluice_reallocate_array(list->items, list->count + 1, sizeof *items);
+  if (!items) return sluice_out_of_memory();
+  list->items = items;
+  items[list->count] = sluice_copy_string(text, length);
+  if (!items[list->count]) return sluice_out_of_memory();
+  list->count++;
+  return NULL;
+}
+
+sluice_status *option_list_add(option_list *list, const char *item) {
+  return add_item(list, item, strlen(item));
+}
+
 static sluice_status *add_items(option_list *list, const char *name, const char *text) {
   for (const char *at = text;;) {
     size_t length = strcspn(at, ",");
     if (length == 0) return sluice_error(SLUICE_USAGE, "--%s has an empty element in '%s'", name, text);
-    char **items = sluice_reallocate_array(list->items, list->count + 1, sizeof *items);
-    if (!items) return sluice_out_of_memory();
-    list->items = items;
-    items[list->count] = sluice_copy_string(at, length);
-    if (!items[list->count]) return sluice_out_of_memory();
-    list->count++;
+    SLUICE_TRY(add_item(list, at, length));
     at += length;
     if (*at == 0) return NULL;
     at++;

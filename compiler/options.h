@@ -23,6 +23,7 @@ typedef struct option_list { /* starts zeroed, freed with option_list_free */
   char **items;
   size_t count;
 } option_list;
+SLUICE_MUST_USE sluice_status *option_list_add(option_list *list, const char *item); /* copies it */
 void option_list_free(option_list *list);
 
 typedef struct option_description {

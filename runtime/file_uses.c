@@ -47,7 +47,13 @@ static sluice_status *identify(const char *path, identity *out) {
     return NULL;
   }
   if (slash) *slash = 0;
-  if (stat(slash ? out->target : ".", &info) == 0) set(out, KIND_MISSING, &info);
+  if (stat(slash ? out->target : ".", &info) == 0) {
+    set(out, KIND_MISSING, &info);
+    return NULL;
+  }
+  if (slash) *slash = '/'; /* the directory is missing too: the text is all there is to compare */
+  out->kind = KIND_MISSING;
+  out->name = out->target;
   return NULL;
 }
 

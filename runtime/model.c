@@ -46,7 +46,7 @@ static sluice_status *open_device(const sluice_model_options *options, sluice_de
   } gpus[] = {{"cuda", sluice_cuda_open}, {"hip", sluice_hip_open}};
   const char *device = options && options->device ? options->device : "host";
   unsigned threads = options ? options->threads : 0, index;
-  if (strcmp(device, "host") == 0) return sluice_host_open(threads, out_device);
+  if (strcmp(device, "host") == 0 || strcmp(device, "cpu") == 0) return sluice_host_open(threads, out_device);
   for (size_t i = 0; i < sizeof gpus / sizeof *gpus; i++)
     if (parse_device(device, gpus[i].kind, &index))
       return sluice_annotate(gpus[i].open(index, threads, out_device), "device \"%s\"", device);

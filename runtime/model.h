@@ -20,12 +20,6 @@ struct sluice_model {
   char *skipped;         /* what sluice_model_skipped says */
 };
 
-/* "12.3 GB" (powers of ten), for messages. */
-typedef struct sluice_bytes_text {
-  char text[32];
-} sluice_bytes_text;
-sluice_bytes_text sluice_describe_bytes(uint64_t bytes);
-
 /* A clock that only goes forward. */
 double sluice_seconds(void);
 

@@ -54,6 +54,11 @@ static LLVMTargetMachineRef machine(const char *name, char **out_error) {
 }
 
 static bool canonicalise(const char *name, char canonical[32]) {
+  char spelled[32];
+  if (strcmp(name, "cpu") == 0 || strncmp(name, "cpu:", 4) == 0) { /* as other programs call it */
+    if (snprintf(spelled, sizeof spelled, "host%s", name + 3) >= (int)sizeof spelled) return false;
+    name = spelled;
+  }
   if (strcmp(name, "host") == 0) {
     snprintf(canonical, 32, "host:%s", host_level_native()->name);
     return true;

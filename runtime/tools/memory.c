@@ -1,4 +1,5 @@
 /* sluice-run memory: what a session would need. */
+#include "sluice/memory.h"
 #include "runtime/tools/options.h"
 #include "runtime/tools/run.h"
 
@@ -17,7 +18,8 @@ static void print_text(const sluice_model *model, const sluice_memory_plan *plan
                {"one cache page", plan->bytes_per_page}};
   printf("%-20s %s\n", "target", sluice_model_target(model));
   for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
-    printf("%-20s %20llu bytes\n", lines[i].name, (unsigned long long)lines[i].bytes);
+    printf("%-20s %20llu bytes %12s\n", lines[i].name, (unsigned long long)lines[i].bytes,
+           lines[i].bytes < 1000 ? "" : sluice_describe_bytes(lines[i].bytes).text);
   printf("%-20s %20llu tokens\n", "longest context", (unsigned long long)plan->longest_context);
 }
 

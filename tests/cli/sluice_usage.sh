@@ -21,7 +21,7 @@ expect 2 "unknown command 'complie', did you mean 'compile'?" complie
 expect 2 "unknown command 'frobnicate', see 'sluice --help'" frobnicate
 expect 2 "unknown option '--taget', did you mean '--target'?" compile --taget=host x
 expect 2 "unknown option '-x'" compile -x
-expect 2 "option '--target T[,T...]' is needed" compile x -o y
+expect 2 "option '--seed N' is needed" synth x -o y
 expect 2 "MODEL_DIR|CONFIG is missing" compile --target host -o y
 expect 2 "'b' is one operand too many" compile --target host -o y a b
 expect 2 "option '--target' needs a value" compile a -o y --target
@@ -30,7 +30,7 @@ expect 2 "option '--verify-each' takes no value" compile a -o y --target host --
 expect 2 "--max-context is '0', expected an integer of at least 1" compile a -o y --target host --max-context 0
 expect 2 "--max-context is '12x'" compile a -o y --target host --max-context 12x
 expect 2 "--seed is '99999999999999999999'" synth a -o y --seed 99999999999999999999
-expect 2 "--dtype is 'float64', expected float32 or bfloat16" compile a -o y --target host --dtype=float64
+expect 2 "--dtype is 'float64', expected float32 (fp32) or bfloat16 (bf16)" compile a -o y --target host --dtype=float64
 expect 2 "--emit is 'ptx', expected" compile a -o y --target host --emit=ptx
 expect 2 "a bundle cannot go to standard output" compile a -o - --target host
 expect 2 "--emit=asm takes one target, 2 are given" compile a -o y --target host:x86-64-v3,host:x86-64-v4 --emit=asm

@@ -7,6 +7,7 @@
 #define SLUICE_MEMORY_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -37,6 +38,12 @@ char *sluice_format_string(const char *format, ...)
     ;
 
 void sluice_release(void *memory); /* NULL is allowed */
+
+/* "12.3 GB" (powers of ten), for people. */
+typedef struct sluice_bytes_text {
+  char text[32];
+} sluice_bytes_text;
+sluice_bytes_text sluice_describe_bytes(uint64_t bytes);
 
 /* For tests: `should_fail` is asked before every allocation, with `user`; non-zero makes that allocation fail. NULL
  * restores the default. */
