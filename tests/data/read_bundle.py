@@ -5,7 +5,7 @@ import json
 import struct
 import sys
 
-KINDS = {1: "manifest", 2: "plan", 3: "code", 4: "assembly", 5: "tuning", 6: "verification"}
+KINDS = {1: "manifest", 2: "plan", 3: "code", 4: "assembly", 5: "tuning", 6: "verification", 7: "signature"}
 LAYOUTS = {1: "rows", 2: "panels", 3: "panel_pairs"}
 FORMATS = {1: "f32", 2: "bf16"}
 
@@ -96,6 +96,8 @@ def main():
         data = file.read()
     sections = read_sections(data)
     found = {"manifest": json.loads(sections[0]["body"]), "file_bytes": len(data), "targets": []}
+    signature = sections[-1]["body"] if sections[-1]["kind"] == "signature" else None
+    found["signing_key"] = signature[:32].hex() if signature else None
     for section in sections:
         if section["kind"] == "plan":
             found["targets"].append({"target": section["target"], **read_plan(section["body"])})
