@@ -144,6 +144,8 @@ static const config_key rope_keys[] = {
     USED("partial_rotary_factor", "as partial_rotary_factor of text_config"),
     ONLY_TEXT("rope_type", "default", "scaled rotary angles"),
     ONLY_TEXT("type", "default", "scaled rotary angles"),
+    ONLY_NULL("full_attention", "rotary settings for each kind of layer"),
+    ONLY_NULL("minimax_m3_sparse", "rotary settings for each kind of layer"),
 };
 OBJECT(config_rope, "rope_parameters", rope_keys);
 

@@ -45,9 +45,10 @@ static void write_layer(sluice_text *out, const layer_config *l) {
 static void write_model(sluice_text *out, const model_config *c) {
   sluice_text_printf(out,
                      "\"model\":{\"hidden\":%lld,\"layers\":%lld,\"heads\":%lld,\"kv_heads\":%lld,\"head_dim\":%lld,"
-                     "\"rotary_dim\":%lld,\"vocabulary\":%lld,\"layer_kinds\":[",
+                     "\"rotary_dim\":%lld,\"vocabulary\":%lld,\"max_context\":%lld,\"layer_kinds\":[",
                      (long long)c->hidden, (long long)c->layers, (long long)c->heads, (long long)c->kv_heads,
-                     (long long)c->head_dim, (long long)c->rotary_dim, (long long)c->vocabulary);
+                     (long long)c->head_dim, (long long)c->rotary_dim, (long long)c->vocabulary,
+                     (long long)c->max_positions);
   for (int64_t first = 0; first < c->layers;) {
     int64_t last = first;
     while (last + 1 < c->layers && same_kind(&c->layer[first], &c->layer[last + 1])) last++;

@@ -99,7 +99,7 @@ sluice_status *bench_shape_resolve(const bench_request *request, bench_phase pha
   if (context >= longest || tokens > longest - context)
     return sluice_error(SLUICE_INVALID,
                         "--shape: a context of %llu and %llu new tokens exceed the longest context %llu that the "
-                        "bundle was compiled for; compile it with a larger --max-context",
+                        "bundle was compiled for; ask for less",
                         (unsigned long long)context, (unsigned long long)tokens, (unsigned long long)longest);
   uint64_t pages = (context + tokens + plan->header->page_tokens - 1) / plan->header->page_tokens * sequences;
   if (pages > INT32_MAX)

@@ -275,6 +275,13 @@ static sluice_status *print_result(const sluice_model *model, const generate_opt
   return NULL;
 }
 
+/* Whether the model allows a longer context than the bundle was compiled for. */
+static bool could_be_longer(const sluice_model *model) {
+  const sluice_json_value *described = sluice_json_get(sluice_model_manifest(model), "model");
+  const sluice_json_value *limit = sluice_json_get(described, "max_context");
+  return limit && limit->is_integer && limit->integer > sluice_model_plan(model)->header->max_context;
+}
+
 /* `opened`: when the bundle began to be opened. */
 static sluice_status *run_model(sluice_model *model, sluice_session **session, const generate_options *options,
                                 generation *g, double opened) {
@@ -283,8 +290,10 @@ static sluice_status *run_model(sluice_model *model, sluice_session **session, c
   if (context > longest)
     return sluice_error(SLUICE_INVALID,
                         "a prompt of %u tokens and %llu new ones exceed the longest context %u that the bundle was "
-                        "compiled for; compile it with a larger --max-context or ask for fewer",
-                        g->prompt.count, (unsigned long long)options->max_new, longest);
+                        "compiled for%s",
+                        g->prompt.count, (unsigned long long)options->max_new, longest,
+                        could_be_longer(model) ? "; compile it with a larger --max-context or ask for fewer"
+                                               : ", which is the model's own limit; ask for fewer");
   SLUICE_TRY(check_prompt(model, g));
   g->tokens = sluice_allocate_array(options->max_new, sizeof *g->tokens);
   g->seconds = sluice_allocate_array(options->max_new, sizeof *g->seconds);

@@ -188,6 +188,23 @@ stops generation-stop-id 0 3
 stops no-stop-id 1 12
 grep -F 'no stop id here or in generation_config.json: only --max-new ends a generation' "$work/said" > /dev/null
 
+# ---- advice that works ----
+longer() { generate "$1" synthetic:1 --max-new 70 > /dev/null; }
+bundle max-positions
+if longer max-positions; then fail "max-positions: too long"; fi
+grep -F 'exceed the longest context 128 that the bundle was compiled for, which is the model'"'"'s own limit; ask for fewer' "$work/err" > /dev/null ||
+  fail "max-positions: expected the limit of the model"
+bundle max-positions --max-context 100
+if longer max-positions; then fail "max-positions: too long"; fi
+grep -F 'compile it with a larger --max-context' "$work/err" > /dev/null || fail "max-positions: expected advice"
+
+# ---- NaN ----
+code=0
+generate base "$work/nan-weight" > "$work/out" || code=$?
+if [ "$code" != 1 ] || ! grep -F NaN "$work/err" > /dev/null; then fail "nan-weight: exit $code, expected an error that says NaN"; fi
+generate base "$work/nan-weight" --json > "$work/out" || true
+grep -F '"stopped": "nan"' "$work/out" > /dev/null || fail "nan-weight: --json does not say so"
+
 # ---- types ----
 uncompiled dtypes-differ '"dtype" is "bfloat16", but "dtype" of text_config is "float32": they must agree'
 as_base float32

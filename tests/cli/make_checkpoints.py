@@ -205,6 +205,11 @@ class Maker:
         self.case("pickle", tensors=False, files={"pytorch_model-00001-of-00002.bin": b"PK\3\4"})
         self.case("empty-file", tensors=False, files={"model.safetensors": b""})
 
+    def damaged(self):
+        name = LAYER + "1.self_attn.o_proj.weight"
+        dtype, shape, data = self.base[name]
+        self.case("nan-weight", tensors={**self.base, name: (dtype, shape, b"\xc0\x7f" + data[2:])})
+
     # ---- quantised ----
 
     def quantised(self):
@@ -249,7 +254,7 @@ class Maker:
         self.case("float32-unannounced", tensors={k: (t if k.endswith("gate.weight") or not k.endswith("o_proj.weight") else
                                                       ("F32", t[1], b"\1" + t[2][1:])) for k, t in f32.items()})
         self.case("dtypes-differ", self.edit(dtype="float32"))
-        self.case("max-positions", self.edit(max_position_embeddings=64))
+        self.case("max-positions", self.edit(max_position_embeddings=128))
         tied = self.edit(tie_word_embeddings=True)
         tied["tie_word_embeddings"] = True
         self.case("tied", tied, {k: t for k, t in self.base.items() if "lm_head" not in k})
@@ -266,6 +271,7 @@ def main(base, out, stop):
     maker.leftovers()
     maker.indexes()
     maker.wrong_files()
+    maker.damaged()
     maker.quantised()
     maker.configs()
 
