@@ -456,6 +456,22 @@ static V tile_item(emitter *e, V entry, int32_t item) {
   return to_i64(e, LLVMBuildExtractElement(e->builder, entry, int32(e, item), ""));
 }
 
+/* The shape of a kernel whose workgroups have a tile, or several in turn. */
+static kernel_shape expert_shape(emitter *e, gemm *g, int64_t slots) {
+  kernel_shape shape = shape_of(e, g, tile_rows(e, g, slots));
+  const bool several = shape.y.divisor > 1;
+  /* Tiles in turn: what the loop keeps is not worth half of the workgroups, unless few lanes do all the work. */
+  if (g->tile_m == 16) shape.workgroups_per_processor = shape.lanes == e->facts->lanes ? 2 : 1;
+  /* Of two products of one sort the second reads its weights while x is still being made. Alone it starts when all of
+   * the first one have waited for the sort; as part of a joined kernel it waits itself. */
+  shape.releases_next = attribute_is(e, "overlap", "first");
+  shape.begins_early = attribute_is(e, "overlap", "second");
+  g->sorted = shape.begins_early && !e->joined;
+  if ((shape.releases_next || shape.begins_early) && (!has_engine(g) || several))
+    e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: no two products overlap here", e->spec->symbol);
+  return shape;
+}
+
 /* Operands: x, w, shared_w or none, counts, order, expert_tiles, out. */
 void family_expert_gemm(emitter *e, const kernel_spec *spec) {
   e->spec = spec;
@@ -473,18 +489,9 @@ void family_expert_gemm(emitter *e, const kernel_spec *spec) {
       expert_gemm_streamed(e, spec, &g, batch_bytes);
     return;
   }
-  kernel_shape shape = shape_of(e, &g, tile_rows(e, &g, slots));
-  /* Tiles in turn: what the loop keeps is not worth half of the workgroups, unless few lanes do all the work. */
-  if (g.tile_m == 16) shape.workgroups_per_processor = shape.lanes == e->facts->lanes ? 2 : 1;
+  kernel_shape shape = expert_shape(e, &g, slots);
   /* A workgroup has one tile, or, where the grid has fewer rows than there may be tiles, several in turn. */
   const bool several = shape.y.divisor > 1;
-  /* Of two products of one sort the second reads its weights while x is still being made. Alone it starts when all of
-   * the first one have waited for the sort; as part of a joined kernel it waits itself. */
-  shape.releases_next = attribute_is(e, "overlap", "first");
-  shape.begins_early = attribute_is(e, "overlap", "second");
-  g.sorted = shape.begins_early && !e->joined;
-  if ((shape.releases_next || shape.begins_early) && (!has_engine(&g) || several))
-    e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: no two products overlap here", spec->symbol);
   if (e->status) return;
   kernel_begin(e, spec, shape);
   if (shape.releases_next) release_next(e);

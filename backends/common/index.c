@@ -370,6 +370,18 @@ static void mask_body(emitter *e, V offset, unsigned vector, void *user) {
   store_f32(e, SLUICE_F32, value ? value : lowest, row->to, offset);
 }
 
+/* A page's scores of several rows, to first->to + start, `stride` apart; first->visible is the position of the first
+ * row. `products` NULL: no key of the page is visible. */
+static void mask_rows(emitter *e, const mask_row *first, V products, V rows, int64_t page, V start, V stride) {
+  loop row = loop_begin(e, int64(e, 0), rows, int64(e, 1));
+  mask_row mask = {.from = NULL};
+  if (products) mask.from = element(e, e->f32, products, mul(e, row.index, int64(e, padded_row(page))));
+  mask.to = element(e, e->f32, first->to, add(e, mul(e, row.index, stride), start));
+  if (products) mask.visible = sub(e, add(e, add(e, first->visible, row.index), int64(e, 1)), start);
+  row_loop(e, page, mask_body, &mask);
+  loop_end(e, &row);
+}
+
 void family_index_score(emitter *e, const kernel_spec *spec) {
   int64_t heads = kernel_integer(spec, "heads", &e->status);
   int64_t dim = kernel_integer(spec, "dim", &e->status);
@@ -417,17 +429,10 @@ void family_index_score(emitter *e, const kernel_spec *spec) {
                                    .transposed = !transposed,
                                    .columns = page});
   e->atoms->barrier(e);
-  loop row = loop_begin(e, int64(e, 0), rows, int64(e, 1));
-  mask_row mask = {.from = element(e, e->f32, products, mul(e, row.index, int64(e, padded_row(page)))),
-                   .to = element(e, e->f32, out, add(e, mul(e, row.index, out_stride), start)),
-                   .visible = sub(e, add(e, add(e, position, row.index), int64(e, 1)), start)};
-  row_loop(e, page, mask_body, &mask);
-  loop_end(e, &row);
+  const mask_row place = {.to = out, .visible = position};
+  mask_rows(e, &place, products, rows, page, start, out_stride);
   if_else(e, &visible);
-  loop hidden = loop_begin(e, int64(e, 0), rows, int64(e, 1));
-  mask_row fill = {.to = element(e, e->f32, out, add(e, mul(e, hidden.index, out_stride), start))};
-  row_loop(e, page, mask_body, &fill);
-  loop_end(e, &hidden);
+  mask_rows(e, &place, NULL, rows, page, start, out_stride);
   if_end(e, &visible);
   loop_end(e, &pages);
   loop_end(e, &some);

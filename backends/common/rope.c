@@ -348,21 +348,23 @@ void family_cache_append(emitter *e, const kernel_spec *spec) {
   kernel_end(e);
 }
 
+/* Operands of norm_rope_append. */
+enum {
+  PROJECTION,
+  TABLE,
+  Q_NORM,
+  K_NORM,
+  INDEX_Q_NORM,
+  INDEX_K_NORM,
+  POSITIONS,
+  SEQUENCE,
+  PAGE_TABLE,
+  CACHE,
+  Q,
+  INDEX_Q
+};
+
 void family_norm_rope_append(emitter *e, const kernel_spec *spec) {
-  enum {
-    PROJECTION,
-    TABLE,
-    Q_NORM,
-    K_NORM,
-    INDEX_Q_NORM,
-    INDEX_K_NORM,
-    POSITIONS,
-    SEQUENCE,
-    PAGE_TABLE,
-    CACHE,
-    Q,
-    INDEX_Q
-  };
   sluice_dtype dtype = kernel_dtype(spec, "dtype", &e->status);
   int64_t heads = kernel_integer(spec, "heads", &e->status);
   int64_t kv_heads = kernel_integer(spec, "kv_heads", &e->status);

@@ -235,7 +235,7 @@ static void store_scores(emitter *e, const scorer *s, const page_item *item, V m
   loop_end(e, &each);
 }
 
-bool nvptx_block_score(emitter *e, const kernel_spec *spec) {
+static bool read_scorer(emitter *e, scorer *out) {
   scorer s = {.heads = attribute(e, "heads"),
               .dim = attribute(e, "dim"),
               .k = attribute(e, "k"),
@@ -255,13 +255,38 @@ bool nvptx_block_score(emitter *e, const kernel_spec *spec) {
     return decline(e, "pages have %lld tokens, expected a multiple of %d, at most 1024", (long long)s.page, KEYS);
   s.steps = (unsigned)(s.dim / STEP);
   s.warps = (unsigned)(s.page / KEYS);
+  *out = s;
+  return true;
+}
+
+/* Registers of a lane with which two workgroups fit beside one of topk_attention's clusters. */
+#define MOST_REGISTERS "120"
+
+/* Keys of pages that this step does not write are read before the wait. */
+static void load_first_keys(emitter *e, const scorer *s, const page_item *item, V mine, V began, page_keys *keys,
+                            item_slot *next) {
+  V settled = settled_pages(e, item->field[POSITION], item->field[FIRST], s->page);
+  branch early = if_begin(e, icmp(e, LLVMIntSLT, item->field[PAGE], settled));
+  await_turn(e, s, began);
+  load_keys(e, s, mine, keys);
+  find_item(e, s, add(e, item->field[NUMBER], stride_of(e)), next);
+  await_previous(e);
+  if_else(e, &early);
+  await_previous(e);
+  load_keys(e, s, mine, keys);
+  find_item(e, s, add(e, item->field[NUMBER], stride_of(e)), next);
+  if_end(e, &early);
+}
+
+bool nvptx_block_score(emitter *e, const kernel_spec *spec) {
+  scorer s = {0};
+  if (!read_scorer(e, &s)) return false;
   kernel_shape shape = {.x = {SLUICE_SIZE_TOKENS_PAGES, 1, 1, s.cache_first ? WORKGROUPS : WORKGROUPS / 2},
                         .lanes = s.warps * 32,
                         .begins_early = true,
                         .cache_first = s.cache_first};
   kernel_begin(e, spec, shape);
-  /* So that two workgroups fit beside one of topk_attention's clusters. */
-  nvptx_string_attribute(e, "nvvm.maxnreg", "120");
+  nvptx_string_attribute(e, "nvvm.maxnreg", MOST_REGISTERS);
   V began = clock_now(e);
   lane_place lane = lane_place_of(e);
   item_slot now = take_slot(e), next = take_slot(e);
@@ -278,17 +303,7 @@ bool nvptx_block_score(emitter *e, const kernel_spec *spec) {
     for (unsigned step = 0; step < s.steps; step++)
       for (unsigned i = 0; i < 4; i++) keys.word[m][step][i] = local(e, e->i32);
   V mine = own_keys(e, &s, &lane, item.keys);
-  branch early = if_begin(
-      e, icmp(e, LLVMIntSLT, item.field[PAGE], settled_pages(e, item.field[POSITION], item.field[FIRST], s.page)));
-  await_turn(e, &s, began);
-  load_keys(e, &s, mine, &keys);
-  find_item(e, &s, add(e, item.field[NUMBER], stride_of(e)), &next);
-  await_previous(e);
-  if_else(e, &early);
-  await_previous(e);
-  load_keys(e, &s, mine, &keys);
-  find_item(e, &s, add(e, item.field[NUMBER], stride_of(e)), &next);
-  if_end(e, &early);
+  load_first_keys(e, &s, &item, mine, began, &keys, &next);
 
   const int64_t columns = (s.query_tile * s.heads + 7) / 8 * 8;
   V maxima = workgroup_take(e, (uint64_t)(columns * s.warps) * sizeof(float)); /* [warp][column] */

@@ -286,15 +286,17 @@ static void add_up(emitter *e, const streamer *s, const gemm_round *round, unsig
   }
 }
 
-static void stream(emitter *e, const gemm_stream *p) {
-  streamer s = {.product = p, .lane = lane_place_of(e)};
+/* Workgroup memory and the lane's part of the work; false when they do not suffice. */
+static bool open_streamer(emitter *e, streamer *out) {
+  streamer s = *out;
+  const gemm_stream *p = s.product;
   divide(&s);
   const bool finished = PANEL * p->tile_m <= MOST_ELEMENTS * 32 * s.warps;
   if (s.tiles > MOST_TILES || s.row_tiles > MOST_ROW_TILES || rows_of_lane(&s) > MOST_ROWS_OF_LANE || s.slots < 2 ||
       !finished) {
     e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: %u panels of %lld columns and %lld rows do not fit",
                              e->spec->symbol, s.tiles, (long long)p->k, (long long)p->tile_m);
-    return;
+    return false;
   }
   s.depth_part = urem(e, s.lane.warp, int64(e, s.depth_parts));
   s.row_part = udiv(e, s.lane.warp, int64(e, s.depth_parts));
@@ -305,26 +307,39 @@ static void stream(emitter *e, const gemm_stream *p) {
   s.x_ring = byte_offset(e, s.ring, int64(e, s.slots * s.weight_bytes));
   s.barriers = workgroup_take(e, (uint64_t)s.slots * BULK_BARRIER_BYTES);
   s.sums = p->single ? s.ring : workgroup_take(e, sum_bytes);
+  *out = s;
+  return true;
+}
 
+/* Fills all slots but one; x is not there before the wait. */
+static cursor fill_first(emitter *e, const streamer *s) {
+  const gemm_stream *p = s->product;
+  V ahead = int64(e, s->slots - 1);
+  cursor line = start(e, s);
+  loop begun = loop_begin(e, int64(e, 0), ahead, int64(e, 1));
+  fill_weights(e, s, &line, begun.index);
+  if (!p->early) fill_rows(e, s, &line, begun.index);
+  advance(e, s, &line);
+  loop_end(e, &begun);
+  if (p->early) {
+    await_previous(e);
+    line = start(e, s);
+    loop rows = loop_begin(e, int64(e, 0), ahead, int64(e, 1));
+    fill_rows(e, s, &line, rows.index);
+    advance(e, s, &line);
+    loop_end(e, &rows);
+  }
+  return line;
+}
+
+static void stream(emitter *e, const gemm_stream *p) {
+  streamer s = {.product = p, .lane = lane_place_of(e)};
+  if (!open_streamer(e, &s)) return;
   branch first_lane = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
   for (int64_t i = 0; i < s.slots; i++) bulk_barrier_init(e, at_slot(e, s.barriers, int64(e, i), BULK_BARRIER_BYTES));
   if_end(e, &first_lane);
   e->atoms->barrier(e);
-  V ahead = int64(e, s.slots - 1);
-  cursor line = start(e, &s);
-  loop begun = loop_begin(e, int64(e, 0), ahead, int64(e, 1));
-  fill_weights(e, &s, &line, begun.index);
-  if (!p->early) fill_rows(e, &s, &line, begun.index);
-  advance(e, &s, &line);
-  loop_end(e, &begun);
-  if (p->early) {
-    await_previous(e);
-    line = start(e, &s);
-    loop rows = loop_begin(e, int64(e, 0), ahead, int64(e, 1));
-    fill_rows(e, &s, &line, rows.index);
-    advance(e, &s, &line);
-    loop_end(e, &rows);
-  }
+  cursor line = fill_first(e, &s);
   V slot = local_set(e, e->i64, int64(e, 0)), parity = local_set(e, e->i64, int64(e, 0));
   V sums[MOST_TILES][MOST_ROW_TILES][4];
   for (unsigned m = 0; m < s.tiles; m++)

@@ -476,6 +476,9 @@ static void store_output(emitter *e, const decoder *d, V token, V out) {
   }
 }
 
+/* Registers of a lane: too many for a second workgroup on the processor, few enough for two of block_score. */
+#define ALONE_REGISTERS "136"
+
 /* Operands: q, maxima, positions, sequence, page_table, cache, out, blocks. Clusters of workgroups in x, one for each
  * kv head, tokens in y. Every workgroup of a cluster makes the choice for itself: that is sooner done than handed on.
  */
@@ -493,8 +496,7 @@ bool nvptx_topk_attention(emitter *e, const kernel_spec *spec) {
                         .begins_early = true,
                         .workgroups_per_processor = (unsigned)per_processor};
   kernel_begin(e, spec, shape);
-  /* Too many registers for a second workgroup on the processor, few enough for two of block_score. */
-  if (shape.workgroups_per_processor == 1) nvptx_string_attribute(e, "nvvm.maxnreg", "136");
+  if (shape.workgroups_per_processor == 1) nvptx_string_attribute(e, "nvvm.maxnreg", ALONE_REGISTERS);
   V *argument = e->argument, rank = int64(e, 0), token = e->y;
   inbox box = {NULL, NULL};
   if (d.cluster > 1) {
