@@ -35,6 +35,7 @@ enum {
   MOST_STEPS = 4,
   MOST_DIMS = 8, /* fragments of dimensions */
   MOST_BLOCKS = 64,
+  DIMS_AT_ONCE = 2, /* fragments of dimensions that are merged together: 32 KB for 64 columns */
 };
 
 typedef struct attender {
@@ -184,55 +185,80 @@ static void attend_block(emitter *e, const attender *a, const sums *s, V block, 
 
 /* ---- the waves' results ---- */
 
-/* Merges in LDS: maxima and sums f32[wave][column], outputs f32[wave][dimension][column]; then writes the tokens'. */
-static void close_sums(emitter *e, const attender *a, const sums *s, V first, V count, V maxima, V totals, V outputs) {
-  const int64_t columns = s->fragments * COLUMNS, dims = a->dims * 16;
+/* A column's weights for the waves' sums, and one over its total. */
+typedef struct column_weights {
+  V of_wave[WAVES], scale;
+} column_weights;
+
+static column_weights weigh_waves(emitter *e, const attender *a, V maxima, V totals, V pair, int64_t columns) {
+  column_weights w;
+  V maximum = NULL, total = float32(e, 0);
+  for (unsigned i = 0; i < WAVES; i++) {
+    w.of_wave[i] = load_f32(e, SLUICE_F32, maxima, add(e, pair, int64(e, i * columns)), 1);
+    maximum = i ? fmax_(e, maximum, w.of_wave[i]) : w.of_wave[i];
+  }
+  maximum = select_(e, fcmp(e, LLVMRealOEQ, maximum, float32(e, -INFINITY)), float32(e, 0), maximum);
+  for (unsigned i = 0; i < WAVES; i++) {
+    w.of_wave[i] = e->atoms->exp2(e, fmul_(e, fsub_(e, w.of_wave[i], maximum), float32(e, a->factor)));
+    V part = load_f32(e, SLUICE_F32, totals, add(e, pair, int64(e, i * columns)), 1);
+    total = fadd_(e, total, fmul_(e, part, w.of_wave[i]));
+  }
+  /* A token without any block has no weights: its output is zero. */
+  V none = fcmp(e, LLVMRealOEQ, total, float32(e, 0));
+  w.scale = select_(e, none, float32(e, 0), fdiv_(e, float32(e, 1), total));
+  return w;
+}
+
+/* Dimensions [16 first, 16 (first + count)): from all waves' outputs, f32[wave][dimension][column], to the tokens'. */
+static void write_dims(emitter *e, const attender *a, V first_token, V count, const V memory[3], unsigned first,
+                       unsigned dims, int64_t columns) {
+  enum { AT_ONCE = 4 };
+  loop each = lane_loop(e, int64(e, 0), int64(e, columns * dims * 16 / AT_ONCE));
+  V pair = urem(e, each.index, int64(e, columns));
+  V dim = mul(e, udiv(e, each.index, int64(e, columns)), int64(e, AT_ONCE)), value[AT_ONCE];
+  V token = udiv(e, pair, int64(e, a->group)), head = urem(e, pair, int64(e, a->group));
+  branch real = if_begin(e, icmp(e, LLVMIntSLT, token, count));
+  column_weights w = weigh_waves(e, a, memory[0], memory[1], pair, columns);
+  for (unsigned j = 0; j < AT_ONCE; j++) {
+    value[j] = float32(e, 0);
+    for (unsigned i = 0; i < WAVES; i++) {
+      V place = mul(e, add(e, dim, int64(e, i * dims * 16 + j)), int64(e, columns));
+      V part = load_f32(e, SLUICE_F32, memory[2], add(e, place, pair), 1);
+      value[j] = fadd_(e, value[j], fmul_(e, part, w.of_wave[i]));
+    }
+    value[j] = fmul_(e, value[j], w.scale);
+  }
+  V row = mul(e, add(e, add(e, a->tile.first, first_token), token), int64(e, a->heads));
+  row = add(e, row, add(e, mul(e, e->y, int64(e, a->group)), head));
+  V at = add(e, mul(e, row, int64(e, a->head_dim)), add(e, dim, int64(e, first * 16)));
+  store_f32(e, SLUICE_BF16, vector_of(e, value, AT_ONCE), a->out, at);
+  if_end(e, &real);
+  loop_end(e, &each);
+}
+
+/* Merges the waves' sums in LDS, some dimensions at a time: maxima and totals are f32[wave][column]. */
+static void close_sums(emitter *e, const attender *a, const sums *s, V first, V count, const V memory[3]) {
+  const int64_t columns = s->fragments * COLUMNS;
   V mine = mul(e, a->wave, int64(e, columns));
   for (unsigned f = 0; f < s->fragments; f++) {
     V at = add(e, add(e, mine, a->column), int64(e, f * COLUMNS));
-    store_f32(e, SLUICE_F32, get(e, e->f32, s->maximum[f]), maxima, at); /* the same in all groups */
-    store_f32(e, SLUICE_F32, over_groups(e, get(e, e->f32, s->sum[f]), REDUCE_ADD), totals, at);
-    for (unsigned i = 0; i < a->dims; i++)
-      for (unsigned j = 0; j < 4; j++) {
-        V dim = add(e, mul(e, a->lane_group, int64(e, 4)), int64(e, i * 16 + j));
-        V place = mul(e, add(e, mul(e, a->wave, int64(e, dims)), dim), int64(e, columns));
-        place = add(e, place, add(e, a->column, int64(e, f * COLUMNS)));
-        store_f32(e, SLUICE_F32, extract(e, get(e, result_type(e), s->out[f][i]), j), outputs, place);
-      }
+    store_f32(e, SLUICE_F32, get(e, e->f32, s->maximum[f]), memory[0], at); /* the same in all groups */
+    store_f32(e, SLUICE_F32, over_groups(e, get(e, e->f32, s->sum[f]), REDUCE_ADD), memory[1], at);
   }
-  e->atoms->barrier(e);
-  loop each = lane_loop(e, int64(e, 0), int64(e, columns * dims / 2));
-  V pair = urem(e, each.index, int64(e, columns)), dim = mul(e, udiv(e, each.index, int64(e, columns)), int64(e, 2));
-  V maximum = load_f32(e, SLUICE_F32, maxima, pair, 1), of_wave[WAVES] = {maximum};
-  for (unsigned w = 1; w < WAVES; w++) {
-    of_wave[w] = load_f32(e, SLUICE_F32, maxima, add(e, pair, int64(e, w * columns)), 1);
-    maximum = fmax_(e, maximum, of_wave[w]);
+  for (unsigned from = 0; from < a->dims; from += DIMS_AT_ONCE) {
+    const unsigned dims = a->dims - from < DIMS_AT_ONCE ? a->dims - from : DIMS_AT_ONCE;
+    for (unsigned f = 0; f < s->fragments; f++)
+      for (unsigned i = 0; i < dims; i++)
+        for (unsigned j = 0; j < 4; j++) {
+          V dim = add(e, mul(e, a->lane_group, int64(e, 4)), int64(e, i * 16 + j));
+          V place = mul(e, add(e, mul(e, a->wave, int64(e, dims * 16)), dim), int64(e, columns));
+          place = add(e, place, add(e, a->column, int64(e, f * COLUMNS)));
+          store_f32(e, SLUICE_F32, extract(e, get(e, result_type(e), s->out[f][from + i]), j), memory[2], place);
+        }
+    e->atoms->barrier(e);
+    write_dims(e, a, first, count, memory, from, dims, columns);
+    e->atoms->barrier(e);
   }
-  V none = fcmp(e, LLVMRealOEQ, maximum, float32(e, -INFINITY));
-  maximum = select_(e, none, float32(e, 0), maximum);
-  V total = float32(e, 0), value[2] = {float32(e, 0), float32(e, 0)};
-  for (unsigned w = 0; w < WAVES; w++) {
-    V weight = e->atoms->exp2(e, fmul_(e, fsub_(e, of_wave[w], maximum), float32(e, a->factor)));
-    V part = load_f32(e, SLUICE_F32, totals, add(e, pair, int64(e, w * columns)), 1);
-    total = fadd_(e, total, fmul_(e, part, weight));
-    for (unsigned j = 0; j < 2; j++) {
-      V place = mul(e, add(e, dim, int64(e, w * dims + j)), int64(e, columns));
-      V o = load_f32(e, SLUICE_F32, outputs, add(e, place, pair), 1);
-      value[j] = fadd_(e, value[j], fmul_(e, o, weight));
-    }
-  }
-  V token = udiv(e, pair, int64(e, a->group)), head = urem(e, pair, int64(e, a->group));
-  branch real = if_begin(e, icmp(e, LLVMIntSLT, token, count));
-  V row = mul(e, add(e, add(e, a->tile.first, first), token), int64(e, a->heads));
-  row = add(e, row, add(e, mul(e, e->y, int64(e, a->group)), head));
-  /* A token without any block has no weights: its output is zero. */
-  V scale = select_(e, fcmp(e, LLVMRealOEQ, total, float32(e, 0)), float32(e, 0), fdiv_(e, float32(e, 1), total));
-  V rounded[2];
-  for (unsigned j = 0; j < 2; j++) rounded[j] = fmul_(e, value[j], scale);
-  store_f32(e, SLUICE_BF16, vector_of(e, rounded, 2), a->out, add(e, mul(e, row, int64(e, a->head_dim)), dim));
-  if_end(e, &real);
-  loop_end(e, &each);
-  e->atoms->barrier(e);
 }
 
 /* ---- lists ---- */
@@ -285,22 +311,30 @@ static void unite_lists(emitter *e, const attender *a, V first, V count, V entri
 /* ---- families ---- */
 
 /* False when the common kernel has to do. */
-static bool read_shape(emitter *e, const kernel_spec *spec, bool lists, attender *a) {
+static bool read_shape(emitter *e, bool lists, attender *a) {
   a->heads = attribute(e, "heads");
   a->kv_heads = attribute(e, "kv_heads");
   a->head_dim = attribute(e, "head_dim");
   a->page = attribute(e, "page");
   a->page_bytes = attribute(e, "page_bytes");
   a->value_offset = attribute(e, "value_offset");
-  a->factor = attribute_float(e, "scale") * 1.4426950408889634;
+  a->factor = attribute_float(e, "scale") * LOG2_E;
   a->k = lists ? attribute(e, "k") : 0;
-  if (e->status || kernel_dtype(spec, "dtype", &e->status) != SLUICE_BF16 || !attribute_is(e, "transposed", "values"))
-    return false;
+  if (e->status) return false;
+  if (attribute_dtype(e, "dtype") != SLUICE_BF16) return decline(e, "elements are f32, expected bf16");
+  if (!attribute_is(e, "transposed", "values")) return decline(e, "pages hold keys transposed, expected values");
+  if (a->head_dim % STEP || a->head_dim > STEP * MOST_STEPS)
+    return decline(e, "heads have %lld dimensions, expected a multiple of %d, at most %d", (long long)a->head_dim, STEP,
+                   STEP * MOST_STEPS);
+  if (a->page % KEYS) return decline(e, "pages have %lld tokens, expected a multiple of %d", (long long)a->page, KEYS);
   a->group = a->heads / a->kv_heads;
+  if (a->group > COLUMNS || COLUMNS % a->group)
+    return decline(e, "%lld heads share a kv head, expected 1, 2, 4, 8 or 16", (long long)a->group);
+  if (a->k * TILE_TOKENS > MOST_BLOCKS)
+    return decline(e, "lists have %lld blocks, expected at most %d", (long long)a->k, MOST_BLOCKS / TILE_TOKENS);
   a->steps = (unsigned)(a->head_dim / STEP);
   a->dims = (unsigned)(a->head_dim / 16);
-  return a->head_dim % STEP == 0 && a->steps <= MOST_STEPS && a->page % KEYS == 0 && a->group <= COLUMNS &&
-         COLUMNS % a->group == 0 && a->k * TILE_TOKENS <= MOST_BLOCKS;
+  return true;
 }
 
 /* Tokens [first, first + count) of the tile, count <= tokens. */
@@ -319,13 +353,13 @@ static void attend_tokens(emitter *e, const attender *a, V first, V count, int64
     attend_block(e, a, &s, each.index, NULL, last);
     loop_end(e, &each);
   }
-  close_sums(e, a, &s, first, count, memory[0], memory[1], memory[2]);
+  close_sums(e, a, &s, first, count, memory);
 }
 
 /* Operands: q, [blocks,] tiles, page_table, cache, out. */
 static bool emit_attention(emitter *e, const kernel_spec *spec, bool lists) {
   attender a = {0};
-  if (!read_shape(e, spec, lists, &a)) return false;
+  if (!read_shape(e, lists, &a)) return false;
   kernel_shape shape = each_of(SLUICE_SIZE_TILES, a.kv_heads, 1);
   shape.lanes = WAVES * AMDGCN_WAVE;
   kernel_begin(e, spec, shape);
@@ -341,7 +375,7 @@ static bool emit_attention(emitter *e, const kernel_spec *spec, bool lists) {
   a.lane_group = lshr(e, a.lane, int64(e, 4));
   const uint64_t columns = (uint64_t)(TILE_TOKENS * a.group + COLUMNS - 1) / COLUMNS * COLUMNS;
   V memory[4] = {workgroup_take(e, WAVES * columns * sizeof(float)), workgroup_take(e, WAVES * columns * sizeof(float)),
-                 workgroup_take(e, WAVES * columns * a.dims * 16 * sizeof(float)), NULL};
+                 workgroup_take(e, WAVES * columns * DIMS_AT_ONCE * 16 * sizeof(float)), NULL};
   if (lists) {
     memory[3] = workgroup_take(e, MOST_BLOCKS * sizeof(int32_t));
     a.list = workgroup_take(e, MOST_BLOCKS * sizeof(int32_t));

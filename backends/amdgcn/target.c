@@ -49,7 +49,7 @@ static target_tiles tiles(const char *target) {
   return (target_tiles){.gemm_tile_m = 16,
                         .gemm_panel = 64,
                         .expert_tile_m = 16,
-                        .query_tile = 2,
+                        .query_tile = 4,
                         .split_selection = true,
                         .split_router = true,
                         .matrix_panel = 16,

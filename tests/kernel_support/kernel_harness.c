@@ -75,8 +75,12 @@ int harness_add(kernel_harness *h, const char *family, uint32_t argument_count, 
   return h->count++;
 }
 
+sluice_status *harness_code(const kernel_harness *h, code_object *out_code) {
+  return backend_compile(h->target, h->specs, (size_t)h->count, &(backend_options){.form = CODE_LINKED}, out_code);
+}
+
 void harness_compile(kernel_harness *h) {
-  must(backend_compile(h->target, h->specs, (size_t)h->count, &(backend_options){.form = CODE_LINKED}, &h->code));
+  must(harness_code(h, &h->code));
   int file = memfd_create("kernels", MFD_CLOEXEC);
   assert_true(file >= 0);
   assert_int_equal(write(file, h->code.data, h->code.length), h->code.length);

@@ -24,6 +24,8 @@ kernel_harness *harness_create(const char *target);
 int harness_add(kernel_harness *harness, const char *family, uint32_t argument_count, ...);
 
 void harness_compile(kernel_harness *harness);
+/* The code for the target, for who runs it otherwise; free with code_object_free. */
+SLUICE_MUST_USE sluice_status *harness_code(const kernel_harness *harness, code_object *out_code);
 
 /* Runs workgroups [0, grid_x * grid_y) in ranges of random length and order. `sizes` has SLUICE_SIZE_COUNT elements. */
 void harness_run(kernel_harness *harness, int kernel, void *const *arguments, const int32_t *sizes, int64_t grid_x,
