@@ -11,10 +11,12 @@ static const struct {
   const char *summary;
 } commands[] = {
     {"generate", command_generate, "continue a prompt"},
+    {"chat", command_chat, "talk with a model"},
     {"verify", command_verify, "compare with a golden file"},
     {"bench", command_bench, "time steps and kernels"},
     {"memory", command_memory, "print the memory plan"},
     {"tokenize", command_tokenize, "print the tokens of a text"},
+    {"template", command_template, "turn messages into a prompt"},
 };
 
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])

@@ -110,7 +110,7 @@ sluice_status *tool_parse(const tool_command *command, int argc, char **argv, co
     if (!text) return sluice_error(SLUICE_USAGE, "%s needs a value: %s", option->name, option->argument);
     SLUICE_TRY(set_value(option, text));
   }
-  if (!bundle && out_file) return sluice_error(SLUICE_USAGE, "no bundle given; usage: %s", command->usage);
+  if (!bundle && out_file) return sluice_error(SLUICE_USAGE, "no file given; usage: %s", command->usage);
   if (out_file) *out_file = bundle;
   return check_files(command, bundle);
 }
