@@ -61,7 +61,7 @@ _sluice_run() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]}
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
-    _sluice_complete_from "generate tokenize verify bench memory --help --version" "$current"
+    _sluice_complete_from "generate chat template tokenize verify bench memory --help --version" "$current"
     return
   fi
   if [ "$current" = = ]; then
@@ -91,6 +91,8 @@ _sluice_run() {
         --allow-nan --chunk --temperature --top-p --top-k --min-p --repetition-penalty
         --presence-penalty --frequency-penalty --logprobs --seed --device --trust --threads --dump --dump-rows --dump-layers --trace --json --help" "$current"
       ;;
+    template) _sluice_complete_from "--weights --template-name --tools --thinking --no-generation-prompt --ids --tokenizer --help" "$current" ;;
+    chat) _sluice_complete_from "--weights --system --tools --thinking --template-name --tokenizer --context --max-new --chunk --temperature --top-p --top-k --seed --device --threads --times --help" "$current" ;;
     tokenize) _sluice_complete_from "--weights --tokenizer --ids --special --decode --help" "$current" ;;
     verify) _sluice_complete_from "--weights --golden --chunk --device --trust --threads --trace --json --help" "$current" ;;
     bench)

@@ -60,7 +60,8 @@ static void catch_interrupt(struct sigaction *before) {
 static void print_words(chat *c, sluice_answer_kind kind, const char *text) {
   if (kind != c->last && c->last != SLUICE_ANSWER_NOTE) fputs(c->terminal ? "\033[0m\n" : "\n", stdout);
   if (kind == SLUICE_ANSWER_REASONING && kind != c->last && c->terminal) fputs("\033[2m", stdout);
-  fputs(text, stdout);
+  for (const char *at = text; *at; at++) /* what a model writes must not control the terminal */
+    putchar(c->terminal && ((unsigned char)*at < 32 || *at == 127) && *at != '\n' && *at != '\t' ? '?' : *at);
   fflush(stdout);
   c->last = kind;
 }
