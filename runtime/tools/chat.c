@@ -395,6 +395,7 @@ sluice_status *command_chat(int argc, char **argv) {
       {"--top-k", TOOL_COUNT, &o.top_k, "N", "draw from the N most likely tokens (0: all)"},
       {"--seed", TOOL_COUNT, &o.seed, "N", "of the random numbers (0)"},
       {"--device", TOOL_TEXT, &o.model.device, "D", "host, cuda:N, hip:N (host)"},
+      {"--trust", TOOL_INPUT, &o.model.trust, "KEY", "run the bundle only if it is signed with this key"},
       {"--threads", TOOL_COUNT, &o.model.threads, "N", "threads on the host (0: one for each core)"},
       {"--times", TOOL_FLAG, &o.times, NULL, "say tokens and times after each answer, also without a terminal"},
   };
