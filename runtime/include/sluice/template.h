@@ -5,8 +5,8 @@
  *
  * Templates are Jinja templates as Hugging Face transformers runs them (a sandbox in which nothing can be changed,
  * trim_blocks and lstrip_blocks on, `generation` blocks, `break` and `continue`, its own `tojson`, `raise_exception`,
- * `strftime_now`). What they give equals what Jinja2 gives, byte for byte; the part of Jinja that is understood is
- * listed in docs/text.md, and everything else is an error with line and column.
+ * `strftime_now`). What they give equals what Jinja2 gives, byte for byte; the part of Jinja that is understood, and
+ * one known difference, are in docs/text.md, and everything else is an error with line and column.
  *
  * A template comes with a checkpoint, and both it and the messages may be hostile: steps, depth, memory and output are
  * limited, and nothing outside the given variables and the clock can be reached.
