@@ -24,3 +24,37 @@ grep -q 'saved to c.json' err || { cat err; fail "nothing was saved"; }
 [ "$(grep -c 'of which 0 were in the cache' err)" = 2 ] || { cat err; fail "/reset keeps the cache"; }
 [ "$(grep -c 'in the cache' err)" = 3 ] || fail "three answers"
 python3 -c 'import json; m = json.load(open("c.json")); assert [x["role"] for x in m] == ["user", "assistant"] * 2'
+
+# On a terminal: Ctrl-C stops the answer, and the conversation goes on.
+python3 - << 'END'
+import os, pty, select, sys, time
+run = os.environ["SLUICE_RUN"]
+process, terminal = pty.fork()
+if process == 0:
+    os.execv(run, [run, "chat", "nano.sluice", "--weights", "weights", "--temperature", "0"])
+seen = b""
+def wait_for(words):
+    global seen
+    end = time.time() + 120
+    while words not in seen:
+        ready, _, _ = select.select([terminal], [], [], 1)
+        if ready:
+            seen += os.read(terminal, 65536)
+        if time.time() > end:
+            sys.exit("waited for %r, saw %r" % (words, seen))
+    seen = seen[seen.index(words) + len(words):]
+wait_for(b"> ")
+os.write(terminal, b"hello\n")
+wait_for(b"hello\r\n")
+while not seen: # the answer begins
+    seen += os.read(terminal, 65536)
+os.write(terminal, b"\x03")
+wait_for(b"]\r\n")  # the line after an answer
+wait_for(b"> ")
+os.write(terminal, b"/save after.json\n")
+wait_for(b"saved to after.json")
+os.write(terminal, b"/exit\n")
+_, status = os.waitpid(process, 0)
+sys.exit(status != 0)
+END
+grep -q '"role": "assistant"' after.json
