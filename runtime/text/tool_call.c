@@ -413,7 +413,7 @@ sluice_status *tool_call_parse(const tool_syntax *syntax, const sluice_json_valu
     sluice_text_free(&valid);
     return sluice_out_of_memory();
   }
-  reader r = {.text = valid.data, .length = valid.length};
+  reader r = {.text = valid.data ? valid.data : "", .length = valid.length};
   sluice_status *status = read_call(syntax, schemas, &r, out_call);
   *out_why = r.why;
   sluice_text_free(&valid);

@@ -134,7 +134,7 @@ static sluice_status *add_keyword(jinja_environment *e, const char ***names, jin
 /* **dict */
 static sluice_status *spread_dict(jinja_environment *e, const jinja_node *node, const char ***names,
                                   jinja_value *named) {
-  jinja_value dict;
+  jinja_value dict = {0};
   SLUICE_TRY(jinja_evaluate(e, node, &dict));
   if (dict.kind != JINJA_DICT) return JINJA_ERROR(e, "** needs a dict, not a %s", jinja_type_name(dict.kind));
   for (size_t i = 0; i < dict.dict->count; i++) {

@@ -241,7 +241,7 @@ FILTER(filter_reverse) {
 }
 
 FILTER(filter_batch) {
-  jinja_value list, rows, row;
+  jinja_value list, rows, row = {0};
   int64_t size;
   if (!jinja_as_integer(&values[0], &size) || size < 1) return JINJA_ERROR(e, "batch: the size must be at least 1");
   SLUICE_TRY(jinja_to_list(e, input, &list));
@@ -253,7 +253,7 @@ FILTER(filter_batch) {
     }
     SLUICE_TRY(jinja_list_add(e, row.list, &list.list->items[i]));
   }
-  while (is_given(&values[1]) && rows.list->count && row.list->count < (uint64_t)size) {
+  while (is_given(&values[1]) && row.list && row.list->count < (uint64_t)size) {
     SLUICE_TRY(jinja_spend(e, 1));
     SLUICE_TRY(jinja_list_add(e, row.list, &values[1]));
   }

@@ -12,7 +12,7 @@
 size_t jinja_float_text(double number, char out[40]) {
   if (isnan(number)) return (size_t)snprintf(out, 40, "nan");
   if (isinf(number)) return (size_t)snprintf(out, 40, number < 0 ? "-inf" : "inf");
-  char text[40], digits[20];
+  char text[40], digits[20] = "0";
   for (int precision = 0; precision <= 16; precision++) {
     snprintf(text, sizeof text, "%.*e", precision, number);
     if (strtod(text, NULL) == number) break;
