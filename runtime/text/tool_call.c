@@ -378,12 +378,14 @@ static sluice_status *put_parameters(reader *r, const sluice_json_value *schema,
 
 /* ---- The call ---- */
 
+static const char NO_NAME[] = "a tool call has no name; it is left as text";
+
 static sluice_status *read_call(const tool_syntax *syntax, const sluice_json_value *schemas, reader *r,
                                 tool_call *out) {
   const char *name = r->text + strlen(syntax->call_begin), *end = NULL;
   if (skip(r, syntax->call_begin)) end = find(r, "\">");
   if (!end || end == name) {
-    fails(r, "a tool call has no name; it is left as text");
+    fails(r, NO_NAME);
     return NULL;
   }
   sluice_text_append(&out->name, name, (size_t)(end - name));
@@ -413,7 +415,11 @@ sluice_status *tool_call_parse(const tool_syntax *syntax, const sluice_json_valu
     sluice_text_free(&valid);
     return sluice_out_of_memory();
   }
-  reader r = {.text = valid.data ? valid.data : "", .length = valid.length};
+  if (!valid.data) { /* nothing at all */
+    *out_why = NO_NAME;
+    return NULL;
+  }
+  reader r = {.text = valid.data, .length = valid.length};
   sluice_status *status = read_call(syntax, schemas, &r, out_call);
   *out_why = r.why;
   sluice_text_free(&valid);
