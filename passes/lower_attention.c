@@ -184,7 +184,7 @@ static MlirValue launch_scores(lowering *l, MlirValue iq, int64_t heads, int64_t
   return scores;
 }
 
-/* Chooses k blocks into `blocks`, in steps with tiles of `from` and more tokens. */
+/* Chooses k blocks for each token and index head into `blocks`, by their scores. */
 static void launch_choice(lowering *l, MlirValue scores, MlirValue blocks, int64_t heads, int64_t block) {
   int64_t k = ir_get_integer(l->op, "k");
   MlirValue choice_buffers[] = {scores, input_buffer(l, "positions"), blocks};

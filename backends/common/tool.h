@@ -1,4 +1,4 @@
-/* Programs that backends run (ld.lld, ptxas).
+/* Programs that backends run: linkers, assemblers.
  *
  * Their files have no names: they lie in memory and are descriptors that the program inherits and opens as
  * /proc/self/fd/N. So there is nothing to remove, whatever ends whom, and no directory that must be writable.

@@ -68,20 +68,23 @@ static const hip_entries *entries_of(const gpu_device *device) {
 
 /* The processor's name, "gfx942", of "gfx942:sramecc+:xnack-". It is a string somewhere in hipDeviceProp_t, whose
  * layout changes between versions: so it is searched for, in more bytes than any version has. */
-static bool find_processor(gpu_device *d, char processor[16]) {
+static sluice_status *find_processor(gpu_device *d, const char *product, char processor[16]) {
   enum { MORE_BYTES = 16384 };
   char *properties = sluice_allocate(MORE_BYTES);
-  if (!properties) return false;
+  if (!properties) return sluice_out_of_memory();
   bool found = false;
-  if (!entries_of(d)->properties(properties, d->device))
-    for (const char *at = properties; !found && (at = memmem(at, (size_t)(properties + MORE_BYTES - at), "gfx", 3));
-         at += 3) {
-      size_t length = 3 + strspn(at + 3, "0123456789abcdef");
-      found = length > 5 && length < 16 && (at[length] == ':' || at[length] == 0);
-      if (found) snprintf(processor, 16, "%.*s", (int)length, at);
-    }
+  gpu_result result = entries_of(d)->properties(properties, d->device);
+  for (const char *at = properties;
+       !result && !found && (at = memmem(at, (size_t)(properties + MORE_BYTES - at), "gfx", 3)); at += 3) {
+    size_t length = 3 + strspn(at + 3, "0123456789abcdef");
+    found = length > 5 && length < 16 && (at[length] == ':' || at[length] == 0);
+    if (found) snprintf(processor, 16, "%.*s", (int)length, at);
+  }
   sluice_release(properties);
-  return found;
+  SLUICE_TRY(gpu_check(&d->driver, result, "asking for the GPU's properties"));
+  if (found) return NULL;
+  return sluice_error(SLUICE_DEVICE, "the HIP library does not say which processor device hip:%d (%s) has", d->device,
+                      product);
 }
 
 /* One word from a file that the kernel driver has for the GPU; empty where there is none. */
@@ -116,9 +119,7 @@ static gpu_result enter_device(const gpu_device *d) {
 static sluice_status *open_device(gpu_device *d, const char *product) {
   char processor[16] = "", partition[40];
   SLUICE_TRY(gpu_check(&d->driver, enter_device(d), "opening the GPU"));
-  if (!find_processor(d, processor))
-    return sluice_error(SLUICE_DEVICE, "the HIP library does not say which processor device hip:%d (%s) has", d->device,
-                        product);
+  SLUICE_TRY(find_processor(d, product, processor));
   find_partition(d, partition);
   snprintf(d->base.target, sizeof d->base.target, "hip:%s", processor);
   snprintf(d->base.name, sizeof d->base.name, "hip:%s (%s%s)", processor, product, partition);

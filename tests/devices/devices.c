@@ -36,6 +36,7 @@ typedef struct tested_device {
 static const tested_device all[] = {
     {"host", "host:x86-64", open_host, NULL, NULL},
     {"cuda", "cuda:sm_90a", sluice_cuda_open, "libcuda.so.1", "fake_cuda_control"},
+    {"hip", "hip:gfx942", sluice_hip_open, "libamdhip64.so.7", "fake_hip_control"},
 };
 
 /* Entries of the driver that a device does not have, and why. All others must be there. */
