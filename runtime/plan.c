@@ -294,6 +294,45 @@ static sluice_status *check_rest(const sluice_plan *plan) {
   return NULL;
 }
 
+/* Where the plan's tables are; all of each lies within the data. */
+static sluice_status *find_tables(const void *data, size_t length, sluice_plan *plan) {
+  const sluice_plan_header *header = plan->header;
+  const struct {
+    sluice_plan_table table;
+    size_t element;
+    const char *name;
+  } tables[] = {
+      {header->strings, 1, "strings"},
+      {header->buffers, sizeof *plan->buffers, "buffers"},
+      {header->regions, sizeof *plan->regions, "regions"},
+      {header->weights, sizeof *plan->weights, "weights"},
+      {header->sources, sizeof *plan->sources, "sources"},
+      {header->cache, sizeof *plan->cache, "cache layers"},
+      {header->kernels, sizeof *plan->kernels, "kernels"},
+      {header->launches, sizeof *plan->launches, "launches"},
+      {header->arguments, sizeof *plan->arguments, "arguments"},
+      {header->observables, sizeof *plan->observables, "observables"},
+      {header->joins, sizeof *plan->joins, "joins"},
+      {header->ranges, sizeof *plan->ranges, "ranges"},
+  };
+  const void *elements[sizeof tables / sizeof tables[0]];
+  for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++)
+    SLUICE_TRY(check_table(data, length, tables[i].table, tables[i].element, tables[i].name, &elements[i]));
+  plan->strings = elements[0];
+  plan->buffers = elements[1];
+  plan->regions = elements[2];
+  plan->weights = elements[3];
+  plan->sources = elements[4];
+  plan->cache = elements[5];
+  plan->kernels = elements[6];
+  plan->launches = elements[7];
+  plan->arguments = elements[8];
+  plan->observables = elements[9];
+  plan->joins = elements[10];
+  plan->ranges = elements[11];
+  return NULL;
+}
+
 sluice_status *sluice_plan_open(const void *data, size_t length, sluice_plan *out_plan) {
   memset(out_plan, 0, sizeof *out_plan);
   sluice_plan plan = {0};
@@ -310,39 +349,7 @@ sluice_status *sluice_plan_open(const void *data, size_t length, sluice_plan *ou
                         header->version, SLUICE_PLAN_VERSION);
   SLUICE_TRY(check_header(header));
 
-  const struct {
-    sluice_plan_table table;
-    size_t element;
-    const char *name;
-  } tables[] = {
-      {header->strings, 1, "strings"},
-      {header->buffers, sizeof *plan.buffers, "buffers"},
-      {header->regions, sizeof *plan.regions, "regions"},
-      {header->weights, sizeof *plan.weights, "weights"},
-      {header->sources, sizeof *plan.sources, "sources"},
-      {header->cache, sizeof *plan.cache, "cache layers"},
-      {header->kernels, sizeof *plan.kernels, "kernels"},
-      {header->launches, sizeof *plan.launches, "launches"},
-      {header->arguments, sizeof *plan.arguments, "arguments"},
-      {header->observables, sizeof *plan.observables, "observables"},
-      {header->joins, sizeof *plan.joins, "joins"},
-      {header->ranges, sizeof *plan.ranges, "ranges"},
-  };
-  const void *elements[sizeof tables / sizeof tables[0]];
-  for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++)
-    SLUICE_TRY(check_table(data, length, tables[i].table, tables[i].element, tables[i].name, &elements[i]));
-  plan.strings = elements[0];
-  plan.buffers = elements[1];
-  plan.regions = elements[2];
-  plan.weights = elements[3];
-  plan.sources = elements[4];
-  plan.cache = elements[5];
-  plan.kernels = elements[6];
-  plan.launches = elements[7];
-  plan.arguments = elements[8];
-  plan.observables = elements[9];
-  plan.joins = elements[10];
-  plan.ranges = elements[11];
+  SLUICE_TRY(find_tables(data, length, &plan));
   if (header->strings.count == 0 || plan.strings[0] || plan.strings[header->strings.count - 1])
     return sluice_error(SLUICE_INVALID, "damaged launch plan: the strings must start and end with a terminator");
   if (header->regions.count != SLUICE_SIZE_COUNT) return bad("there must be one arena region for each size", 0);

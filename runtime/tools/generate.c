@@ -364,6 +364,20 @@ static sluice_status *check(const generate_options *options) {
   return NULL;
 }
 
+static sluice_status *generate_traced(const char *file, generate_options *o) {
+  generation g = {0};
+  sluice_status *status = tool_trace_close(o->model.trace, generate(file, o, &g));
+  sluice_tokenizer_close(g.tokenizer);
+  text_stream_free(&g.stream);
+  seen_tokens_free(&g.seen);
+  tool_prompt_free(&g.prompt);
+  sluice_release(g.tokens);
+  sluice_release(g.seconds);
+  sluice_text_free(&g.logprobs);
+  sluice_release(g.decode_logits);
+  return status;
+}
+
 sluice_status *command_generate(int argc, char **argv) {
   generate_options o = {.max_new = 32,
                         .chunk = 512,
@@ -417,15 +431,5 @@ sluice_status *command_generate(int argc, char **argv) {
   if (help) return NULL;
   SLUICE_TRY(check(&o));
   SLUICE_TRY(tool_trace_open(o.trace, &o.model.trace));
-  generation g = {0};
-  sluice_status *status = tool_trace_close(o.model.trace, generate(file, &o, &g));
-  sluice_tokenizer_close(g.tokenizer);
-  text_stream_free(&g.stream);
-  seen_tokens_free(&g.seen);
-  tool_prompt_free(&g.prompt);
-  sluice_release(g.tokens);
-  sluice_release(g.seconds);
-  sluice_text_free(&g.logprobs);
-  sluice_release(g.decode_logits);
-  return status;
+  return generate_traced(file, &o);
 }
