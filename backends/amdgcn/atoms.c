@@ -150,19 +150,6 @@ static V exchange(emitter *e, V value, unsigned distance) {
   return bitcast(e, result, LLVMTypeOf(value));
 }
 
-static V combine(emitter *e, V a, V b, reduction operation) {
-  bool integers = LLVMTypeOf(a) == e->i64;
-  switch (operation) {
-  case REDUCE_ADD:
-    return integers ? add(e, a, b) : fadd_(e, a, b);
-  case REDUCE_MAX:
-    return integers ? imax(e, a, b) : fmax_(e, a, b);
-  case REDUCE_MIN:
-    break;
-  }
-  return integers ? imin(e, a, b) : fmin_(e, a, b);
-}
-
 /* Rows of 16 lanes by permutations that come with an instruction: after each, groups of 2, 4, 8, 16 lanes agree. Then
  * the rows, at most four, through scalar registers. */
 static V reduce_wave(emitter *e, V value, reduction operation) {
@@ -180,23 +167,8 @@ static V reduce_wave(emitter *e, V value, reduction operation) {
   return rows[0];
 }
 
-/* The same, then the waves' results through workgroup memory. */
 static V reduce(emitter *e, V value, reduction operation) {
-  value = reduce_wave(e, value, operation);
-  unsigned waves = e->lanes / AMDGCN_WAVE;
-  if (waves <= 1) return value;
-  T type = LLVMTypeOf(value);
-  if (!e->reduce_memory) e->reduce_memory = workgroup_take(e, 16 * sizeof(double));
-  V me = lane(e);
-  barrier(e); /* the memory's last readers are done */
-  branch first = if_begin(e, icmp(e, LLVMIntEQ, and_(e, me, int64(e, AMDGCN_WAVE - 1)), int64(e, 0)));
-  store(e, value, element(e, type, e->reduce_memory, lshr(e, me, int64(e, 6))));
-  if_end(e, &first);
-  barrier(e);
-  V result = load(e, type, element(e, type, e->reduce_memory, int64(e, 0)));
-  for (unsigned i = 1; i < waves; i++)
-    result = combine(e, result, load(e, type, element(e, type, e->reduce_memory, int64(e, i))), operation);
-  return result;
+  return combine_waves(e, reduce_wave(e, value, operation), operation);
 }
 
 static V exp2_(emitter *e, V x) {

@@ -30,10 +30,6 @@ V fragment_lane_part(emitter *e, const fragment_layout *layout, fragment_axis ax
   return index ? index : int64(e, 0);
 }
 
-static V combine(emitter *e, V a, V b, reduction operation) {
-  return operation == REDUCE_ADD ? fadd_(e, a, b) : operation == REDUCE_MAX ? fmax_(e, a, b) : fmin_(e, a, b);
-}
-
 void fragment_reduce(emitter *e, const fragment_layout *layout, fragment_axis axis, reduction operation, V *values) {
   const unsigned count = fragment_elements(layout);
   unsigned over = 0; /* bits of the element's number that are of the axis */

@@ -63,3 +63,33 @@ V add_parts(emitter *e, V part, V at, int64_t stride, unsigned count) {
     sum = fadd_(e, sum, load_f32(e, SLUICE_F32, part, add(e, at, int64(e, i * stride)), 1));
   return sum;
 }
+
+V combine(emitter *e, V a, V b, reduction operation) {
+  bool integers = LLVMTypeOf(a) == e->i64;
+  switch (operation) {
+  case REDUCE_ADD:
+    return integers ? add(e, a, b) : fadd_(e, a, b);
+  case REDUCE_MAX:
+    return integers ? imax(e, a, b) : fmax_(e, a, b);
+  case REDUCE_MIN:
+    break;
+  }
+  return integers ? imin(e, a, b) : fmin_(e, a, b);
+}
+
+V combine_waves(emitter *e, V value, reduction operation) {
+  const unsigned wave = e->facts->wave, waves = e->lanes / wave;
+  if (waves <= 1) return value;
+  T type = LLVMTypeOf(value);
+  if (!e->reduce_memory) e->reduce_memory = workgroup_take(e, e->facts->most_lanes / wave * sizeof(double));
+  V me = e->atoms->lane(e);
+  e->atoms->barrier(e); /* the memory's last readers are done */
+  branch first = if_begin(e, icmp(e, LLVMIntEQ, and_(e, me, int64(e, wave - 1)), int64(e, 0)));
+  store(e, value, element(e, type, e->reduce_memory, lshr(e, me, int64(e, __builtin_ctz(wave)))));
+  if_end(e, &first);
+  e->atoms->barrier(e);
+  V result = load(e, type, element(e, type, e->reduce_memory, int64(e, 0)));
+  for (unsigned i = 1; i < waves; i++)
+    result = combine(e, result, load(e, type, element(e, type, e->reduce_memory, int64(e, i))), operation);
+  return result;
+}

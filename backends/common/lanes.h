@@ -2,6 +2,7 @@
 #ifndef BACKENDS_COMMON_LANES_H
 #define BACKENDS_COMMON_LANES_H
 
+#include "backends/common/atoms.h"
 #include "backends/common/build.h"
 
 loop lane_loop(emitter *e, V from, V to); /* every index of [from, to) in one of the lanes */
@@ -29,6 +30,12 @@ uint64_t workgroup_rounded(uint64_t bytes);
 /* part[at] + part[at + stride] + ..., `count` f32 of workgroup memory, added in this order: what several waves have of
  * a sum. */
 V add_parts(emitter *e, V part, V at, int64_t stride, unsigned count);
+
+/* One of two values (f32, f64 or i64) from both. */
+V combine(emitter *e, V a, V b, reduction operation);
+/* What each wave has, in all its lanes, from all waves of the workgroup through workgroup memory, in their order: the
+ * second half of atoms.reduce on targets with waves. */
+V combine_waves(emitter *e, V value, reduction operation);
 
 /* Prefetches `bytes` at `pointer`, all lanes of the workgroup together; what all workgroups share, the first one of the
  * launch alone. Nothing where the target cannot. */

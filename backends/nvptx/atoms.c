@@ -153,19 +153,6 @@ static V exchange(emitter *e, V value, unsigned distance) {
   return bitcast(e, result, type);
 }
 
-static V combine(emitter *e, V a, V b, reduction operation) {
-  bool integers = LLVMTypeOf(a) == e->i64;
-  switch (operation) {
-  case REDUCE_ADD:
-    return integers ? add(e, a, b) : fadd_(e, a, b);
-  case REDUCE_MAX:
-    return integers ? imax(e, a, b) : fmax_(e, a, b);
-  case REDUCE_MIN:
-    break;
-  }
-  return integers ? imin(e, a, b) : fmin_(e, a, b);
-}
-
 /* The largest i64 of a whole warp: the largest upper half, and of those that have it the largest lower one. */
 static V largest_of_warp(emitter *e, V value) {
   V upper = to_i32(e, lshr(e, value, int64(e, 32))), lower = to_i32(e, value), all = int32(e, -1);
@@ -186,23 +173,8 @@ static V reduce_wave(emitter *e, V value, reduction operation) {
   return value;
 }
 
-/* The same, then the warps' results through workgroup memory. */
 static V reduce(emitter *e, V value, reduction operation) {
-  value = reduce_wave(e, value, operation);
-  unsigned warps = e->lanes / WARP;
-  if (warps <= 1) return value;
-  T type = LLVMTypeOf(value);
-  if (!e->reduce_memory) e->reduce_memory = workgroup_take(e, 32 * sizeof(double));
-  V me = lane(e);
-  barrier(e); /* the memory's last readers are done */
-  branch first = if_begin(e, icmp(e, LLVMIntEQ, and_(e, me, int64(e, WARP - 1)), int64(e, 0)));
-  store(e, value, element(e, type, e->reduce_memory, lshr(e, me, int64(e, 5))));
-  if_end(e, &first);
-  barrier(e);
-  V result = load(e, type, element(e, type, e->reduce_memory, int64(e, 0)));
-  for (unsigned i = 1; i < warps; i++)
-    result = combine(e, result, load(e, type, element(e, type, e->reduce_memory, int64(e, i))), operation);
-  return result;
+  return combine_waves(e, reduce_wave(e, value, operation), operation);
 }
 
 /* Applies an instruction on f32 to each element. */
