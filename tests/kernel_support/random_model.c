@@ -49,6 +49,9 @@ static void choose_dims(random_model *m, random_state *random, uint64_t number) 
   common.top_k_blocks = random_between(random, 1, 16);
   common.init_blocks = random_between(random, 0, 2);
   common.local_blocks = random_between(random, 1, 2);
+  /* No more blocks are forced than are selected: such a config is refused. */
+  if (common.init_blocks + common.local_blocks > common.top_k_blocks)
+    common.top_k_blocks = common.init_blocks + common.local_blocks;
   common.experts = random_between(random, 2, 20);
   common.experts_per_token = random_between(random, 1, common.experts < 6 ? common.experts : 6);
   common.expert_width = random_between(random, 1, 90);
