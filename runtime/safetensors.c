@@ -217,10 +217,31 @@ static sluice_status *create(const char *name, sluice_safetensors **out_file) {
   return sluice_out_of_memory();
 }
 
+/* Moves the bytes so that the tensors' begin at a multiple of 8: a header may have any length, and tensors are read in
+ * place. A header that is damaged is left to whoever reads it. */
+static sluice_status *align_tensors(sluice_safetensors *file) {
+  enum { ALIGNMENT = 8 };
+  uint64_t header_length;
+  file->data = file->owned;
+  if (file->length < 8) return NULL;
+  sluice_status *damaged = safetensors_header_length(file->owned, file->length, file->name, &header_length);
+  if (damaged) {
+    sluice_status_free(damaged);
+    return NULL;
+  }
+  const size_t shift = (ALIGNMENT - header_length % ALIGNMENT) % ALIGNMENT;
+  void *memory = sluice_reallocate_array(file->owned, file->length + shift, 1);
+  if (!memory) return sluice_out_of_memory();
+  file->owned = memory;
+  file->data = (const unsigned char *)memory + shift;
+  memmove((unsigned char *)memory + shift, memory, file->length);
+  return NULL;
+}
+
 sluice_status *sluice_safetensors_open(const char *path, sluice_safetensors **out_file) {
   SLUICE_TRY(create(path, out_file));
   sluice_status *status = sluice_read_file(path, SIZE_MAX - 64, &(*out_file)->owned, &(*out_file)->length);
-  (*out_file)->data = (*out_file)->owned;
+  if (!status) status = align_tensors(*out_file);
   if (!status) status = open_bytes(*out_file);
   if (!status) return NULL;
   sluice_safetensors_close(*out_file);
