@@ -1,6 +1,6 @@
 /* Finds the tokenizer's file in a directory and reads it. */
-#include "runtime/text/read_file.h"
 #include "runtime/text/tokenizer.h"
+#include "sluice/file.h"
 #include "sluice/memory.h"
 
 #include <dirent.h>
@@ -9,6 +9,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define MOST_BYTES ((size_t)1 << 30) /* of a tiktoken file */
 
 static bool ends_with(const char *name, const char *end) {
   const size_t length = strlen(name), end_length = strlen(end);
@@ -63,11 +65,12 @@ static sluice_status *read_config(const char *file, sluice_json_document **out) 
 
 static sluice_status *read_tiktoken(const char *file, sluice_tokenizer **out) {
   sluice_json_document *config = NULL;
-  sluice_text text = {0};
+  void *text = NULL;
+  size_t length = 0;
   sluice_status *status = read_config(file, &config);
-  if (!status) status = read_file(file, &text);
-  if (!status) status = sluice_tokenizer_parse_tiktoken(text.data, text.length, file, config, out);
-  sluice_text_free(&text);
+  if (!status) status = sluice_read_file(file, MOST_BYTES, &text, &length);
+  if (!status) status = sluice_tokenizer_parse_tiktoken(text, length, file, config, out);
+  sluice_release(text);
   sluice_json_free(config);
   return status;
 }
