@@ -106,16 +106,6 @@ static sluice_status *prepare(chat_model *chat, const int32_t *prompt, size_t co
   return add_ids(&chat->live_ids, prompt, stem);
 }
 
-static bool is_stop_id(const chat_model *chat, int32_t token) {
-  for (uint32_t i = 0; i < chat->config.stop_id_count; i++)
-    if (chat->config.stop_ids[i] == token) return true;
-  if (chat->config.has_stop_ids) return false;
-  const sluice_json_value *ids = sluice_json_get(sluice_model_manifest(chat->model), "stop_ids");
-  for (size_t i = 0; ids && ids->kind == SLUICE_JSON_ARRAY && i < ids->length; i++)
-    if (ids->items[i].is_integer && ids->items[i].integer == token) return true;
-  return false;
-}
-
 static sluice_status *check_length(const chat_model *chat, size_t count) {
   if (count < chat->context) return NULL;
   return sluice_error(SLUICE_INVALID,
@@ -129,14 +119,15 @@ static sluice_status *generate(chat_model *chat, sluice_step_result result, uint
                                const char **out_reason) {
   for (uint64_t i = 0;; i++) {
     const int32_t token = result.sampled[0];
-    bool more = true;
+    bool more = true, stops = false;
     if (result.nan[0])
       return sluice_error(SLUICE_CHECK_FAILED, "the logits hold NaN: the weights are damaged, or values are too large "
                                                "for their type");
     *out_reason = "interrupted";
     if (*interrupted) return NULL;
     *out_reason = "stop";
-    if (is_stop_id(chat, token)) return NULL;
+    SLUICE_TRY(generation_stops(chat->model, &chat->config, token, &stops));
+    if (stops) return NULL;
     SLUICE_TRY(handler(user, token, &more));
     *out_reason = more ? "length" : "handler";
     if (!more || i + 1 == most || chat->live_ids.count + 1 >= chat->context) return NULL;

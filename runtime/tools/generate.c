@@ -84,22 +84,6 @@ static sluice_status *check_prompt(const sluice_model *model, const generation *
 
 /* ---- Generating ---- */
 
-static sluice_status *is_stop_id(const sluice_model *model, const generation_config *config, int32_t token,
-                                 bool *out_stop) {
-  *out_stop = false;
-  for (uint32_t i = 0; i < config->stop_id_count; i++)
-    if (config->stop_ids[i] == token) *out_stop = true;
-  if (config->has_stop_ids) return NULL;
-  const sluice_json_value *ids = sluice_json_get(sluice_model_manifest(model), "stop_ids");
-  if (!ids) return NULL;
-  if (ids->kind != SLUICE_JSON_ARRAY)
-    return sluice_error(SLUICE_INVALID, "the bundle's \"stop_ids\" are %s, expected an array",
-                        sluice_json_kind_name(ids->kind));
-  for (size_t i = 0; i < ids->length; i++)
-    if (ids->items[i].is_integer && ids->items[i].integer == token) *out_stop = true;
-  return NULL;
-}
-
 static bool stopped_by_nan(const generate_options *options, const generation *g) {
   return g->nan_tokens && !options->allow_nan;
 }
@@ -127,7 +111,7 @@ static sluice_status *take(const sluice_model *model, const generate_options *op
                     &g->logprobs);
     if (g->logprobs.failed) return sluice_out_of_memory();
   }
-  if (!options->ignore_eos) SLUICE_TRY(is_stop_id(model, &g->config, token, &g->stopped));
+  if (!options->ignore_eos) SLUICE_TRY(generation_stops(model, &g->config, token, &g->stopped));
   if (g->tokenizer && !g->stopped) SLUICE_TRY(text_stream_push(&g->stream, token));
   *out_end = g->stopped || g->stream.stopped || g->token_count == options->max_new;
   return NULL;

@@ -81,3 +81,19 @@ sluice_status *generation_config_read(const char *weights, generation_config *ou
   sluice_release(path);
   return status;
 }
+
+sluice_status *generation_stops(const sluice_model *model, const generation_config *config, int32_t token,
+                                bool *out_stop) {
+  *out_stop = false;
+  for (uint32_t i = 0; i < config->stop_id_count; i++)
+    if (config->stop_ids[i] == token) *out_stop = true;
+  if (config->has_stop_ids) return NULL;
+  const sluice_json_value *ids = sluice_json_get(sluice_model_manifest(model), "stop_ids");
+  if (!ids) return NULL;
+  if (ids->kind != SLUICE_JSON_ARRAY)
+    return sluice_error(SLUICE_INVALID, "the bundle's \"stop_ids\" are %s, expected an array",
+                        sluice_json_kind_name(ids->kind));
+  for (size_t i = 0; i < ids->length; i++)
+    if (ids->items[i].is_integer && ids->items[i].integer == token) *out_stop = true;
+  return NULL;
+}

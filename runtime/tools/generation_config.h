@@ -3,6 +3,7 @@
 #define SLUICE_TOOLS_GENERATION_CONFIG_H
 
 #include "sluice/json.h"
+#include "sluice/runtime.h"
 
 #define GENERATION_MAX_STOP_IDS 64
 
@@ -19,5 +20,10 @@ typedef struct generation_config {
 
 /* Reads generation_config.json in the folder `weights` (or the folder of that file); without one, all is off. */
 SLUICE_MUST_USE sluice_status *generation_config_read(const char *weights, generation_config *out_config);
+
+/* Whether `token` ends an answer: one of the file's stop ids, or of the bundle's where the file names none. An error
+ * when the bundle's are no list. */
+SLUICE_MUST_USE sluice_status *generation_stops(const sluice_model *model, const generation_config *config,
+                                                int32_t token, bool *out_stop);
 
 #endif

@@ -44,35 +44,30 @@ static sluice_status *parse_not(jinja_parser *p, jinja_node **out) {
   return new_binary(p, NODE_NOT, offset, operand, NULL, out);
 }
 
-/* A chain of one operator nests to the left: its depth is what evaluating it takes. */
-static sluice_status *parse_and(jinja_parser *p, jinja_node **out) {
-  SLUICE_TRY(parse_not(p, out));
+/* operand {word operand}. A chain of one operator nests to the left: its depth is what evaluating it takes. */
+static sluice_status *parse_words(jinja_parser *p, const char *word, jinja_node_kind kind,
+                                  sluice_status *(*parse_operand)(jinja_parser *p, jinja_node **out),
+                                  jinja_node **out) {
+  SLUICE_TRY(parse_operand(p, out));
   unsigned links = 0;
   for (;; links++) {
     size_t offset = p->at->offset;
-    if (!jinja_skip_name(p, "and")) break;
+    if (!jinja_skip_name(p, word)) break;
     jinja_node *right;
     SLUICE_TRY(jinja_enter(p));
-    SLUICE_TRY(parse_not(p, &right));
-    SLUICE_TRY(new_binary(p, NODE_AND, offset, *out, right, out));
+    SLUICE_TRY(parse_operand(p, &right));
+    SLUICE_TRY(new_binary(p, kind, offset, *out, right, out));
   }
   p->depth -= links;
   return NULL;
 }
 
+static sluice_status *parse_and(jinja_parser *p, jinja_node **out) {
+  return parse_words(p, "and", NODE_AND, parse_not, out);
+}
+
 static sluice_status *parse_or(jinja_parser *p, jinja_node **out) {
-  SLUICE_TRY(parse_and(p, out));
-  unsigned links = 0;
-  for (;; links++) {
-    size_t offset = p->at->offset;
-    if (!jinja_skip_name(p, "or")) break;
-    jinja_node *right;
-    SLUICE_TRY(jinja_enter(p));
-    SLUICE_TRY(parse_and(p, &right));
-    SLUICE_TRY(new_binary(p, NODE_OR, offset, *out, right, out));
-  }
-  p->depth -= links;
-  return NULL;
+  return parse_words(p, "or", NODE_OR, parse_and, out);
 }
 
 static sluice_status *parse_sum(jinja_parser *p, jinja_node **out);
