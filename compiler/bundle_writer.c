@@ -1,4 +1,5 @@
-/* Writing files that appear under their name only when complete, and bundles (docs/bundle-format.md). */
+/* Bundles (docs/bundle-format.md), programs that hold one, and files that appear under their name only when complete.
+ */
 #include "compiler/compile.h"
 #include "sluice/bundle.h"
 #include "sluice/file.h"
@@ -20,17 +21,6 @@ sluice_status *file_write_atomic(const char *path, const void *data, size_t leng
 
 static uint64_t page_up(uint64_t bytes) {
   return (bytes + SLUICE_BUNDLE_PAGE - 1) / SLUICE_BUNDLE_PAGE * SLUICE_BUNDLE_PAGE;
-}
-
-static sluice_status *write_parts(sluice_pending_file *pending, const sluice_bundle_header *header,
-                                  const bundle_part *parts, size_t count) {
-  static const char zeros[SLUICE_BUNDLE_PAGE];
-  SLUICE_TRY(sluice_pending_write(pending, header, sizeof *header));
-  for (size_t i = 0; i < count; i++) {
-    SLUICE_TRY(sluice_pending_write(pending, parts[i].data, parts[i].length));
-    SLUICE_TRY(sluice_pending_write(pending, zeros, (size_t)(page_up(parts[i].length) - parts[i].length)));
-  }
-  return NULL;
 }
 
 static bool is_code(const bundle_part *part) {
@@ -72,24 +62,25 @@ static void fill_header(sluice_bundle_header *header, const bundle_part *parts, 
   sluice_sha256(header, offsetof(sluice_bundle_header, digest), header->digest);
 }
 
-sluice_status *bundle_write_sections(const char *path, const bundle_part *parts, size_t count) {
+sluice_status *bundle_make_sections(const bundle_part *parts, size_t count, bundle_image *out_image) {
   _Static_assert(sizeof(sluice_bundle_header) == SLUICE_BUNDLE_PAGE, "the header is one page");
-  sluice_bundle_header *header = sluice_allocate(sizeof *header);
-  if (!header) return sluice_out_of_memory();
-  fill_header(header, parts, count);
-  sluice_pending_file pending;
-  sluice_status *status = NULL;
-  if (header->file_length > SLUICE_BUNDLE_MAX_BYTES)
-    status = sluice_error(SLUICE_UNSUPPORTED,
-                          "the bundle would have %llu bytes, at most %zu are possible: use fewer targets",
-                          (unsigned long long)header->file_length, SLUICE_BUNDLE_MAX_BYTES);
-  if (!status) status = sluice_pending_open(&pending, path);
-  if (!status) status = sluice_pending_close(&pending, write_parts(&pending, header, parts, count));
-  sluice_release(header);
-  return status;
+  *out_image = (bundle_image){0};
+  sluice_bundle_header header = {.section_count = 0};
+  fill_header(&header, parts, count);
+  if (header.file_length > SLUICE_BUNDLE_MAX_BYTES)
+    return sluice_error(SLUICE_UNSUPPORTED,
+                        "the bundle would have %llu bytes, at most %zu are possible: use fewer targets",
+                        (unsigned long long)header.file_length, SLUICE_BUNDLE_MAX_BYTES);
+  char *data = sluice_allocate_array((size_t)header.file_length, 1);
+  if (!data) return sluice_out_of_memory();
+  memcpy(data, &header, sizeof header);
+  for (size_t i = 0; i < count; i++) memcpy(data + header.sections[i].offset, parts[i].data, parts[i].length);
+  *out_image = (bundle_image){data, (size_t)header.file_length};
+  return NULL;
 }
 
-sluice_status *bundle_write(const char *path, const bundle_part *parts, size_t count) {
+sluice_status *bundle_make(const bundle_part *parts, size_t count, bundle_image *out_image) {
+  *out_image = (bundle_image){0};
   if (count > SLUICE_BUNDLE_MAX_SECTIONS)
     return sluice_error(SLUICE_INTERNAL, "%zu sections, a bundle has at most %u", count, SLUICE_BUNDLE_MAX_SECTIONS);
   bundle_part bound[SLUICE_BUNDLE_MAX_SECTIONS] = {{0}};
@@ -99,7 +90,22 @@ sluice_status *bundle_write(const char *path, const bundle_part *parts, size_t c
     bound[i] = parts[i];
     if (is_code(&parts[i])) status = bind_code(&bound[i], parts, count, &data[i]);
   }
-  if (!status) status = bundle_write_sections(path, bound, count);
+  if (!status) status = bundle_make_sections(bound, count, out_image);
   for (size_t i = 0; i < count; i++) sluice_release(data[i]);
   return status;
+}
+
+void bundle_image_free(bundle_image *image) {
+  sluice_release(image->data);
+  *image = (bundle_image){0};
+}
+
+sluice_status *program_write(const char *path, const void *program, size_t length, const bundle_image *bundle) {
+  static const char zeros[SLUICE_BUNDLE_PAGE];
+  sluice_pending_file pending;
+  SLUICE_TRY(sluice_pending_open_executable(&pending, path));
+  sluice_status *status = sluice_pending_write(&pending, program, length);
+  if (!status) status = sluice_pending_write(&pending, zeros, (size_t)(page_up(length) - length));
+  if (!status) status = sluice_pending_write(&pending, bundle->data, bundle->length);
+  return sluice_pending_close(&pending, status);
 }

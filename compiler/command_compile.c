@@ -26,7 +26,10 @@ static const option_description compile_command_options[] = {
     {"weight-dtype", 0, OPTION_TEXT, "float32|bfloat16", AT(weight_dtype),
      "type that weights are stored in (with --dtype bfloat16 the same, otherwise the checkpoint's)", 0, false},
     {"max-context", 0, OPTION_INTEGER, "N", AT(max_context), "longest sequence in tokens (the model's)", 1, false},
-    {"emit", 0, OPTION_TEXT, "FORM", AT(emit), "model-ir, kernel-ir, llvm-ir, asm, obj or bundle (bundle)", 0, false},
+    {"emit", 0, OPTION_TEXT, "FORM", AT(emit),
+     "bundle (the default); program: sluice-run with the bundle inside; object: the bundle for linking, MODEL.o and "
+     "MODEL.h; or what comes before: model-ir, kernel-ir, llvm-ir, asm, obj (the kernels)",
+     0, false},
     {"disable-pass", 0, OPTION_LIST, "NAME[,NAME...]", AT(disabled), "leave out an optional pass", 0, false},
     {"print-ir-after", 0, OPTION_LIST, "NAME|all", AT(print_after), "print the IR after a pass, to stderr", 0, false},
     {"print-ir-diff", 0, OPTION_FLAG, NULL, AT(print_diff), "print what each pass changed, to stderr", 0, false},
@@ -38,8 +41,9 @@ static const option_description compile_command_options[] = {
 static const struct {
   const char *name;
   emit_form form;
-} forms[] = {{"model-ir", EMIT_MODEL_IR}, {"kernel-ir", EMIT_KERNEL_IR}, {"llvm-ir", EMIT_LLVM_IR}, {"asm", EMIT_ASM},
-             {"obj", EMIT_OBJ},           {"bundle", EMIT_BUNDLE}};
+} forms[] = {
+    {"model-ir", EMIT_MODEL_IR}, {"kernel-ir", EMIT_KERNEL_IR}, {"llvm-ir", EMIT_LLVM_IR}, {"asm", EMIT_ASM},
+    {"obj", EMIT_OBJ},           {"bundle", EMIT_BUNDLE},       {"program", EMIT_PROGRAM}, {"object", EMIT_OBJECT}};
 
 static sluice_status *find_form(const char *name, emit_form *out_form) {
   size_t count = sizeof forms / sizeof forms[0];
@@ -48,7 +52,8 @@ static sluice_status *find_form(const char *name, emit_form *out_form) {
       *out_form = forms[i].form;
       return NULL;
     }
-  return sluice_error(SLUICE_USAGE, "--emit is '%s', expected model-ir, kernel-ir, llvm-ir, asm, obj or bundle", name);
+  return sluice_error(
+      SLUICE_USAGE, "--emit is '%s', expected bundle, program, object, model-ir, kernel-ir, llvm-ir, asm or obj", name);
 }
 
 /* Canonical names of the targets, without duplicates, in `storage`. */
@@ -100,7 +105,7 @@ static sluice_status *find_dtype(const char *option, const char *name, sluice_dt
  * model and made in the current directory. The model's name is that of the directory that holds its config.json, or of
  * a configuration that is called otherwise. */
 static char *default_output(const char *config_path, emit_form form) {
-  if (form != EMIT_BUNDLE && form != EMIT_OBJ) return sluice_copy_string("-", 1);
+  if (!emit_is_bundle(form) && form != EMIT_OBJ) return sluice_copy_string("-", 1);
   const char *slash = strrchr(config_path, '/'), *name = slash ? slash + 1 : config_path, *end;
   char *directory = NULL, *real = NULL;
   if (strcmp(name, "config.json") == 0) {
@@ -124,13 +129,19 @@ static sluice_status *check_files(const model_config *config, const compile_opti
   static const char *const saved[] = {"model.mlir", "kernel.mlir",   "kernels.ll",   "kernels.s",
                                       "kernels.so", "kernels.cubin", "kernels.hsaco"};
   enum { SAVED = sizeof saved / sizeof *saved };
-  size_t count = 2, most = 2 + SAVED * options->target_count;
+  size_t count = 2, most = 3 + SAVED * options->target_count;
   sluice_file_use *uses = sluice_allocate_array(most, sizeof *uses);
   char **paths = sluice_allocate_array(most, sizeof *paths);
   sluice_status *status = uses && paths ? NULL : sluice_out_of_memory();
   if (!status) {
     uses[0] = (sluice_file_use){.path = config->path};
     uses[1] = (sluice_file_use){options->output, "output", true};
+  }
+  if (!status && options->emit == EMIT_OBJECT) {
+    paths[count] = emit_object_header_path(options->output);
+    if (!paths[count]) status = sluice_out_of_memory();
+    uses[count] = (sluice_file_use){paths[count], "the header of --emit=object", true};
+    count++;
   }
   for (size_t i = 0; !status && options->save_directory && i < SAVED * options->target_count; i++) {
     char *directory = compile_save_directory(options->save_directory, options->targets[i / SAVED]);
@@ -187,8 +198,10 @@ static sluice_status *compile_with(compile_arguments *arguments, const char *con
   if (arguments->emit) SLUICE_TRY(find_form(arguments->emit, &options.emit));
   SLUICE_TRY(find_dtype("dtype", arguments->dtype, SLUICE_BF16, &options.dtype));
   SLUICE_TRY(find_dtype("weight-dtype", arguments->weight_dtype, 0, &options.weight_dtype));
-  if (options.emit == EMIT_BUNDLE && options.output && strcmp(options.output, "-") == 0)
+  if (emit_is_bundle(options.emit) && options.output && strcmp(options.output, "-") == 0)
     return sluice_error(SLUICE_USAGE, "a bundle cannot go to standard output: give -o a file");
+  if (options.emit == EMIT_PROGRAM && !options.output)
+    return sluice_error(SLUICE_USAGE, "--emit=program needs -o FILE, the name of the program");
   char (*storage)[32] = sluice_allocate_array(arguments->targets.count, sizeof *storage);
   const char **names = sluice_allocate_array(arguments->targets.count, sizeof *names);
   const char **products = sluice_allocate_array(arguments->targets.count, sizeof *products);
@@ -198,7 +211,7 @@ static sluice_status *compile_with(compile_arguments *arguments, const char *con
   options.targets = names;
   options.products = products;
   if (products) options.product_count = find_products(&arguments->targets, products);
-  if (!status && options.emit != EMIT_BUNDLE && options.target_count > 1)
+  if (!status && !emit_is_bundle(options.emit) && options.target_count > 1)
     status =
         sluice_error(SLUICE_USAGE, "--emit=%s takes one target, %zu are given", arguments->emit, options.target_count);
   if (!status) status = model_config_read(config_path, command_warning, NULL, &config);

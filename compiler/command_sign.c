@@ -18,7 +18,7 @@ static const option_description sign_options[] = {
      "private key, Ed25519 in PEM, as 'sluice keygen' or OpenSSL makes it", 0, true},
 };
 
-/* The sections of `bundle` but its signature, and a new one behind them. */
+/* The sections of `bundle` but its signature, and a new one behind them; where a program holds it, in that program. */
 static sluice_status *write_signed(const char *path, const sluice_bundle *bundle,
                                    const sluice_bundle_signature *signature) {
   const sluice_bundle_header *header = sluice_bundle_contents(bundle);
@@ -33,7 +33,14 @@ static sluice_status *write_signed(const char *path, const sluice_bundle *bundle
   if (count == SLUICE_BUNDLE_MAX_SECTIONS)
     return sluice_error(SLUICE_UNSUPPORTED, "%s has %zu sections, which leaves no place for a signature", path, count);
   parts[count++] = (bundle_part){SLUICE_SECTION_SIGNATURE, "", signature, sizeof *signature};
-  return bundle_write_sections(path, parts, count);
+  bundle_image image;
+  size_t program_length;
+  const void *program = sluice_bundle_program(bundle, &program_length);
+  SLUICE_TRY(bundle_make_sections(parts, count, &image));
+  sluice_status *status = program ? program_write(path, program, program_length, &image)
+                                  : file_write_atomic(path, image.data, image.length);
+  bundle_image_free(&image);
+  return status;
 }
 
 static sluice_status *run_sign(const command_description *self, int argc, char **argv) {
@@ -104,7 +111,8 @@ static sluice_status *run_keygen(const command_description *self, int argc, char
 const command_description command_sign = {
     .name = "sign",
     .operand = "BUNDLE",
-    .summary = "Signs a bundle in place; 'sluice-run --trust' checks the signature before anything of it runs.",
+    .summary = "Signs a bundle, or the one in a program, in place; 'sluice-run --trust' checks the signature before "
+               "anything of it runs.",
     .options = sign_options,
     .option_count = sizeof sign_options / sizeof sign_options[0],
     .run = run_sign,

@@ -70,9 +70,15 @@ static code_form form_of(emit_form emit) {
   case EMIT_MODEL_IR:
   case EMIT_KERNEL_IR:
   case EMIT_BUNDLE:
+  case EMIT_PROGRAM:
+  case EMIT_OBJECT:
     break;
   }
   return CODE_LINKED;
+}
+
+bool emit_is_bundle(emit_form form) {
+  return form == EMIT_BUNDLE || form == EMIT_PROGRAM || form == EMIT_OBJECT;
 }
 
 /* Target names have colons, which do not belong in file names. */
@@ -117,6 +123,20 @@ static sluice_status *compile_target(const model_config *config, const compile_o
   return status;
 }
 
+static sluice_status *write_parts(const compile_options *options, const bundle_part *parts, size_t count) {
+  bundle_image bundle;
+  SLUICE_TRY(bundle_make(parts, count, &bundle));
+  sluice_status *status;
+  if (options->emit == EMIT_PROGRAM)
+    status = emit_program(options->output, &bundle);
+  else if (options->emit == EMIT_OBJECT)
+    status = emit_object(options->output, &bundle);
+  else
+    status = file_write_atomic(options->output, bundle.data, bundle.length);
+  bundle_image_free(&bundle);
+  return status;
+}
+
 static sluice_status *write_bundle(const model_config *config, const compile_options *options,
                                    const target_result *results, const pass_remarks *remarks) {
   bundle_part *parts = sluice_allocate_array(1 + 3 * options->target_count, sizeof *parts);
@@ -135,7 +155,7 @@ static sluice_status *write_bundle(const model_config *config, const compile_opt
       if (code->assembly)
         parts[count++] = (bundle_part){SLUICE_SECTION_ASSEMBLY, target, code->assembly, code->assembly_length};
     }
-    status = bundle_write(options->output, parts, count);
+    status = write_parts(options, parts, count);
   }
   sluice_text_free(&manifest);
   sluice_release(parts);
@@ -144,7 +164,7 @@ static sluice_status *write_bundle(const model_config *config, const compile_opt
 
 sluice_status *compile_model(const model_config *config, const compile_options *options) {
   if (options->target_count == 0) return sluice_error(SLUICE_INVALID, "no target to compile for");
-  if (options->emit != EMIT_BUNDLE && options->target_count > 1)
+  if (!emit_is_bundle(options->emit) && options->target_count > 1)
     return sluice_error(SLUICE_INVALID, "%zu targets, but only a bundle can hold more than one", options->target_count);
   if (1 + 3 * options->target_count > SLUICE_BUNDLE_MAX_SECTIONS)
     return sluice_error(SLUICE_INVALID, "%zu targets, expected at most %u", options->target_count,
@@ -155,7 +175,7 @@ sluice_status *compile_model(const model_config *config, const compile_options *
   sluice_status *status = NULL;
   for (size_t i = 0; i < options->target_count && !status; i++)
     status = compile_target(config, options, options->targets[i], i == 0 ? &remarks : NULL, &results[i]);
-  if (!status && options->emit == EMIT_BUNDLE)
+  if (!status && emit_is_bundle(options->emit))
     status = write_bundle(config, options, results, &remarks);
   else if (!status && options->emit != EMIT_MODEL_IR && options->emit != EMIT_KERNEL_IR)
     status = file_write_atomic(options->output, results[0].code.data, results[0].code.length);

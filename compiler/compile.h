@@ -29,7 +29,18 @@ SLUICE_MUST_USE sluice_status *plan_write(ir_context *context, MlirModule module
 SLUICE_MUST_USE sluice_status *plan_finish(plan_image *plan, const kernel_info *kernels);
 void plan_image_free(plan_image *plan);
 
-typedef enum emit_form { EMIT_MODEL_IR, EMIT_KERNEL_IR, EMIT_LLVM_IR, EMIT_ASM, EMIT_OBJ, EMIT_BUNDLE } emit_form;
+typedef enum emit_form {
+  EMIT_MODEL_IR,
+  EMIT_KERNEL_IR,
+  EMIT_LLVM_IR,
+  EMIT_ASM,
+  EMIT_OBJ,
+  EMIT_BUNDLE,
+  EMIT_PROGRAM,
+  EMIT_OBJECT
+} emit_form;
+/* A whole bundle, in whatever file: of any number of targets. */
+bool emit_is_bundle(emit_form form);
 
 typedef struct compile_options {
   const char *const *targets; /* canonical */
@@ -56,16 +67,33 @@ SLUICE_MUST_USE sluice_status *compile_model(const model_config *config, const c
 SLUICE_MUST_USE sluice_status *manifest_write(const model_config *config, const compile_options *options,
                                               const pass_remarks *remarks, sluice_text *out);
 
-/* Writing a bundle (compiler/bundle_writer.c): sections in the given order, digests, temporary file, fsync, rename. */
+/* Making a bundle (compiler/bundle_writer.c): sections in the given order, digests. */
 typedef struct bundle_part {
   uint32_t kind;      /* sluice_section_kind */
   const char *target; /* "" for all targets */
   const void *data;
   size_t length;
 } bundle_part;
-SLUICE_MUST_USE sluice_status *bundle_write(const char *path, const bundle_part *parts, size_t count);
+typedef struct bundle_image { /* all bytes of a bundle; free with bundle_image_free */
+  void *data;
+  size_t length;
+} bundle_image;
+SLUICE_MUST_USE sluice_status *bundle_make(const bundle_part *parts, size_t count, bundle_image *out_image);
 /* The same for sections of a bundle, whose code has the digest of its plan already. */
-SLUICE_MUST_USE sluice_status *bundle_write_sections(const char *path, const bundle_part *parts, size_t count);
+SLUICE_MUST_USE sluice_status *bundle_make_sections(const bundle_part *parts, size_t count, bundle_image *out_image);
+void bundle_image_free(bundle_image *image);
+
+/* An executable file: a program and, from the next multiple of SLUICE_BUNDLE_PAGE on, its bundle. */
+SLUICE_MUST_USE sluice_status *program_write(const char *path, const void *program, size_t length,
+                                             const bundle_image *bundle);
+
+/* --emit=program (compiler/emit_program.c): sluice-run, which lies beside this program, with the bundle inside. */
+SLUICE_MUST_USE sluice_status *emit_program(const char *path, const bundle_image *bundle);
+/* --emit=object (compiler/emit_object.c): an object file with the bundle as a constant, and beside it a header that
+ * declares it. Both names come from `path`: "m3.o" has "m3_bundle" and m3.h. */
+SLUICE_MUST_USE sluice_status *emit_object(const char *path, const bundle_image *bundle);
+/* The header's file; NULL when memory is short. */
+char *emit_object_header_path(const char *path);
 
 /* A file that appears under `path` only when complete; "-" is standard output. */
 SLUICE_MUST_USE sluice_status *file_write_atomic(const char *path, const void *data, size_t length);

@@ -3,6 +3,7 @@
 #include "sluice/file.h"
 #include "sluice/json.h"
 #include "sluice/memory.h"
+#include "sluice/program.h"
 #include "sluice/runtime.h"
 #include "sluice/signature.h"
 
@@ -15,6 +16,8 @@ _Static_assert(sizeof(sluice_bundle_header) == SLUICE_BUNDLE_PAGE, "the header f
 struct sluice_bundle {
   const uint8_t *data;
   size_t length;
+  const void *program; /* that holds it; NULL: none */
+  size_t program_length;
   void *owned; /* NULL for memory of the caller */
 };
 
@@ -186,14 +189,32 @@ static sluice_status *check(const uint8_t *data, size_t length, const char *name
   return check_code(data, name, header);
 }
 
+/* Where the bundle begins: 0, or behind the program that holds it. `*out_program`: how long that one is, without the
+ * padding; 0: there is none. */
+static sluice_status *find_start(const void *data, size_t length, const char *name, size_t *out_start,
+                                 size_t *out_program) {
+  *out_program = sluice_program_length(data, length);
+  if (*out_program > length) *out_program = length;
+  *out_start = (*out_program + SLUICE_BUNDLE_PAGE - 1) / SLUICE_BUNDLE_PAGE * SLUICE_BUNDLE_PAGE;
+  if (!*out_program || *out_start < length) return NULL;
+  return sluice_error(SLUICE_INVALID,
+                      "%s: no bundle in this program: none was put into it, or it was cut short or stripped; write it "
+                      "with sluice compile --emit=program, or copy it again",
+                      name);
+}
+
 sluice_status *sluice_bundle_open_memory(const void *data, size_t length, const char *name,
                                          sluice_bundle **out_bundle) {
   *out_bundle = NULL;
-  SLUICE_TRY(check(data, length, name));
+  size_t start, program;
+  SLUICE_TRY(find_start(data, length, name, &start, &program));
+  SLUICE_TRY(check((const uint8_t *)data + start, length - start, name));
   sluice_bundle *bundle = sluice_allocate(sizeof *bundle);
   if (!bundle) return sluice_out_of_memory();
-  bundle->data = data;
-  bundle->length = length;
+  bundle->data = (const uint8_t *)data + start;
+  bundle->length = length - start;
+  if (program) bundle->program = data;
+  bundle->program_length = program;
   *out_bundle = bundle;
   return NULL;
 }
@@ -215,6 +236,11 @@ void sluice_bundle_close(sluice_bundle *bundle) {
   if (!bundle) return;
   sluice_release(bundle->owned);
   sluice_release(bundle);
+}
+
+const void *sluice_bundle_program(const sluice_bundle *bundle, size_t *out_length) {
+  *out_length = bundle->program_length;
+  return bundle->program;
 }
 
 const sluice_bundle_header *sluice_bundle_contents(const sluice_bundle *bundle) {

@@ -126,6 +126,17 @@ sluice_status *sluice_pending_open(sluice_pending_file *pending, const char *pat
   return status;
 }
 
+sluice_status *sluice_pending_open_executable(sluice_pending_file *pending, const char *path) {
+  SLUICE_TRY(sluice_pending_open(pending, path));
+  struct stat info;
+  sluice_status *status = NULL;
+  if (pending->temporary && fstat(pending->file, &info) == 0 &&
+      fchmod(pending->file, (info.st_mode | (info.st_mode & 0444) >> 2) & 0777))
+    status = cannot_create(path, errno);
+  if (status) sluice_pending_discard(pending);
+  return status;
+}
+
 sluice_status *sluice_pending_create(sluice_pending_file *pending, const char *path, unsigned mode) {
   *pending = (sluice_pending_file){.file = -1, .fresh = true};
   struct stat info;

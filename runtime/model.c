@@ -109,7 +109,6 @@ static sluice_status *open_plan(sluice_model *model, const char *path) {
 }
 
 static sluice_status *open_all(sluice_model *model, const char *path, const sluice_model_options *options) {
-  SLUICE_TRY(sluice_bundle_open(path, &model->bundle));
   if (options && options->trusted_key)
     SLUICE_TRY(sluice_bundle_check_signature(model->bundle, path, options->trusted_key));
   const sluice_bundle_section *manifest = &sluice_bundle_contents(model->bundle)->sections[0];
@@ -123,18 +122,31 @@ static sluice_status *open_all(sluice_model *model, const char *path, const slui
   return open_plan(model, path);
 }
 
-sluice_status *sluice_model_open(const char *bundle_path, const sluice_model_options *options,
-                                 sluice_model **out_model) {
+/* `bundle` NULL: what is at `path`. */
+static sluice_status *open_model(const void *bundle, size_t length, const char *path,
+                                 const sluice_model_options *options, sluice_model **out_model) {
   *out_model = NULL;
   sluice_model *model = sluice_allocate(sizeof *model);
   if (!model) return sluice_out_of_memory();
-  sluice_status *status = open_all(model, bundle_path, options);
+  sluice_status *status = bundle ? sluice_bundle_open_memory(bundle, length, path, &model->bundle)
+                                 : sluice_bundle_open(path, &model->bundle);
+  if (!status) status = open_all(model, path, options);
   if (status) {
     sluice_model_close(model);
     return status;
   }
   *out_model = model;
   return NULL;
+}
+
+sluice_status *sluice_model_open(const char *bundle_path, const sluice_model_options *options,
+                                 sluice_model **out_model) {
+  return open_model(NULL, 0, bundle_path, options, out_model);
+}
+
+sluice_status *sluice_model_open_memory(const void *bundle, size_t length, const char *name,
+                                        const sluice_model_options *options, sluice_model **out_model) {
+  return open_model(bundle, length, name, options, out_model);
 }
 
 void sluice_model_close(sluice_model *model) {

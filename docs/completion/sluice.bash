@@ -26,7 +26,7 @@ _sluice() {
   --target) _sluice_complete_from "host host:x86-64 host:x86-64-v2 host:x86-64-v3 host:x86-64-v4
     host:x86-64-v4-bf16 cuda:sm_90a h100 h200" "$current" ;;
   --dtype | --weight-dtype) _sluice_complete_from "float32 bfloat16" "$current" ;;
-  --emit) _sluice_complete_from "model-ir kernel-ir llvm-ir asm obj bundle" "$current" ;;
+  --emit) _sluice_complete_from "bundle program object model-ir kernel-ir llvm-ir asm obj" "$current" ;;
   --passes | --disable-pass | --print-ir-after)
     _sluice_complete_from "$("${COMP_WORDS[0]}" opt --help 2> /dev/null |
       sed -n '/^Passes/,$ s/^  [* ] \([a-z-]*\) .*/\1/p')" "$current"

@@ -1,5 +1,6 @@
 /* sluice-run: runs bundles. */
 #include "runtime/tools/options.h"
+#include "runtime/tools/own_bundle.h"
 #include "sluice/program.h"
 
 #include <stdio.h>
@@ -22,15 +23,18 @@ static const struct {
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])
 
 static void print_help(FILE *to) {
-  fputs("usage: sluice-run COMMAND FILE.sluice [options]\n\ncommands:\n", to);
+  const char *own = own_bundle_program();
+  fprintf(to, "usage: %s COMMAND%s [options]\n\n%scommands:\n", own ? own : "sluice-run", own ? "" : " FILE.sluice",
+          own ? "sluice-run with a bundle inside, which the commands use.\n\n" : "");
   for (size_t i = 0; i < COMMAND_COUNT; i++) fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
-  fputs("\n\"sluice-run COMMAND --help\" describes a command. Exit codes: 0 success, 1 bad input or failed check, 2 "
-        "wrong\n"
-        "usage, 70 a bug in sluice-run.\n",
-        to);
+  fprintf(to,
+          "\n\"%s COMMAND --help\" describes a command. Exit codes: 0 success, 1 bad input or failed check, 2 wrong\n"
+          "usage, 70 a bug in sluice-run.\n",
+          own ? own : "sluice-run");
 }
 
 static sluice_status *dispatch(int argc, char **argv) {
+  own_bundle_begin(argv[0]);
   if (argc < 2) return sluice_error(SLUICE_USAGE, "no command given; see sluice-run --help");
   if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
     print_help(stdout);

@@ -1,5 +1,6 @@
 #include "runtime/tools/options.h"
 
+#include "runtime/tools/own_bundle.h"
 #include "sluice/file.h"
 #include "sluice/memory.h"
 
@@ -9,8 +10,29 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* "sluice-run generate FILE.sluice --weights ..." without the bundle in a program that holds one. */
+typedef struct usage_line {
+  char text[256];
+} usage_line;
+
+static bool takes_bundle(const tool_command *command) {
+  return strstr(command->usage, " FILE.sluice") != NULL;
+}
+
+static usage_line usage_of(const tool_command *command) {
+  static const char bundle[] = " FILE.sluice", program[] = "sluice-run";
+  const char *own = own_bundle_program(), *found = own ? strstr(command->usage, bundle) : NULL;
+  usage_line line;
+  if (found)
+    snprintf(line.text, sizeof line.text, "%s%.*s%s", own, (int)(found - command->usage - (long)strlen(program)),
+             command->usage + strlen(program), found + strlen(bundle));
+  else
+    snprintf(line.text, sizeof line.text, "%s%s", own ? own : program, command->usage + strlen(program));
+  return line;
+}
+
 static void print_help(const tool_command *command) {
-  printf("usage: %s\n\n%s\noptions:\n", command->usage, command->summary);
+  printf("usage: %s\n\n%s\noptions:\n", usage_of(command).text, command->summary);
   for (size_t i = 0; i < command->option_count; i++) {
     const tool_option *option = &command->options[i];
     char left[64];
@@ -84,6 +106,7 @@ sluice_status *tool_parse(const tool_command *command, int argc, char **argv, co
   const char *bundle = NULL;
   if (out_file) *out_file = NULL;
   *out_help = false;
+  const bool own = out_file && takes_bundle(command) && own_bundle_program();
   for (int i = 0; i < argc; i++)
     if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
       print_help(command);
@@ -93,8 +116,9 @@ sluice_status *tool_parse(const tool_command *command, int argc, char **argv, co
   for (int i = 0; i < argc; i++) {
     const char *word = argv[i];
     if (word[0] != '-' || !word[1]) {
-      if (bundle || !out_file)
-        return sluice_error(SLUICE_USAGE, "unexpected argument \"%s\"; usage: %s", word, command->usage);
+      if (bundle || !out_file || own)
+        return sluice_error(SLUICE_USAGE, "unexpected argument \"%s\"%s; usage: %s", word,
+                            own ? ": this program has its own bundle" : "", usage_of(command).text);
       bundle = word;
       continue;
     }
@@ -110,7 +134,8 @@ sluice_status *tool_parse(const tool_command *command, int argc, char **argv, co
     if (!text) return sluice_error(SLUICE_USAGE, "%s needs a value: %s", option->name, option->argument);
     SLUICE_TRY(set_value(option, text));
   }
-  if (!bundle && out_file) return sluice_error(SLUICE_USAGE, "no file given; usage: %s", command->usage);
+  if (own) SLUICE_TRY(own_bundle_path(&bundle));
+  if (!bundle && out_file) return sluice_error(SLUICE_USAGE, "no file given; usage: %s", usage_of(command).text);
   if (out_file) *out_file = bundle;
   return check_files(command, bundle);
 }

@@ -29,7 +29,7 @@ typedef struct tool_option {
 } tool_option;
 
 typedef struct tool_command {
-  const char *usage;   /* the line after "usage: " */
+  const char *usage;   /* the line after "usage: "; "sluice-run COMMAND FILE.sluice ..." where the word is a bundle */
   const char *summary; /* lines for --help, each with a newline */
   const tool_option *options;
   size_t option_count;
@@ -37,6 +37,7 @@ typedef struct tool_command {
 
 /* Parses `argv` (without program and command). One word without dashes is taken: `*out_file`; none where `out_file` is
  * NULL.
+ * A program that holds its bundle takes no bundle: `*out_file` is the program's own path then.
  * `*out_help`: --help was given and printed, nothing more is to be done. An output that is an input or another output
  * too is refused (sluice_file_uses_check). */
 SLUICE_MUST_USE sluice_status *tool_parse(const tool_command *command, int argc, char **argv, const char **out_file,

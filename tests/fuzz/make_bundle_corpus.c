@@ -3,6 +3,7 @@
 #include "sluice/bundle.h"
 #include "support/tiny_bundle.h"
 
+#include <elf.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,12 +53,31 @@ static void write_plans(void) {
   sluice_release(good);
 }
 
+/* A program of a header alone, and the bundle behind it. */
+static void write_program(const void *bundle, size_t length) {
+  char *file = sluice_allocate_aligned(64, SLUICE_BUNDLE_PAGE + length);
+  if (!file) exit(1);
+  memset(file, 0, SLUICE_BUNDLE_PAGE);
+  Elf64_Ehdr *header = (Elf64_Ehdr *)(void *)file;
+  memcpy(header->e_ident, ELFMAG, SELFMAG);
+  header->e_ident[EI_CLASS] = ELFCLASS64;
+  header->e_ident[EI_DATA] = ELFDATA2LSB;
+  memcpy(file + SLUICE_BUNDLE_PAGE, bundle, length);
+  write_file("program", AS_IT_IS, file, SLUICE_BUNDLE_PAGE + length);
+  write_file("program_alone", AS_IT_IS, file, sizeof *header);
+  header->e_phoff = UINT64_MAX - 55;
+  header->e_phnum = 1;
+  write_file("program_tables", AS_IT_IS, file, SLUICE_BUNDLE_PAGE + length);
+  sluice_release(file);
+}
+
 static void write_bundles(void) {
   static const char code[64] = "\x7f"
                                "ELF";
   size_t length;
   char *good = tiny_bundle_bytes("host:x86-64", code, sizeof code, &length), *bundle = copy_of(good, length);
   sluice_bundle_header *header = (sluice_bundle_header *)(void *)bundle;
+  write_program(good, length);
   write_file("empty", AS_IT_IS, NULL, 0);
   write_file("valid", AS_IT_IS, good, length);
   write_file("header_cut", AS_IT_IS, good, 100);

@@ -76,6 +76,14 @@ static void make_parts(bundle_part parts[4]) {
   parts[3] = (bundle_part){SLUICE_SECTION_TUNING, "", "", 0};
 }
 
+static sluice_status *bundle_write(const char *to, const bundle_part *parts, size_t count) {
+  bundle_image image;
+  SLUICE_TRY(bundle_make(parts, count, &image));
+  sluice_status *status = file_write_atomic(to, image.data, image.length);
+  bundle_image_free(&image);
+  return status;
+}
+
 static void a_bundle_reads_back(void **state) {
   (void)state;
   bundle_part parts[4];

@@ -52,12 +52,15 @@ typedef struct sluice_bundle_header {
 
 typedef struct sluice_bundle sluice_bundle;
 
-/* Reads `path` into memory and checks header, section table and all digests; nothing is trusted before that. */
+/* Reads `path` into memory and checks header, section table and all digests; nothing is trusted before that. The file
+ * may be a program that holds its bundle (docs/bundle-format.md, "Programs"). */
 SLUICE_MUST_USE sluice_status *sluice_bundle_open(const char *path, sluice_bundle **out_bundle);
 /* The same on memory (64-byte aligned, must outlive the bundle). `name` is used in messages. */
 SLUICE_MUST_USE sluice_status *sluice_bundle_open_memory(const void *data, size_t length, const char *name,
                                                          sluice_bundle **out_bundle);
 void sluice_bundle_close(sluice_bundle *bundle);
+/* The program that holds the bundle, `*out_length` bytes; NULL where the file is the bundle alone. */
+const void *sluice_bundle_program(const sluice_bundle *bundle, size_t *out_length);
 
 const sluice_bundle_header *sluice_bundle_contents(const sluice_bundle *bundle);
 /* The bytes of section `index`. */

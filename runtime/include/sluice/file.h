@@ -37,6 +37,9 @@ typedef struct sluice_pending_file {
 /* Begins a file that replaces what `path` names. On an error nothing is left behind and nothing needs to be closed. */
 SLUICE_MUST_USE sluice_status *sluice_pending_open(sluice_pending_file *pending, const char *path);
 
+/* The same for a program, which everybody may run who may read it. */
+SLUICE_MUST_USE sluice_status *sluice_pending_open_executable(sluice_pending_file *pending, const char *path);
+
 /* The same for a file that must not exist yet, which is checked now and again at the end, with permission bits `mode`
  * whatever the umask is. For private keys. */
 SLUICE_MUST_USE sluice_status *sluice_pending_create(sluice_pending_file *pending, const char *path, unsigned mode);

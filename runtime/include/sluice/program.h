@@ -5,6 +5,8 @@
 
 #include "sluice/status.h"
 
+#include <stddef.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -20,6 +22,17 @@ SLUICE_MUST_USE sluice_status *sluice_program_begin(void);
 /* Closes standard output: what could not be written to it is an error like any other, if `status` is none yet. Prints
  * and frees `status`; returns the exit code. */
 int sluice_program_end(sluice_status *status);
+
+/* ---- A program that holds a bundle (docs/bundle-format.md, "Programs") ---- */
+
+/* The program's own length when `data` is an ELF file of this kind of machine: where its last table, section or segment
+ * ends, which is beyond `length` when the file was cut short. 0 when it is something else. */
+size_t sluice_program_length(const void *data, size_t length);
+
+/* What sluice-run has among its constants, once, and what becomes of it when a bundle is put behind it; so a program
+ * knows that it lost its bundle. */
+#define SLUICE_PROGRAM_MARK "sluice program, bundle: outside"
+#define SLUICE_PROGRAM_MARK_WITH_BUNDLE "sluice program, bundle: inside."
 
 #ifdef __cplusplus
 }

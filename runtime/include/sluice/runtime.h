@@ -51,6 +51,10 @@ typedef struct sluice_model_options {
  * was built for and what the device is), and loads its code. No weights yet. */
 SLUICE_MUST_USE sluice_status *sluice_model_open(const char *bundle_path, const sluice_model_options *options,
                                                  sluice_model **out_model);
+/* The same for a bundle in memory, such as that of sluice compile --emit=object: `length` bytes, 64-byte aligned, that
+ * outlive the model. `name` stands for its path in messages. */
+SLUICE_MUST_USE sluice_status *sluice_model_open_memory(const void *bundle, size_t length, const char *name,
+                                                        const sluice_model_options *options, sluice_model **out_model);
 void sluice_model_close(sluice_model *model); /* NULL is allowed; sessions first */
 
 const sluice_plan *sluice_model_plan(const sluice_model *model);
