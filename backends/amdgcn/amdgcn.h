@@ -12,7 +12,8 @@
 enum { AMDGCN_WAVE = 64 };
 
 extern const atoms amdgcn_atoms;
-extern const struct gemm_engine amdgcn_gemm; /* few_rows.c */
+extern const struct gemm_engine amdgcn_gemm;               /* few_rows.c */
+extern const struct gemm_stream_engine amdgcn_gemm_stream; /* many_rows.c */
 
 /* attention.c: kernels of the target's own, see own_kernel. */
 bool amdgcn_attention(emitter *e, const kernel_spec *spec);

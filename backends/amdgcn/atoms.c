@@ -202,4 +202,5 @@ const atoms amdgcn_atoms = {.name = "amdgcn",
                             .exp2 = exp2_,
                             .rsqrt = rsqrt,
                             .gemm = &amdgcn_gemm,
+                            .gemm_stream = &amdgcn_gemm_stream,
                             .own_kernels = own_kernels};

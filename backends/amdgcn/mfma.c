@@ -24,6 +24,10 @@ static V multiply(emitter *e, V a, V b, V c, const char *wide, const char *narro
   return c;
 }
 
+unsigned mfma_instructions(const emitter *e) {
+  return amdgcn_is_gfx950(e) ? 1 : 2;
+}
+
 static V multiply_16x16(emitter *e, V a, V b, V c) {
   return multiply(e, a, b, c, "llvm.amdgcn.mfma.f32.16x16x32.bf16", "llvm.amdgcn.mfma.f32.16x16x16bf16.1k");
 }

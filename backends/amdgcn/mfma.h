@@ -10,4 +10,7 @@
 extern const matrix_instruction mfma_16x16; /* 16 x 16, depth 32 */
 extern const matrix_instruction mfma_32x32; /* 32 x 32, depth 16 */
 
+/* Machine instructions of one of them. */
+unsigned mfma_instructions(const emitter *e);
+
 #endif

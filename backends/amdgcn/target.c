@@ -30,6 +30,7 @@ static bool canonicalise(const char *name, char canonical[32]) {
    .lanes = 256,                                                                                                       \
    .most_lanes = 1024,                                                                                                 \
    .processors = (units),                                                                                              \
+   .dies = 8,                                                                                                          \
    .registers = 512,                                                                                                   \
    .vector = 8,                                                                                                        \
    .aligned_vectors = true,                                                                                            \
@@ -44,8 +45,9 @@ static const target_facts *facts(const char *target) {
   return strcmp(target, "hip:gfx950") == 0 ? &gfx950 : &gfx942;
 }
 
+/* Products of many rows (many_rows.c) come where there are workgroups for most processors: before, those of few rows,
+ * which have more of them, are done earlier. */
 static target_tiles tiles(const char *target) {
-  (void)target;
   return (target_tiles){.gemm_tile_m = 16,
                         .gemm_panel = 64,
                         .expert_tile_m = 16,
@@ -53,9 +55,13 @@ static target_tiles tiles(const char *target) {
                         .split_selection = true,
                         .split_router = true,
                         .matrix_panel = 16,
-                        .ranges = {{16, 16, 0, 16, 0, false}, {32, 32, 17, UINT32_MAX, 0, false}},
-                        .expert_ranges = {{16, 16, 0, 64, 0, false}, {32, 32, 65, UINT32_MAX, 0, false}},
-
+                        .ranges = {{16, 16, 0, 16, 0, false},
+                                   {32, 32, 17, 512, 0, false},
+                                   {128, 256, 513, 4096, 1, false},
+                                   {256, 256, 4097, UINT32_MAX, 1, false}},
+                        .expert_ranges = {{16, 16, 0, 64, 0, false},
+                                          {32, 32, 65, 2048, 0, false},
+                                          {128, 256, 2049, UINT32_MAX, facts(target)->processors, true}},
                         .transposed_values = true};
 }
 

@@ -231,13 +231,13 @@ static V stream_x_row(emitter *e, V row, void *user) {
   return x_row(e, row, &((stream_kernel *)user)->g);
 }
 
-static V fetch_residual(emitter *e, V row, V column, void *user) {
+static V fetch_residual(emitter *e, V row, V column, unsigned width, void *user) {
   const gemm *g = &((const stream_kernel *)user)->g;
   if (g->epilogue != EPILOGUE_ADD) return NULL;
-  return load_f32(e, g->out_dtype, g->residual, add(e, mul(e, out_row(e, g, row), int64(e, g->n)), column), 1);
+  return load_f32(e, g->out_dtype, g->residual, add(e, mul(e, out_row(e, g, row), int64(e, g->n)), column), width);
 }
 
-static void finish_element(emitter *e, V row, V column, const V sums[2], V residual, void *user) {
+static void finish_elements(emitter *e, V row, V column, const V sums[2], V residual, void *user) {
   const gemm *g = &((const stream_kernel *)user)->g;
   V value = sums[0];
   if (g->epilogue == EPILOGUE_SWIGLU) value = swiglu(e, value, sums[1], g->alpha, g->limit);
@@ -279,7 +279,7 @@ static bool open_stream(emitter *e, stream_kernel *s, gemm_stream *product) {
                            .workgroups = g->workgroups,
                            .x_row = stream_x_row,
                            .fetch = fetch_residual,
-                           .finish = finish_element,
+                           .finish = finish_elements,
                            .user = s};
   return true;
 }
@@ -301,6 +301,19 @@ static void prefetch_residual(emitter *e, const stream_kernel *s) {
   loop_end(e, &each);
 }
 
+/* `number` of `count` workgroups, in an order in which neighbours are on one die and share what its cache holds:
+ *
+ *     workgroup    0 1 2 3 4 5 6 7 8 9      with two dies: even ones are on the first
+ *     becomes      0 5 1 6 2 7 3 8 4 9
+ */
+static V order_by_die(emitter *e, V number, V count) {
+  const int64_t dies = e->facts->dies;
+  if (dies < 2) return number;
+  V die = urem(e, number, int64(e, dies)), more = urem(e, count, int64(e, dies));
+  V before = add(e, mul(e, die, udiv(e, count, int64(e, dies))), imin(e, die, more));
+  return add(e, before, udiv(e, number, int64(e, dies)));
+}
+
 /* Tiles of rows beside each other share their weights: workgroups, which start in the order of their numbers, go
  * through the shares of so many tiles, then of the next ones. What these read of x stays in the cache that all
  * processors share. Changes e->x and e->y. */
@@ -309,6 +322,7 @@ static void order_tiles(emitter *e, int64_t workgroups, int64_t tile_m) {
   V tiles = extent_of(e, &e->grid[1]), x = local_set(e, e->i64, e->x), y = local_set(e, e->i64, e->y);
   branch several = if_begin(e, icmp(e, LLVMIntSGT, tiles, int64(e, 1)));
   V number = add(e, mul(e, e->y, int64(e, workgroups)), e->x);
+  number = order_by_die(e, number, mul(e, tiles, int64(e, workgroups)));
   const int64_t most = (ROWS + tile_m - 1) / tile_m;
   V first = mul(e, udiv(e, number, int64(e, workgroups * most)), int64(e, most));
   V group = imin(e, sub(e, tiles, first), int64(e, most));
@@ -341,6 +355,7 @@ static void gemm_streamed(emitter *e, const kernel_spec *spec, const gemm *read,
   s.first = udiv(e, mul(e, e->x, int64(e, s.panels)), int64(e, g->workgroups));
   s.end = udiv(e, mul(e, add(e, e->x, int64(e, 1)), int64(e, s.panels)), int64(e, g->workgroups));
   prefetch_residual(e, &s);
+  product.x = g->x;
   product.early = true;
   product.locate = locate_panels;
   product.first = int64(e, 0);
@@ -387,9 +402,10 @@ static void expert_gemm_streamed(emitter *e, const kernel_spec *spec, const gemm
   s.g.order = e->argument[4];
   s.tiles = e->argument[5];
   s.g.out = e->argument[6];
+  product.x = s.g.x;
   product.locate = locate_tile;
   product.alone = s.g.tile_m < FULL_TILE;
-  product.first = e->x;
+  product.first = order_by_die(e, e->x, int64(e, workgroups));
   product.end = mul(e, load_i32(e, s.counts, int64(e, 0)), int64(e, s.rounds));
   product.stride = workgroups; /* all are near each other at any time: fewer pages of memory are in use at once */
   branch any = if_begin(e, icmp(e, LLVMIntSLT, product.first, product.end));

@@ -49,10 +49,12 @@ typedef struct gemm_stream {
   bool early;  /* the kernel did not wait yet: `multiply` does, before it reads x (await_previous) */
   /* What round `number` (i64) is. `x_row` and the two below are about the round that was located last. */
   void (*locate)(emitter *e, V number, gemm_round *out_round, void *user);
+  V x;                                       /* all rows of x are in the 4 GB behind it */
   V (*x_row)(emitter *e, V row, void *user); /* first element of row `row` (i64) of x */
-  /* What the result in `row` and `column` (i64) is made of besides the sums, or NULL; called well before `finish`. */
-  V (*fetch)(emitter *e, V row, V column, void *user);
-  /* Stores the result from the sums of each matrix (f32); by one lane. */
+  /* What the results of `row` in `width` columns from `column` on (i64) are made of besides the sums, or NULL; called
+   * well before `finish`. A width above 1 divides n, and `column` is a multiple of it. */
+  V (*fetch)(emitter *e, V row, V column, unsigned width, void *user);
+  /* Stores the results from the sums of each matrix, f32 or a vector of as many as there are columns; by one lane. */
   void (*finish)(emitter *e, V row, V column, const V sums[2], V fetched, void *user);
   void *user;
 } gemm_stream;

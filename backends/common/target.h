@@ -23,13 +23,15 @@ typedef struct matrix_facts {
 } matrix_facts;
 
 typedef struct target_facts {
-  uint32_t wave;            /* lanes, a power of two; 1 on the host */
-  uint32_t lanes;           /* of a workgroup unless a family asks for another number; 1 on the host */
-  uint32_t most_lanes;      /* of any workgroup */
-  uint32_t processors;      /* 0: not known when compiling */
-  uint32_t registers;       /* of a lane, at most: words of 32 bits, on the host vectors of the widest kind */
-  uint32_t vector;          /* f32 elements of a lane's widest useful vector: 16, 8, 4 */
-  bool aligned_vectors;     /* vectors lie at multiples of their size, see emitter.vector */
+  uint32_t wave;        /* lanes, a power of two; 1 on the host */
+  uint32_t lanes;       /* of a workgroup unless a family asks for another number; 1 on the host */
+  uint32_t most_lanes;  /* of any workgroup */
+  uint32_t processors;  /* 0: not known when compiling */
+  uint32_t dies;        /* that share them, each with a cache of its own; workgroup i of a launch is on die i % dies;
+                           0 counts as 1 */
+  uint32_t registers;   /* of a lane, at most: words of 32 bits, on the host vectors of the widest kind */
+  uint32_t vector;      /* f32 elements of a lane's widest useful vector: 16, 8, 4 */
+  bool aligned_vectors; /* vectors lie at multiples of their size, see emitter.vector */
   uint32_t workgroup_bytes; /* workgroup memory of one workgroup, at most */
   uint32_t processor_bytes; /* workgroup memory of a processor, for all workgroups that it holds */
   uint32_t line_bytes;      /* of memory that is fetched together */

@@ -259,7 +259,7 @@ static void add_up(emitter *e, const streamer *s, const gemm_round *round, unsig
     at[elements] = add(e, place, mul(e, panel, int64(e, part * p->matrices * s->depth_parts)));
     /* Clamped: an element beyond the end is not stored. */
     V last_row = sub(e, round->rows, int64(e, 1));
-    fetched[elements] = p->fetch(e, imin(e, r, last_row), imin(e, column[elements], int64(e, p->n - 1)), p->user);
+    fetched[elements] = p->fetch(e, imin(e, r, last_row), imin(e, column[elements], int64(e, p->n - 1)), 1, p->user);
   }
   for (unsigned m = 0; m < count * p->matrices; m++)
     for (unsigned n = 0; n < s->row_tiles; n++)

@@ -55,7 +55,10 @@ static void execute_multiply_add64(wave *w, const instruction *i) {
   set_scalar_pair(w, i->operand[1].index, out);
 }
 
-/* ---- Division: operands scaled so that the steps between lose nothing, and the result scaled back ---- */
+/* ---- Division: operands scaled so that the steps between lose nothing, and the result scaled back ----
+ *
+ * Where both 1/d and n/d are denormal the ISA document scales d up, which would make 1 / 2^127 infinity times zero; it
+ * is scaled down here, which is what v_div_fmas undoes: compilers divide by such numbers with these instructions. */
 
 static void execute_div_scale32(wave *w, const instruction *i) {
   uint64_t out = 0;
@@ -75,7 +78,7 @@ static void execute_div_scale32(wave *w, const instruction *i) {
       r = a * 0x1p64f;
     } else if (tiny_inverse && tiny_quotient) {
       flag = true;
-      if (of_d) r = a * 0x1p64f;
+      if (of_d) r = a * 0x1p-64f;
     } else if (tiny_inverse) {
       r = a * 0x1p-64f;
     } else if (tiny_quotient) {
@@ -108,7 +111,7 @@ static void execute_div_scale64(wave *w, const instruction *i) {
       r = a * 0x1p128;
     } else if (tiny_inverse && tiny_quotient) {
       flag = true;
-      if (of_d) r = a * 0x1p128;
+      if (of_d) r = a * 0x1p-128;
     } else if (tiny_inverse) {
       r = a * 0x1p-128;
     } else if (tiny_quotient) {
