@@ -164,6 +164,10 @@ static void product_defaults(const configuration *c, const kernel_question *q, b
   for (bool last = false; !last; range++) {
     last = range->to == UINT32_MAX;
     if (range->to < q->from || range->from > q->to) continue;
+    if (range->turn_depth && (q->n % range->turn_columns || q->k % range->turn_depth)) {
+      if (out->count) out->item[out->count - 1].to = range->to < q->to ? range->to : q->to;
+      continue;
+    }
     kernel_variant *v =
         add_variant(out, range->from > q->from ? range->from : q->from, range->to < q->to ? range->to : q->to);
     v->choice[CHOOSE_TILE_M] = range->tile_m;
@@ -171,7 +175,7 @@ static void product_defaults(const configuration *c, const kernel_question *q, b
     v->choice[CHOOSE_GROUP] = c->facts->matrix.group;
     v->choice[CHOOSE_SLICE] = range->slice;
     v->choice[CHOOSE_APART] = experts && range->apart;
-    if (range->workgroups) stream_rounds(v, q, range, t->matrix_panel, !experts);
+    if (range->workgroups) stream_rounds(v, q, range, t->matrix_panel, !experts && !range->turn_depth);
   }
 }
 

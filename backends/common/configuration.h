@@ -112,8 +112,11 @@ typedef struct gemm_range {
   /* For experts: the shared expert's products are launches of their own, tiled as these or, where they share columns,
    * as other products with so many rows; otherwise it is one more expert. */
   bool apart;
+  /* In turns: the workgroups make tiles of the whole product, for which its columns and its depth are multiples of
+   * these; the range before goes on where they are not. 0: not in turns. */
+  uint32_t turn_columns, turn_depth;
 } gemm_range;
-enum { MOST_GEMM_RANGES = 6 };
+enum { MOST_GEMM_RANGES = 8 };
 
 typedef struct target_tiles {
   uint32_t gemm_tile_m; /* rows of x of one workgroup */

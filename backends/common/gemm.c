@@ -221,7 +221,8 @@ typedef struct stream_kernel {
   int64_t round_panels, rounds; /* of a round; of a tile with all panels */
   unsigned matrices;
   V weights;
-  V first, end; /* gemm: the workgroup's panels */
+  V first, end;           /* gemm: the workgroup's panels */
+  V step_rows, tile_rows; /* gemm in turns: rows of the step, and of a tile */
   /* expert_gemm */
   V counts, tiles;
   int64_t batch_bytes;
@@ -237,12 +238,21 @@ static V fetch_residual(emitter *e, V row, V column, unsigned width, void *user)
   return load_f32(e, g->out_dtype, g->residual, add(e, mul(e, out_row(e, g, row), int64(e, g->n)), column), width);
 }
 
+static V result_of_sums(emitter *e, const V sums[2], void *user) {
+  const gemm *g = &((const stream_kernel *)user)->g;
+  return g->epilogue == EPILOGUE_SWIGLU ? swiglu(e, sums[0], sums[1], g->alpha, g->limit) : sums[0];
+}
+
+static V out_place(emitter *e, V row, void *user) {
+  const gemm *g = &((const stream_kernel *)user)->g;
+  return mul(e, out_row(e, g, row), int64(e, g->n));
+}
+
 static void finish_elements(emitter *e, V row, V column, const V sums[2], V residual, void *user) {
   const gemm *g = &((const stream_kernel *)user)->g;
-  V value = sums[0];
-  if (g->epilogue == EPILOGUE_SWIGLU) value = swiglu(e, value, sums[1], g->alpha, g->limit);
+  V value = result_of_sums(e, sums, user);
   if (residual) value = fadd_(e, value, residual);
-  store_f32(e, g->out_dtype, value, g->out, add(e, mul(e, out_row(e, g, row), int64(e, g->n)), column));
+  store_f32(e, g->out_dtype, value, g->out, add(e, out_place(e, row, user), column));
 }
 
 /* Panels [first, first + round_panels) of the matrix at `weights`, but none from `end` on. */
@@ -280,6 +290,9 @@ static bool open_stream(emitter *e, stream_kernel *s, gemm_stream *product) {
                            .x_row = stream_x_row,
                            .fetch = fetch_residual,
                            .finish = finish_elements,
+                           .result = result_of_sums,
+                           .out_place = out_place,
+                           .out_dtype = g->out_dtype,
                            .user = s};
   return true;
 }
@@ -334,7 +347,91 @@ static void order_tiles(emitter *e, int64_t workgroups, int64_t tile_m) {
   e->y = get(e, e->i64, y);
 }
 
+/* Whether tiles of so many rows are made in turns. */
+static bool in_turns(const emitter *e, const gemm *g) {
+  const gemm_stream_engine *engine = e->atoms->gemm_stream;
+  return engine && engine->turn_rows && g->tile_m >= engine->turn_rows;
+}
+
+/* Steps of rows of tiles in turns: the tiles of a product can be chosen so that large ones do, experts cannot. */
+enum { PRODUCT_ROW_STEP = 64, EXPERT_ROW_STEP = 16 };
+
+/* Of `rows` rows, as many for each tile as go evenly into `tiles`, in whole steps. */
+static V even_rows(emitter *e, V rows, V tiles, int64_t row_step) {
+  V each = udiv(e, add(e, rows, sub(e, tiles, int64(e, 1))), tiles);
+  return mul(e, ceil_div(e, each, row_step), int64(e, row_step));
+}
+
+/* Rows of a tile, tile_m at most, with which the step's `rows` take the fewest passes of all workgroups: as few tiles
+ * as there may be, or some more that fill the last pass better. */
+static V choose_tile_rows(emitter *e, const stream_kernel *s, V rows) {
+  enum { CHOICES = 4 };
+  V fewest = ceil_div(e, rows, s->g.tile_m), best = NULL, best_cost = NULL;
+  for (int64_t i = 0; i < CHOICES; i++) {
+    V tiles = add(e, fewest, int64(e, i)), height = even_rows(e, rows, tiles, PRODUCT_ROW_STEP);
+    V cost = mul(e, ceil_div(e, mul(e, tiles, int64(e, s->rounds)), s->g.workgroups), height);
+    V better = best ? icmp(e, LLVMIntSLT, cost, best_cost) : NULL;
+    best = best ? select_(e, better, height, best) : height;
+    best_cost = best_cost ? select_(e, better, cost, best_cost) : cost;
+  }
+  return best;
+}
+
+static V tiles_of_step(emitter *e, const stream_kernel *s) {
+  return udiv(e, add(e, s->step_rows, sub(e, s->tile_rows, int64(e, 1))), s->tile_rows);
+}
+
+/* Round `number` of a product in turns: rounds of the panels for TOGETHER tiles of rows beside each other, one round of
+ * the panels after the other, then for the next tiles. So a panel is read from memory once for all of these tiles, and
+ * their rows stay in the cache that all processors share. */
+static void locate_turn(emitter *e, V number, gemm_round *round, void *user) {
+  enum { TOGETHER = 11 };
+  stream_kernel *s = user;
+  gemm *g = &s->g;
+  V height = s->tile_rows;
+  V tiles = to_i32(e, tiles_of_step(e, s)), at = to_i32(e, number);
+  V group = udiv(e, at, int32(e, (int32_t)(TOGETHER * s->rounds))), first = mul(e, group, int32(e, TOGETHER));
+  V count = imin(e, sub(e, tiles, first), int32(e, TOGETHER));
+  V within = sub(e, at, mul(e, group, int32(e, (int32_t)(TOGETHER * s->rounds))));
+  V panel = mul(e, to_i64(e, udiv(e, within, count)), int64(e, s->round_panels));
+  g->first_row = mul(e, to_i64(e, add(e, first, urem(e, within, count))), height);
+  g->rows = imin(e, sub(e, s->step_rows, g->first_row), height);
+  set_panels(e, s, s->weights, panel, int64(e, s->panels), round);
+  round->rows = g->rows;
+}
+
+static void gemm_in_turns(emitter *e, const kernel_spec *spec, const gemm *read, sluice_size size) {
+  stream_kernel s = {.g = *read};
+  gemm *g = &s.g;
+  gemm_stream product;
+  if (!open_stream(e, &s, &product)) return;
+  kernel_begin(e, spec,
+               (kernel_shape){.x = {SLUICE_SIZE_ONE, 1, (uint32_t)g->workgroups, 0},
+                              .rows = {g->n},
+                              .lanes = e->atoms->gemm_stream->lanes(&product)});
+  g->x = product.x = e->argument[0];
+  g->out = product.out = e->argument[3];
+  g->residual = e->argument[2];
+  if (g->epilogue == EPILOGUE_ADD) product.residual = g->residual;
+  s.weights = e->argument[1];
+  s.step_rows = size_of(e, size);
+  s.tile_rows = choose_tile_rows(e, &s, s.step_rows);
+  product.locate = locate_turn;
+  product.row_step = PRODUCT_ROW_STEP;
+  product.first = e->x;
+  product.end = mul(e, tiles_of_step(e, &s), int64(e, s.rounds));
+  product.stride = g->workgroups;
+  branch any = if_begin(e, icmp(e, LLVMIntSLT, product.first, product.end));
+  e->atoms->gemm_stream->multiply(e, &product);
+  if_end(e, &any);
+  kernel_end(e);
+}
+
 static void gemm_streamed(emitter *e, const kernel_spec *spec, const gemm *read, sluice_size size) {
+  if (in_turns(e, read)) {
+    gemm_in_turns(e, spec, read, size);
+    return;
+  }
   stream_kernel s = {.g = *read};
   gemm *g = &s.g;
   gemm_stream product;
@@ -380,8 +477,9 @@ static void locate_tile(emitter *e, V number, gemm_round *round, void *user) {
   V all = to_i32(e, ceil_div(e, sub(e, end, first), g->tile_m));
   V within = to_i32(e, sub(e, number, mul(e, sub(e, tile, before), int64(e, s->rounds))));
   V panel = mul(e, to_i64(e, udiv(e, within, all)), int64(e, s->round_panels));
-  g->first_row = add(e, first, mul(e, to_i64(e, urem(e, within, all)), int64(e, g->tile_m)));
-  g->rows = imin(e, sub(e, end, g->first_row), int64(e, g->tile_m));
+  V height = in_turns(e, g) ? even_rows(e, sub(e, end, first), to_i64(e, all), EXPERT_ROW_STEP) : int64(e, g->tile_m);
+  g->first_row = add(e, first, mul(e, to_i64(e, urem(e, within, all)), height));
+  g->rows = imin(e, sub(e, end, g->first_row), height);
   V weights = byte_offset(e, s->weights, mul(e, expert, int64(e, s->batch_bytes)));
   set_panels(e, s, weights, panel, int64(e, s->panels), round);
   round->rows = g->rows;
@@ -396,14 +494,14 @@ static void expert_gemm_streamed(emitter *e, const kernel_spec *spec, const gemm
                (kernel_shape){.x = {SLUICE_SIZE_ONE, 1, (uint32_t)workgroups, 0},
                               .rows = {s.g.n},
                               .lanes = e->atoms->gemm_stream->lanes(&product)});
-  s.g.x = e->argument[0];
+  s.g.x = product.x = e->argument[0];
   s.weights = e->argument[1];
   s.counts = e->argument[3];
   s.g.order = e->argument[4];
   s.tiles = e->argument[5];
-  s.g.out = e->argument[6];
-  product.x = s.g.x;
+  s.g.out = product.out = e->argument[6];
   product.locate = locate_tile;
+  product.row_step = EXPERT_ROW_STEP;
   product.alone = s.g.tile_m < FULL_TILE;
   product.first = order_by_die(e, e->x, int64(e, workgroups));
   product.end = mul(e, load_i32(e, s.counts, int64(e, 0)), int64(e, s.rounds));

@@ -44,6 +44,9 @@ typedef struct gemm_stream {
   int64_t workgroups; /* of the grid in x */
   V first, end;       /* i64: the workgroup's rounds are first, first + stride, ... before end, at least one */
   int64_t stride;
+  /* In turns: a tile takes the time of a multiple of so many rows, which divides tile_m. A kernel has a loop for each
+   * multiple, so that small steps make large kernels. */
+  int64_t row_step;
   bool single; /* no workgroup has a second round */
   bool alone;  /* hardly any weights are another workgroup's, too: they need not stay in a cache */
   bool early;  /* the kernel did not wait yet: `multiply` does, before it reads x (await_previous) */
@@ -56,10 +59,19 @@ typedef struct gemm_stream {
   V (*fetch)(emitter *e, V row, V column, unsigned width, void *user);
   /* Stores the results from the sums of each matrix, f32 or a vector of as many as there are columns; by one lane. */
   void (*finish)(emitter *e, V row, V column, const V sums[2], V fetched, void *user);
+  /* The same for engines that bring many elements of a row together: the result (f32) but for the residual, and where
+   * the row begins. */
+  V (*result)(emitter *e, const V sums[2], void *user);
+  sluice_dtype out_dtype;
+  V out, residual; /* residual: added to the sums, NULL without one; of out's type and shape */
+  V (*out_place)(emitter *e, V row, void *user); /* element of out, and of the residual, where row `row` (i64) begins */
   void *user;
 } gemm_stream;
 
 typedef struct gemm_stream_engine {
+  /* Tiles of so many rows of x, or more, are made in turns: the rounds of a workgroup are tiles of the whole product,
+   * with `panels` of its panels each, of all matrices together at most turn_panels. 0: there are none. */
+  int64_t turn_rows, turn_panels;
   unsigned (*lanes)(const gemm_stream *product);
   void (*multiply)(emitter *e, const gemm_stream *product);
 } gemm_stream_engine;

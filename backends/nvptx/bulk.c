@@ -4,10 +4,22 @@
 
 #include <stdio.h>
 
-void bulk_barrier_init(emitter *e, V barrier) {
+void bulk_barrier_init(emitter *e, V barrier, unsigned arrivals) {
   V arguments[] = {shared_address(e, barrier)};
-  assembly(e, e->nothing, "mbarrier.init.shared::cta.b64 [$0], 1;\n\tfence.proxy.async.shared::cta;", "r,~{memory}",
-           arguments, 1, ASSEMBLY_EFFECT);
+  char text[96];
+  snprintf(text, sizeof text, "mbarrier.init.shared::cta.b64 [$0], %u;\n\tfence.proxy.async.shared::cta;", arrivals);
+  assembly(e, e->nothing, text, "r,~{memory}", arguments, 1, ASSEMBLY_EFFECT);
+}
+
+void bulk_arrive(emitter *e, V barrier) {
+  V arguments[] = {shared_address(e, barrier)};
+  assembly(e, e->nothing, "mbarrier.arrive.shared::cta.b64 _, [$0];", "r,~{memory}", arguments, 1, ASSEMBLY_EFFECT);
+}
+
+void copies_arrive(emitter *e, V barrier) {
+  V arguments[] = {shared_address(e, barrier)};
+  assembly(e, e->nothing, "cp.async.mbarrier.arrive.noinc.shared::cta.b64 [$0];", "r,~{memory}", arguments, 1,
+           ASSEMBLY_EFFECT);
 }
 
 void bulk_expect(emitter *e, V barrier, V bytes) {

@@ -8,8 +8,10 @@
 
 enum { BULK_BARRIER_BYTES = 8 };
 
-/* By one lane, before a barrier of the workgroup that all lanes pass before they wait. */
-void bulk_barrier_init(emitter *e, V barrier);
+/* By one lane, before a barrier of the workgroup that all lanes pass before they wait. The barrier's phase ends when
+ * there were `arrivals` of them and all expected bytes: bulk_expect is one, bulk_arrive and copies_arrive are others.
+ */
+void bulk_barrier_init(emitter *e, V barrier, unsigned arrivals);
 /* By one lane, when `barrier` has no other copy under way: `bytes`, a multiple of 16, between multiples of 16. The
  * workgroup's own reads of `to` must be done (a barrier lies between them and this). */
 void bulk_copy(emitter *e, V to, V from, int64_t bytes, V barrier);
@@ -17,6 +19,9 @@ void bulk_copy(emitter *e, V to, V from, int64_t bytes, V barrier);
  * by any lanes, before or after, each piece. */
 void bulk_expect(emitter *e, V barrier, V bytes);
 void bulk_piece(emitter *e, V to, V from, int64_t bytes, V barrier, reading how);
+void bulk_arrive(emitter *e, V barrier);
+/* Arrives when all of the lane's copy_async so far are there. */
+void copies_arrive(emitter *e, V barrier);
 /* By any lane: until the copy number 2i + `parity` (i64) of this barrier has arrived, counted from 0. Nobody may be
  * more than one copy behind. */
 void bulk_wait(emitter *e, V barrier, V parity);

@@ -3,11 +3,15 @@
 #include <string.h>
 
 /* Computed as words, and only then as i64: so upper halves are known to be zero. */
-lane_place lane_place_of(emitter *e) {
-  V lane = to_i32(e, e->atoms->lane(e)), in_warp = and_(e, lane, int32(e, 31));
+lane_place lane_place_from(emitter *e, V number) {
+  V lane = to_i32(e, number), in_warp = and_(e, lane, int32(e, 31));
   V part[] = {lshr(e, lane, int32(e, 5)), in_warp, lshr(e, in_warp, int32(e, 2)), and_(e, in_warp, int32(e, 3))};
   for (unsigned i = 0; i < 4; i++) part[i] = LLVMBuildZExt(e->builder, part[i], e->i64, "");
   return (lane_place){.warp = part[0], .lane = part[1], .g = part[2], .t = part[3]};
+}
+
+lane_place lane_place_of(emitter *e) {
+  return lane_place_from(e, e->atoms->lane(e));
 }
 
 V assembly(emitter *e, T result, const char *text, const char *constraints, V *arguments, unsigned count,

@@ -12,6 +12,8 @@ typedef struct lane_place {
   V g, t; /* i64: lane / 4, lane % 4 */
 } lane_place;
 lane_place lane_place_of(emitter *e);
+/* The same for the lane of this number (i64) in the workgroup. */
+lane_place lane_place_from(emitter *e, V number);
 
 /* PTX with operands $0, $1, ...: the result, if any, then `count` arguments. */
 typedef enum assembly_kind {

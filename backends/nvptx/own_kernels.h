@@ -7,7 +7,7 @@
 
 extern const own_kernel nvptx_own_kernels[];
 extern const struct gemm_engine nvptx_gemm;               /* skinny.c */
-extern const struct gemm_stream_engine nvptx_gemm_stream; /* stream.c */
+extern const struct gemm_stream_engine nvptx_gemm_stream; /* stream.c, and wide.c for tiles in turns */
 
 bool nvptx_router_logits(emitter *e, const kernel_spec *spec); /* router_logits.c */
 bool nvptx_block_score(emitter *e, const kernel_spec *spec);   /* block_score.c */

@@ -16,6 +16,7 @@
 #include "backends/nvptx/bulk.h"
 #include "backends/nvptx/mma.h"
 #include "backends/nvptx/own_kernels.h"
+#include "backends/nvptx/wide.h"
 
 enum {
   PANEL = 16,  /* facts->matrix.columns */
@@ -88,6 +89,7 @@ static void divide(streamer *s) {
 }
 
 static unsigned lanes(const gemm_stream *p) {
+  if (p->tile_m >= WIDE_ROWS) return wide_lanes();
   streamer s = {.product = p};
   divide(&s);
   return s.warps * 32;
@@ -333,10 +335,15 @@ static cursor fill_first(emitter *e, const streamer *s) {
 }
 
 static void stream(emitter *e, const gemm_stream *p) {
+  if (p->tile_m >= WIDE_ROWS) {
+    wide_multiply(e, p);
+    return;
+  }
   streamer s = {.product = p, .lane = lane_place_of(e)};
   if (!open_streamer(e, &s)) return;
   branch first_lane = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
-  for (int64_t i = 0; i < s.slots; i++) bulk_barrier_init(e, at_slot(e, s.barriers, int64(e, i), BULK_BARRIER_BYTES));
+  for (int64_t i = 0; i < s.slots; i++)
+    bulk_barrier_init(e, at_slot(e, s.barriers, int64(e, i), BULK_BARRIER_BYTES), 1);
   if_end(e, &first_lane);
   e->atoms->barrier(e);
   cursor line = fill_first(e, &s);
@@ -376,4 +383,5 @@ static void stream(emitter *e, const gemm_stream *p) {
   loop_end(e, &number);
 }
 
-const gemm_stream_engine nvptx_gemm_stream = {.lanes = lanes, .multiply = stream};
+const gemm_stream_engine nvptx_gemm_stream = {
+    .turn_rows = WIDE_ROWS, .turn_panels = WIDE_PANELS, .lanes = lanes, .multiply = stream};

@@ -674,7 +674,7 @@ static block_ring open_ring(emitter *e, const decoder *d, V shares, V items) {
   V late = local_set(e, e->i1, LLVMConstInt(e->i1, 0, 0));
   branch first_lane = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
   for (unsigned i = 0; i < SLOTS; i++)
-    for (unsigned plane = 0; plane < 2; plane++) bulk_barrier_init(e, slot_barrier(e, &r, int64(e, i), plane));
+    for (unsigned plane = 0; plane < 2; plane++) bulk_barrier_init(e, slot_barrier(e, &r, int64(e, i), plane), 1);
   if_end(e, &first_lane);
   e->atoms->barrier(e);
   branch filler = if_begin(e, r.fills);
