@@ -122,15 +122,7 @@ static bool choose_query_tile(pass_state *state, MlirOperation op) {
 
 static bool choose_attention(pass_state *state, MlirOperation op) {
   const kernel_question q = attention(op, "attention_part");
-  kernel_variants variants;
-  if (!choose_query_tile(state, op) || !variants_find(state, op, &q, &variants)) return false;
-  if (variants.count == 0) return true;
-  const int64_t *choice = variants.item[0].choice;
-  mlirOperationSetAttributeByName(op, mlirStringRefCreateFromCString("tile.parts"),
-                                  ir_integer(state->context, choice[CHOOSE_PARTS]));
-  mlirOperationSetAttributeByName(op, mlirStringRefCreateFromCString("tile.part_rows"),
-                                  ir_integer(state->context, choice[CHOOSE_PART_ROWS]));
-  return true;
+  return choose_query_tile(state, op) && choose(state, op, "tile.variants", &q);
 }
 
 static bool choose_selection(pass_state *state, MlirOperation op) {

@@ -185,13 +185,15 @@ static MlirValue launch_scores(lowering *l, MlirValue iq, int64_t heads, int64_t
 }
 
 /* Chooses k blocks for each token and index head into `blocks`, by their scores. */
-static void launch_choice(lowering *l, MlirValue scores, MlirValue blocks, int64_t heads, int64_t block) {
+static void launch_choice(lowering *l, MlirValue scores, MlirValue blocks, int64_t heads, int64_t block, uint32_t from,
+                          uint32_t to) {
   int64_t k = ir_get_integer(l->op, "k");
   MlirValue choice_buffers[] = {scores, input_buffer(l, "positions"), blocks};
   attribute_list choice_list = {.count = 0};
   attribute_integer(l, &choice_list, "heads", heads);
   selection_attributes(l, &choice_list);
   attribute_integer(l, &choice_list, "block", block);
+  launch_range(l, &choice_list, SLUICE_SIZE_TOKENS, from, to);
   launch(l, "topk_blocks", choice_buffers, COUNT_OF(choice_buffers), &choice_list,
          &(launch_cost){.row_bytes = 4 * heads * k});
 }
@@ -200,7 +202,7 @@ static void lower_index_select(lowering *l) {
   int64_t heads = ir_get_integer(l->op, "heads"), dim = ir_get_integer(l->op, "dim");
   if (ir_get_integer(l->op, "tile.split")) {
     MlirValue scores = launch_scores(l, operand_buffer(l, 0), heads, dim);
-    launch_choice(l, scores, result_buffer(l, 0), heads, ir_get_integer(l->op, "block"));
+    launch_choice(l, scores, result_buffer(l, 0), heads, ir_get_integer(l->op, "block"), 0, UINT32_MAX);
     return;
   }
   MlirValue buffers[] = {operand_buffer(l, 0), input_buffer(l, "tiles"), input_buffer(l, "page_table"), cache_buffer(l),
@@ -250,11 +252,11 @@ static launch_cost attention_cost(const lowering *l, int64_t limit) {
   return cost;
 }
 
-/* The keys of each token are shared among workgroups, whose partial results (scratch value 0) are then merged. */
-static void launch_shared_attention(lowering *l, MlirValue q, MlirValue out) {
+/* The keys of each token are shared among workgroups, whose partial results are then merged. */
+static void launch_shared_attention(lowering *l, const kernel_variant *v, MlirValue q, MlirValue out,
+                                    MlirValue partials) {
   const struct cache_layout *layout = cache_layout(l);
-  const int64_t parts = ir_get_integer(l->op, "tile.parts"), rows = ir_get_integer(l->op, "tile.part_rows");
-  MlirValue partials = scratch_buffer(l, 0, "partials", "f32", parts * rows * (layout->head_dim + 2));
+  const int64_t parts = v->choice[CHOOSE_PARTS], rows = v->choice[CHOOSE_PART_ROWS];
   MlirValue part_buffers[] = {q,
                               input_buffer(l, "positions"),
                               input_buffer(l, "sequence"),
@@ -266,6 +268,7 @@ static void launch_shared_attention(lowering *l, MlirValue q, MlirValue out) {
   attention_attributes(l, &list);
   attribute_integer(l, &list, "parts", parts);
   attribute_integer(l, &list, "part_rows", rows);
+  launch_range(l, &list, SLUICE_SIZE_TOKENS, v->from, v->to);
   launch_cost cost = attention_cost(l, 0);
   launch(l, "attention_part", part_buffers, COUNT_OF(part_buffers), &list, &cost);
   MlirValue merge_buffers[] = {partials, out};
@@ -276,38 +279,58 @@ static void launch_shared_attention(lowering *l, MlirValue q, MlirValue out) {
   attribute_text(l, &merge, "dtype", activation_name(l));
   attribute_integer(l, &merge, "parts", parts);
   attribute_integer(l, &merge, "part_rows", rows);
-  launch_range(l, &merge, SLUICE_SIZE_TOKENS, 0, (uint32_t)(parts / 2 / layout->kv_heads));
+  const uint32_t shared = (uint32_t)(parts / 2 / layout->kv_heads); /* more tokens have a workgroup each */
+  if (shared < v->from) return;
+  launch_range(l, &merge, SLUICE_SIZE_TOKENS, v->from, shared < v->to ? shared : v->to);
   launch(l, "attention_merge", merge_buffers, COUNT_OF(merge_buffers), &merge, &(launch_cost){.fixed_bytes = 0});
 }
 
-static void lower_attention(lowering *l) {
-  if (ir_has(l->op, "tile.parts")) {
-    MlirValue q = operand_buffer(l, 0);
-    launch_shared_attention(l, q, result_buffer(l, 0));
-    return;
-  }
-  MlirValue buffers[] = {operand_buffer(l, 0), input_buffer(l, "tiles"), input_buffer(l, "page_table"), cache_buffer(l),
-                         result_buffer(l, 0)};
+/* Tiles of tokens attend to all keys; in steps of from to to tokens. */
+static void launch_tile_attention(lowering *l, MlirValue q, MlirValue out, uint32_t from, uint32_t to) {
+  MlirValue buffers[] = {q, input_buffer(l, "tiles"), input_buffer(l, "page_table"), cache_buffer(l), out};
   attribute_list list = {.count = 0};
   attention_attributes(l, &list);
   attribute_integer(l, &list, "query_tile", ir_get_integer(l->op, "tile.query"));
+  launch_range(l, &list, SLUICE_SIZE_TOKENS, from, to);
   launch_cost cost = attention_cost(l, 0);
   launch(l, "attention", buffers, COUNT_OF(buffers), &list, &cost);
 }
 
-/* Attention over the lists `blocks`, of k blocks. */
-static void launch_block_attention(lowering *l, MlirValue q, MlirValue blocks, int64_t k, MlirValue out) {
+static void lower_attention(lowering *l) {
+  kernel_variants variants;
+  if (!variants_read(l->state, l->op, "tile.variants", "attention_part", &variants)) return;
+  MlirValue q = operand_buffer(l, 0), out = result_buffer(l, 0), partials = {NULL};
+  if (variants.count == 0) launch_tile_attention(l, q, out, 0, UINT32_MAX);
+  int64_t rows = 0;
+  for (size_t i = 0; i < variants.count; i++) {
+    const int64_t *choice = variants.item[i].choice, found = choice[CHOOSE_PARTS] * choice[CHOOSE_PART_ROWS];
+    if (found > rows) rows = found;
+  }
+  if (rows) partials = scratch_buffer(l, 0, "partials", "f32", rows * (cache_layout(l)->head_dim + 2));
+  for (size_t i = 0; i < variants.count; i++) {
+    const kernel_variant *v = &variants.item[i];
+    if (v->choice[CHOOSE_PARTS])
+      launch_shared_attention(l, v, q, out, partials);
+    else
+      launch_tile_attention(l, q, out, v->from, v->to);
+  }
+}
+
+/* Attention over the lists `blocks`, of k blocks; in steps of from to to tokens. */
+static void launch_block_attention(lowering *l, MlirValue q, MlirValue blocks, int64_t k, MlirValue out, uint32_t from,
+                                   uint32_t to) {
   MlirValue buffers[] = {q, blocks, input_buffer(l, "tiles"), input_buffer(l, "page_table"), cache_buffer(l), out};
   launch_cost cost = attention_cost(l, k * l->page);
   attribute_list list = {.count = 0};
   attention_attributes(l, &list);
   attribute_integer(l, &list, "query_tile", ir_get_integer(l->op, "tile.query"));
   attribute_integer(l, &list, "k", k);
+  launch_range(l, &list, SLUICE_SIZE_TOKENS, from, to);
   launch(l, "block_attention", buffers, COUNT_OF(buffers), &list, &cost);
 }
 
-/* topk_blocks and block_attention in one launch: with few tokens a cluster of workgroups for each token and kv head,
- * with many one workgroup. */
+/* With few tokens topk_blocks and block_attention in one launch, of a cluster of workgroups for each token and kv head;
+ * with many, which share blocks in tiles, in two. */
 static void launch_topk_attention(lowering *l, const kernel_variants *variants, MlirValue q, MlirValue scores,
                                   MlirValue out, MlirValue blocks) {
   int64_t k = ir_get_integer(l->op, "k");
@@ -322,6 +345,11 @@ static void launch_topk_attention(lowering *l, const kernel_variants *variants, 
   launch_cost cost = attention_cost(l, k * l->page);
   for (size_t i = 0; i < variants->count; i++) {
     const kernel_variant *v = &variants->item[i];
+    if (!v->choice[CHOOSE_CLUSTER]) {
+      launch_choice(l, scores, blocks, ir_get_integer(l->op, "index_heads"), l->page, v->from, v->to);
+      launch_block_attention(l, q, blocks, k, out, v->from, v->to);
+      continue;
+    }
     attribute_list list = {.count = 0};
     attention_attributes(l, &list);
     attribute_integer(l, &list, "cluster", v->choice[CHOOSE_CLUSTER]);
@@ -334,7 +362,7 @@ static void launch_topk_attention(lowering *l, const kernel_variants *variants, 
 
 static void lower_block_attention(lowering *l) {
   MlirValue q = operand_buffer(l, 0), blocks = operand_buffer(l, 3);
-  launch_block_attention(l, q, blocks, ir_dimension(operand(l, 3), 2), result_buffer(l, 0));
+  launch_block_attention(l, q, blocks, ir_dimension(operand(l, 3), 2), result_buffer(l, 0), 0, UINT32_MAX);
 }
 
 static void lower_select_attention(lowering *l) {
@@ -349,8 +377,8 @@ static void lower_select_attention(lowering *l) {
     if (variants.count) {
       launch_topk_attention(l, &variants, q, scores, out, blocks);
     } else {
-      launch_choice(l, scores, blocks, index_heads, l->page);
-      launch_block_attention(l, q, blocks, k, out);
+      launch_choice(l, scores, blocks, index_heads, l->page, 0, UINT32_MAX);
+      launch_block_attention(l, q, blocks, k, out, 0, UINT32_MAX);
     }
     return;
   }

@@ -5,6 +5,7 @@
  * values are placed in order of definition, each into the smallest gap between the values that live at the same time.
  */
 #include "passes/passes.h"
+#include "passes/variants.h"
 #include "sluice/memory.h"
 
 #include <string.h>
@@ -85,6 +86,21 @@ static bool push_scratch(planner *p, intptr_t i, const char *size, int64_t bytes
   return push(p, &(value){.size = size, .bytes = round_up(bytes), .first = i, .last = i, .op = i});
 }
 
+/* Room for the partial results where dense attention shares its keys, see kernel.attention_part. */
+static bool push_partials(planner *p, intptr_t i) {
+  MlirOperation op = p->ops[i];
+  kernel_variants variants;
+  if (!variants_read(p->state, op, "tile.variants", "attention_part", &variants)) return false;
+  int64_t rows = 0;
+  for (size_t v = 0; v < variants.count; v++) {
+    const int64_t *choice = variants.item[v].choice, found = choice[CHOOSE_PARTS] * choice[CHOOSE_PART_ROWS];
+    if (found > rows) rows = found;
+  }
+  if (rows == 0) return true;
+  const int64_t head_dim = ir_dimension(mlirOperationGetOperand(op, 0), 1) / ir_get_integer(op, "heads");
+  return push_scratch(p, i, "one", rows * (head_dim + 2) * 4);
+}
+
 static bool push_op(planner *p, intptr_t i) {
   MlirOperation op = p->ops[i];
   for (intptr_t r = 0; r < mlirOperationGetNumResults(op); r++)
@@ -94,11 +110,7 @@ static bool push_op(planner *p, intptr_t i) {
     int64_t heads = ir_get_integer(op, ir_has(op, "index_heads") ? "index_heads" : "heads");
     return push_scratch(p, i, "tokens_pages", heads * 4);
   }
-  if (ir_has(op, "tile.parts")) { /* dense attention shares its keys, see kernel.attention_part */
-    const int64_t head_dim = ir_dimension(mlirOperationGetOperand(op, 0), 1) / ir_get_integer(op, "heads");
-    const int64_t part = ir_get_integer(op, "tile.part_rows") * (head_dim + 2) * 4;
-    return push_scratch(p, i, "one", ir_get_integer(op, "tile.parts") * part);
-  }
+  if (ir_is(op, "model.attention")) return push_partials(p, i);
   if (split && ir_is(op, "model.router"))
     return push_scratch(p, i, "tokens", ir_dimension(mlirOperationGetOperand(op, 1), 0) * 4);
   bool shared = ir_experts_shared(op), fused = shared || ir_is(op, "model.experts");

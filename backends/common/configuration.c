@@ -86,11 +86,11 @@ static sluice_status *check_bounds(const configuration *c, const char *family, c
                 {"router", CHOOSE_SPLIT, 0, 1},
                 {"router", CHOOSE_MANY, 0, 1},
                 {"attention", CHOOSE_QUERY_TILE, 1, 1 << 16},
-                {"attention_part", CHOOSE_PARTS, 1, 1 << 16},
-                {"attention_part", CHOOSE_PART_ROWS, 1, 1 << 16},
+                {"attention_part", CHOOSE_PARTS, 0, 1 << 16},
+                {"attention_part", CHOOSE_PART_ROWS, 0, 1 << 16},
                 {"block_score", CHOOSE_SPLIT, 0, 1},
                 {"block_score", CHOOSE_CACHE_FIRST, 0, 1},
-                {"topk_attention", CHOOSE_CLUSTER, 1, 64},
+                {"topk_attention", CHOOSE_CLUSTER, 0, 64},
                 {"topk_attention", CHOOSE_PER_PROCESSOR, 0, 64},
                 {"cache", CHOOSE_TRANSPOSED, 0, 1}};
   for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++) {
@@ -218,11 +218,18 @@ static bool has_matrix_attention(const configuration *c, const kernel_question *
          q->head_dim == c->tiles.matrix_head_dim && q->heads <= q->kv_heads * c->tiles.matrix_group;
 }
 
+/* Steps of more tokens than this attend in tiles of many. */
+static uint32_t few_tokens(const configuration *c, const kernel_question *q) {
+  return c->tiles.many_tokens && q->page == c->tiles.many_page ? c->tiles.many_tokens : UINT32_MAX;
+}
+
 static void attention_part_defaults(const configuration *c, const kernel_question *q, kernel_variants *out) {
   if (!has_matrix_attention(c, q)) return;
-  kernel_variant *v = add_variant(out, 0, UINT32_MAX);
+  const uint32_t few = few_tokens(c, q);
+  kernel_variant *v = add_variant(out, 0, few);
   v->choice[CHOOSE_PARTS] = c->tiles.attention_parts;
   v->choice[CHOOSE_PART_ROWS] = c->tiles.matrix_group;
+  if (few < UINT32_MAX) add_variant(out, few + 1, UINT32_MAX);
 }
 
 static void block_score_defaults(const configuration *c, const kernel_question *q, kernel_variants *out) {
@@ -236,15 +243,20 @@ static void block_score_defaults(const configuration *c, const kernel_question *
 
 static void topk_attention_defaults(const configuration *c, const kernel_question *q, kernel_variants *out) {
   const target_tiles *t = &c->tiles;
+  if (!has_matrix_attention(c, q)) return;
+  const uint32_t few = few_tokens(c, q);
   uint32_t from = 0;
-  for (uint32_t i = 0; has_matrix_attention(c, q) && i < t->cluster_count; i++) {
-    const uint32_t to = i + 1 == t->cluster_count ? UINT32_MAX : t->clusters[i].heads / (uint32_t)q->kv_heads;
+  for (uint32_t i = 0; i < t->cluster_count && from <= few; i++) {
+    uint32_t to = i + 1 == t->cluster_count ? few : t->clusters[i].heads / (uint32_t)q->kv_heads;
     if (to == 0 || to < from) continue;
+    if (to > few) to = few;
     kernel_variant *v = add_variant(out, from, to);
     v->choice[CHOOSE_CLUSTER] = t->clusters[i].size;
     v->choice[CHOOSE_PER_PROCESSOR] = t->clusters[i].per_processor;
+    if (to == UINT32_MAX) return;
     from = to + 1;
   }
+  if (few < UINT32_MAX) add_variant(out, few + 1, UINT32_MAX);
 }
 
 static void route_defaults(const configuration *c, const kernel_question *q, kernel_variants *out) {

@@ -27,9 +27,9 @@
   choice(SPLIT, "split")                 /* 1: what the op does is several launches, with memory between them */       \
   choice(MANY, "many")                   /* 1: made for many tokens */                                                 \
   choice(QUERY_TILE, "query_tile")       /* tokens of a query tile */                                                  \
-  choice(PARTS, "parts")                 /* workgroups that share the keys */                                          \
+  choice(PARTS, "parts")                 /* workgroups that share the keys; 0: tiles of tokens */                                          \
   choice(PART_ROWS, "part_rows")         /* rows of each one's partial result */                                       \
-  choice(CLUSTER, "cluster")             /* workgroups that share the blocks of a token and kv head */                 \
+  choice(CLUSTER, "cluster")             /* workgroups that share the blocks of a token and kv head; 0: tiles of tokens */                 \
   choice(PER_PROCESSOR, "per_processor") /* workgroups that a processor has room for, at least */                      \
   choice(CACHE_FIRST, "cache_first")     /* see sluice_plan_kernel */                                                  \
   choice(TRANSPOSED, "transposed_values") /* 1: pages hold values transposed and keys as rows; 0: the other way round */
@@ -148,6 +148,9 @@ typedef struct target_tiles {
     uint32_t heads; /* for steps of at most so many tokens times kv heads; ascending, the last one for all others */
     uint32_t per_processor;
   } clusters[6];
+  /* Steps of more tokens than many_tokens attend in tiles of several tokens, where pages have many_page tokens; 0: none
+   * do. */
+  uint32_t many_tokens, many_page;
   bool transposed_values; /* pages hold values transposed and keys as rows, not the other way round */
 } target_tiles;
 

@@ -61,6 +61,12 @@ void copy_async(emitter *e, V to, V from, V wanted) {
            "r,l,r,~{memory}", arguments, 3, ASSEMBLY_EFFECT);
 }
 
+void copy_async_part(emitter *e, V to, V from, V bytes) {
+  V arguments[] = {shared_address(e, to), from, bytes};
+  assembly(e, e->nothing, "cp.async.ca.shared.global [$0], [$1], 16, $2;", "r,l,r,~{memory}", arguments, 3,
+           ASSEMBLY_EFFECT);
+}
+
 void copy_async_commit(emitter *e) {
   assembly(e, e->nothing, "cp.async.commit_group;", "~{memory}", NULL, 0, ASSEMBLY_EFFECT);
 }

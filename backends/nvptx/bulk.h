@@ -29,6 +29,8 @@ void bulk_wait(emitter *e, V barrier, V parity);
 /* Each lane's own copies: 16 bytes (aligned) from global to workgroup memory where `wanted` (i1). `commit` ends a group
  * of them; `wait` returns when all of a lane's groups but the last `left` are there. */
 void copy_async(emitter *e, V to, V from, V wanted);
+/* The same of the first `bytes` (i32, 0 to 16) of the 16; the others become zero. */
+void copy_async_part(emitter *e, V to, V from, V bytes);
 void copy_async_commit(emitter *e);
 void copy_async_wait(emitter *e, unsigned left);
 

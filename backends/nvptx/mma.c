@@ -97,3 +97,24 @@ V exchange_i32(emitter *e, V value, unsigned distance) {
 V exchange_f32(emitter *e, V value, unsigned distance) {
   return bitcast(e, exchange_i32(e, bitcast(e, value, e->i32), distance), e->f32);
 }
+
+void exchange_in_quad(emitter *e, const lane_place *lane, V word[4]) {
+  for (unsigned bit = 1; bit <= 2; bit *= 2) {
+    V upper = icmp(e, LLVMIntNE, and_(e, lane->t, int64(e, bit)), int64(e, 0));
+    for (unsigned i = 0; i < 4; i++) {
+      if (i & bit) continue;
+      V other = exchange_i32(e, select_(e, upper, word[i], word[i + bit]), bit);
+      word[i] = select_(e, upper, other, word[i]);
+      word[i + bit] = select_(e, upper, word[i + bit], other);
+    }
+  }
+}
+
+V uniform_warp(emitter *e, const lane_place *lane) {
+  V arguments[] = {int32(e, -1), to_i32(e, lane->warp), int32(e, 0), int32(e, 31)};
+  return LLVMBuildZExt(e->builder, intrinsic(e, "llvm.nvvm.shfl.sync.idx.i32", NULL, 0, arguments, 4), e->i64, "");
+}
+
+V renewed(emitter *e, V value) {
+  return assembly(e, LLVMTypeOf(value), "", "=l,0", &value, 1, ASSEMBLY_EFFECT);
+}

@@ -54,6 +54,16 @@ void mma_bf16(emitter *e, V accumulator[4], const V a[4], const V b[2]);
 /* Two f32 as a pair of bf16, rounded to nearest even, `low` in the low half. */
 V pack_bf16(emitter *e, V low, V high);
 
+/* Word i of lane t of a quad becomes word t of lane i. */
+void exchange_in_quad(emitter *e, const lane_place *lane, V word[4]);
+
+/* A value (i64) that the compiler takes for a new one: what is computed from it again does not stay in registers
+ * meanwhile. */
+V renewed(emitter *e, V value);
+
+/* The number of the lane's warp (i64), known to be the same in all its lanes. */
+V uniform_warp(emitter *e, const lane_place *lane);
+
 /* The value (f32, i32) of the lane whose number differs in the bits `distance`. */
 V exchange_f32(emitter *e, V value, unsigned distance);
 V exchange_i32(emitter *e, V value, unsigned distance);

@@ -13,6 +13,9 @@ bool nvptx_router_logits(emitter *e, const kernel_spec *spec); /* router_logits.
 bool nvptx_block_score(emitter *e, const kernel_spec *spec);   /* block_score.c */
 bool nvptx_topk_blocks(emitter *e, const kernel_spec *spec);   /* topk.c */
 
+bool nvptx_tile_attention(emitter *e, const kernel_spec *spec); /* tile_attention.c */
+bool nvptx_tile_block_attention(emitter *e, const kernel_spec *spec);
+
 bool nvptx_topk_attention(emitter *e, const kernel_spec *spec); /* token_attention.c */
 bool nvptx_attention_part(emitter *e, const kernel_spec *spec);
 bool nvptx_attention_merge(emitter *e, const kernel_spec *spec);

@@ -214,19 +214,6 @@ static V transpose(emitter *e, V word) {
   return assembly(e, e->i32, "movmatrix.sync.aligned.m8n8.trans.b16 $0, $1;", "=r,r", &word, 1, ASSEMBLY_CONVERGENT);
 }
 
-/* Word i of lane t of a quad becomes word t of lane i. */
-static void exchange_in_quad(emitter *e, const lane_place *lane, V word[4]) {
-  for (unsigned bit = 1; bit <= 2; bit *= 2) {
-    V upper = icmp(e, LLVMIntNE, and_(e, lane->t, int64(e, bit)), int64(e, 0));
-    for (unsigned i = 0; i < 4; i++) {
-      if (i & bit) continue;
-      V other = exchange_i32(e, select_(e, upper, word[i], word[i + bit]), bit);
-      word[i] = select_(e, upper, other, word[i]);
-      word[i + bit] = select_(e, upper, word[i + bit], other);
-    }
-  }
-}
-
 /* Where a lane's 16 bytes of a block row go: four blocks of 8 rows of x and 8 columns of out each. */
 typedef struct out_piece {
   V at;     /* i64: element of out */
@@ -333,12 +320,6 @@ static void finish_pair(emitter *e, const wide *w, const gemm_round *round, cons
   }
 }
 
-/* A value that the compiler takes for a new one: what is computed from it again does not stay in registers meanwhile.
- */
-static V renewed(emitter *e, V value) {
-  return assembly(e, LLVMTypeOf(value), "", "=l,0", &value, 1, ASSEMBLY_EFFECT);
-}
-
 static void finish_round(emitter *e, const wide *open, const wgmma_sums sums[2], V number) {
   wide again = *open, *w = &again;
   V lane = renewed(e, e->atoms->lane(e));
@@ -379,12 +360,6 @@ static void consume(emitter *e, wide *w) {
   while (choices) if_end(e, &fits[--choices]);
   finish_round(e, w, sums, number.index);
   loop_end(e, &number);
-}
-
-/* The number of the lane's warp, known to be the same in all its lanes. */
-static V uniform_warp(emitter *e, const lane_place *lane) {
-  V arguments[] = {int32(e, -1), to_i32(e, lane->warp), int32(e, 0), int32(e, 31)};
-  return LLVMBuildZExt(e->builder, intrinsic(e, "llvm.nvvm.shfl.sync.idx.i32", NULL, 0, arguments, 4), e->i64, "");
 }
 
 void wide_multiply(emitter *e, const gemm_stream *p) {

@@ -4,11 +4,20 @@
 // RUN: sed 's/bf16/f32/g; s/bfloat16/float32/' %s | sluice opt - --passes=choose-tiles,plan-buffers,lower-to-kernels --target h100 | FileCheck %s --check-prefix=F32
 
 // The workgroups that share the keys decide the room for their results.
-// RUN: sluice opt %s --passes=choose-tiles --target h100 | sed 's/tile.parts = 132/tile.parts = 66/' | sluice opt - --passes=plan-buffers,lower-to-kernels --target h100 | FileCheck %s --check-prefix=PARTS
+// RUN: sluice opt %s --passes=choose-tiles --target h100 | sed 's/parts = 132/parts = 66/' | sluice opt - --passes=plan-buffers,lower-to-kernels --target h100 | FileCheck %s --check-prefix=PARTS
 
 // PARTS: "kernel.arena"() {bytes = 549120 : i64, dtype = "f32", name = "{{.*}}partials"
 // PARTS: "kernel.attention_part"({{.*}}part_rows = 16 : i64, parts = 66 : i64
 // PARTS-NEXT: "kernel.attention_merge"({{.*}}launch.range = ["tokens", 0, 16], layer = 0 : i64, part_rows = 16 : i64, parts = 66 : i64
+
+// With pages of 128 tokens steps of many tokens attend in tiles.
+// RUN: sed 's/model.page = 16/model.page = 128/; s/block = 16/block = 128/' %s | sluice opt - --passes=choose-tiles,plan-buffers,lower-to-kernels --target h100 | FileCheck %s --check-prefix=MANY
+// MANY: "kernel.topk_attention"({{.*}}cluster = 1 : i64{{.*}}launch.range = ["tokens", {{[0-9]+}}, 256]
+// MANY: "kernel.topk_blocks"({{.*}}launch.range = ["tokens", 257, 4294967295]
+// MANY: "kernel.block_attention"({{.*}}launch.range = ["tokens", 257, 4294967295]
+// MANY: "kernel.attention_part"({{.*}}launch.range = ["tokens", 0, 256]
+// MANY: "kernel.attention_merge"({{.*}}launch.range = ["tokens", 0, 33]
+// MANY: "kernel.attention"({{.*}}launch.range = ["tokens", 257, 4294967295]
 
 // CHECK: %[[S:.*]] = "kernel.arena"() {bytes = 64 : i64, dtype = "f32", name = "{{.*}}block_scores", offset = 0 : i64, size = "tokens_pages", width = 2 : i64}
 // CHECK: "kernel.block_score"(%[[IQ:[^,]*]], %{{.*}}, %[[S]]) {{.*}}transposed = "values"
