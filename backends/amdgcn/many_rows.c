@@ -298,23 +298,24 @@ static void run_steps(emitter *e, product *p, bool late) {
 
 /* ---- results ---- */
 
-/* 4 columns of a row, or fewer at a time where rows of the result are no multiples of them. */
-static void finish_columns(emitter *e, const product *p, V row, V column, const V sums[2]) {
-  const gemm_stream *g = p->given;
-  const unsigned width = e->vector < 4 ? e->vector : 4;
-  V end = imin(e, add(e, p->round.column, mul(e, p->round.panels, int64(e, TILE))), int64(e, g->n));
-  for (unsigned first = 0; first < 4; first += width) {
-    V at = add(e, column, int64(e, first)), values[2] = {NULL, NULL};
-    for (unsigned m = 0; m < g->matrices; m++) {
-      V pick[4], all = get(e, sum_type(e), sums[m]);
-      for (unsigned i = 0; i < width; i++)
-        pick[i] = LLVMBuildExtractElement(e->builder, all, int32(e, (int32_t)(first + i)), "");
-      values[m] = width == 1 ? pick[0] : vector_of(e, pick, width);
-    }
-    branch inside = if_begin(e, icmp(e, LLVMIntSLT, at, end));
-    g->finish(e, row, at, values, g->fetch(e, row, at, width, g->user), g->user);
-    if_end(e, &inside);
-  }
+/* A lane has 4 neighbouring columns of a row in each tile, which it finishes together or, where rows of the result are
+ * no multiples of them, fewer at a time. */
+static unsigned columns_at_a_time(const emitter *e) {
+  return e->vector < 4 ? e->vector : 4;
+}
+
+/* Row of the lane's results in tile `m` of part `x`. */
+static V result_row(emitter *e, const product *p, unsigned x, unsigned m) {
+  V first = mul(e, udiv(e, p->wave, int64(e, W_WAVES)), int64(e, X_TILES * TILE));
+  V row = add(e, first, fragment_lane_part(e, &mfma_16x16.c, FRAGMENT_COLUMN, p->lane));
+  return add(e, row, int64(e, x * PART + m * TILE));
+}
+
+/* First column of the lane's results in tile `n` of part `w`, from `lane_column` on. */
+static V result_column(emitter *e, const product *p, unsigned w, unsigned n, V lane_column) {
+  V tile = mul(e, urem(e, p->wave, int64(e, W_WAVES)), int64(e, W_TILES));
+  tile = udiv(e, add(e, tile, int64(e, w * WAVES + n)), int64(e, p->given->matrices));
+  return add(e, add(e, p->round.column, mul(e, tile, int64(e, TILE))), lane_column);
 }
 
 /* An i64 below 2^31 that the compiler takes for another one than before: what is made of it is made anew, not kept in
@@ -325,27 +326,63 @@ static V made_anew(emitter *e, V value) {
   return LLVMBuildZExt(e->builder, LLVMBuildCall2(e->builder, type, nothing, &word, 1, ""), e->i64, "");
 }
 
+typedef V fetched_columns[X_TILES][MOST_PARTS][W_TILES][4];
+
+/* What else the results in tiles [from, to) of part `x` are made of, all on its way at a time; beyond the last row or
+ * column it is the last one's again. */
+static void fetch_tiles(emitter *e, const product *p, unsigned x, unsigned from, unsigned to, V lane_column,
+                        fetched_columns fetched) {
+  const gemm_stream *g = p->given;
+  const unsigned width = columns_at_a_time(e);
+  V last_row = sub(e, p->round.rows, int64(e, 1)), last_column = int64(e, g->n - width);
+  for (unsigned m = from; m < to; m++)
+    for (unsigned w = 0; w < p->parts[false]; w++)
+      for (unsigned n = 0; n < W_TILES; n += g->matrices)
+        for (unsigned i = 0; i < 4; i += width) {
+          V column = add(e, result_column(e, p, w, n, lane_column), int64(e, i));
+          V row = imin(e, result_row(e, p, x, m), last_row);
+          fetched[m][w][n][i] = g->fetch(e, row, imin(e, column, last_column), width, g->user);
+        }
+}
+
+/* The 4 columns from `column` on; `sums` are the tile's of each matrix. */
+static void finish_columns(emitter *e, const product *p, V row, V column, const V sums[2], const V fetched[4]) {
+  const gemm_stream *g = p->given;
+  const unsigned width = columns_at_a_time(e);
+  V end = imin(e, add(e, p->round.column, mul(e, p->round.panels, int64(e, TILE))), int64(e, g->n));
+  for (unsigned first = 0; first < 4; first += width) {
+    V at = add(e, column, int64(e, first)), values[2] = {NULL, NULL};
+    for (unsigned m = 0; m < g->matrices; m++) {
+      V pick[4], all = get(e, sum_type(e), sums[m]);
+      for (unsigned i = 0; i < width; i++)
+        pick[i] = LLVMBuildExtractElement(e->builder, all, int32(e, (int32_t)(first + i)), "");
+      values[m] = width == 1 ? pick[0] : vector_of(e, pick, width);
+    }
+    branch inside = if_begin(e, icmp(e, LLVMIntSLT, at, end));
+    g->finish(e, row, at, values, fetched[first], g->user);
+    if_end(e, &inside);
+  }
+}
+
+/* Single columns are too many to be fetched for all tiles of a part. */
 static void finish(emitter *e, const product *p) {
   const gemm_stream *g = p->given;
-  V x_wave = udiv(e, p->wave, int64(e, W_WAVES)), w_wave = urem(e, p->wave, int64(e, W_WAVES));
-  V lane_row =
-      add(e, mul(e, x_wave, int64(e, X_TILES * TILE)), fragment_lane_part(e, &mfma_16x16.c, FRAGMENT_COLUMN, p->lane));
-  V lane_column = fragment_lane_part(e, &mfma_16x16.c, FRAGMENT_ROW, p->lane);
-  for (unsigned x = 0; x < p->parts[true]; x++)
+  const unsigned together = columns_at_a_time(e) == 4 ? X_TILES : 1;
+  for (unsigned x = 0; x < p->parts[true]; x++) {
+    fetched_columns fetched;
     for (unsigned m = 0; m < X_TILES; m++) {
-      V row = add(e, lane_row, int64(e, x * PART + m * TILE));
+      V first = made_anew(e, fragment_lane_part(e, &mfma_16x16.c, FRAGMENT_ROW, p->lane));
+      if (m % together == 0) fetch_tiles(e, p, x, m, m + together, first, fetched);
+      V row = result_row(e, p, x, m);
       branch inside = if_begin(e, icmp(e, LLVMIntSLT, row, p->round.rows));
-      V first_column = made_anew(e, lane_column);
       for (unsigned w = 0; w < p->parts[false]; w++)
         for (unsigned n = 0; n < W_TILES; n += g->matrices) {
-          V panel = add(e, mul(e, w_wave, int64(e, W_TILES)), int64(e, w * WAVES + n));
-          V column = mul(e, udiv(e, panel, int64(e, g->matrices)), int64(e, TILE));
-          column = add(e, add(e, p->round.column, column), first_column);
           const V sums[2] = {p->sum[x][w][m][n], p->sum[x][w][m][n + g->matrices - 1]};
-          finish_columns(e, p, row, column, sums);
+          finish_columns(e, p, row, result_column(e, p, w, n, first), sums, fetched[m][w][n]);
         }
       if_end(e, &inside);
     }
+  }
 }
 
 /* ---- rounds ---- */

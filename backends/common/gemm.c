@@ -529,6 +529,9 @@ void family_gemm(emitter *e, const kernel_spec *spec) {
   g.x = e->argument[0];
   g.residual = e->argument[2];
   g.out = e->argument[3];
+  enum { ONE_TILE = 16 }; /* these are for steps of one tile */
+  if (has_engine(&g) && e->facts->dies > 1 && g.tile_m > ONE_TILE)
+    order_tiles(e, (g.n + g.slice - 1) / g.slice, g.tile_m);
   g.first_row = mul(e, e->y, int64(e, g.tile_m));
   g.rows = imin(e, sub(e, size_of(e, size), g.first_row), int64(e, g.tile_m));
   compute_tile(e, &g, e->argument[1], shape.begins_early);

@@ -75,24 +75,45 @@ static double swiglu(double gate, double up) {
   return (u + 1) * g / (1 + exp(-1.702 * g));
 }
 
-static double dot(const operand *x, int64_t x_row, const operand *w, int64_t w_row, int64_t k, double *magnitude) {
-  double sum = 0;
+/* What bfloat16 operands hold. */
+typedef struct matrices {
+  float *x, *gate, *up;
+} matrices;
+
+static float *numbers(const operand *o) {
+  const size_t count = o->bytes / 2;
+  float *values = malloc(count * sizeof *values);
+  assert_non_null(values);
+  for (size_t i = 0; i < count; i++) values[i] = (float)element_at(o->data, SLUICE_BF16, i);
+  return values;
+}
+
+static void free_matrices(matrices *m) {
+  free(m->x);
+  free(m->gate);
+  free(m->up);
+}
+
+static double dot(const float *x, const float *w, int64_t k, double *magnitude) {
+  double sum = 0, all = 0;
   for (int64_t i = 0; i < k; i++) {
-    double product = element_at(x->data, SLUICE_BF16, (size_t)(x_row * k + i)) *
-                     element_at(w->data, SLUICE_BF16, (size_t)(w_row * k + i));
+    double product = (double)x[i] * (double)w[i];
     sum += product;
-    *magnitude += fabs(product);
+    all += fabs(product);
   }
+  *magnitude += all;
   return sum;
 }
 
 /* Row `row` of out is row `x_row` of x by the matrices of `expert`. */
-static void check_row(const product_case *c, const operand *x, int64_t x_row, const operand *gate, const operand *up,
-                      int64_t expert, const operand *residual, const operand *out, int64_t row) {
+static void check_row(const product_case *c, const matrices *in, int64_t x_row, int64_t expert, const operand *residual,
+                      const operand *out, int64_t row) {
+  const float *x = in->x + x_row * c->k;
   for (int64_t j = 0; j < c->n; j++) {
-    double magnitude = 1, expected = dot(x, x_row, gate, expert * c->n + j, c->k, &magnitude);
+    const int64_t w = (expert * c->n + j) * c->k;
+    double magnitude = 1, expected = dot(x, in->gate + w, c->k, &magnitude);
     if (is_swiglu(c)) {
-      expected = swiglu(expected, dot(x, x_row, up, expert * c->n + j, c->k, &magnitude));
+      expected = swiglu(expected, dot(x, in->up + w, c->k, &magnitude));
       magnitude *= 8;
     }
     const size_t at = (size_t)(row * c->n + j);
@@ -196,6 +217,7 @@ static loop_halves cut_loops(const gcn_profile *profile, uint64_t executions) {
     h->reads += e->lds_cycles / executions;
     h->issue += ISSUE;
     if (strstr(e->text, " lds")) h->direct += e->global_bytes / (executions / GROUP_WAVES);
+    assert_null(strstr(e->text, "readfirstlane")); /* no loop over lanes around a load */
     l.priorities += strncmp(e->text, "s_setprio", 9) == 0;
     if (strncmp(e->text, "s_barrier", 9) == 0) assert_true(++l.count < 2 * MOST_HALVES);
     const char *left = strstr(e->text, "vmcnt(");
@@ -257,7 +279,9 @@ static void try_gemm(const char *target, const product_case *c, int64_t depth) {
   if (depth) check_loop(c, &profile, depth);
   gcn_profile_free(&profile);
   const operand *added = strcmp(c->epilogue, "add") == 0 ? &residual : NULL;
-  for (int64_t r = 0; r < c->rows; r++) check_row(c, &x, r, &gate, &up, 0, added, &out, r);
+  matrices in = {numbers(&x), numbers(&gate), numbers(&up)};
+  for (int64_t r = 0; r < c->rows; r++) check_row(c, &in, r, 0, added, &out, r);
+  free_matrices(&in);
   free_all((operand[]){x, gate, up, residual, packed, sizes, out}, 7);
   unload(&l);
 }
@@ -310,8 +334,10 @@ static void try_experts(const char *target, const product_case *c) {
   ((int32_t *)sizes.data)[SLUICE_SIZE_ONE] = 1;
   ((int32_t *)sizes.data)[SLUICE_SIZE_TOKENS] = (int32_t)(c->rows / c->slots_of_token);
   run(&l, c, (operand[]){x, packed, {0}, counts, order, tiles, out, sizes}, 8, NULL);
+  matrices in = {numbers(&x), numbers(&gate), numbers(&up)};
   for (int64_t s = 0; s < c->rows; s++)
-    check_row(c, &x, c->by_slot ? s : s / c->slots_of_token, &gate, &up, ((int32_t *)expert_of.data)[s], NULL, &out, s);
+    check_row(c, &in, c->by_slot ? s : s / c->slots_of_token, ((int32_t *)expert_of.data)[s], NULL, &out, s);
+  free_matrices(&in);
   free_all((operand[]){x, gate, up, packed, expert_of, counts, order, tiles, sizes, out}, 10);
   unload(&l);
 }
