@@ -34,11 +34,15 @@ static sluice_status *write_signed(const char *path, const sluice_bundle *bundle
     return sluice_error(SLUICE_UNSUPPORTED, "%s has %zu sections, which leaves no place for a signature", path, count);
   parts[count++] = (bundle_part){SLUICE_SECTION_SIGNATURE, "", signature, sizeof *signature};
   bundle_image image;
-  size_t program_length;
-  const void *program = sluice_bundle_program(bundle, &program_length);
+  void *program = NULL;
+  size_t length;
+  const size_t start = sluice_bundle_start(bundle);
   SLUICE_TRY(bundle_make_sections(parts, count, &image));
-  sluice_status *status = program ? program_write(path, program, program_length, &image)
-                                  : file_write_atomic(path, image.data, image.length);
+  sluice_status *status = start ? sluice_read_file(path, SIZE_MAX, &program, &length) : NULL;
+  if (!status && start && length < start) status = sluice_error(SLUICE_IO, "%s: it became shorter meanwhile", path);
+  if (!status)
+    status = start ? program_write(path, program, start, &image) : file_write_atomic(path, image.data, image.length);
+  sluice_release(program);
   bundle_image_free(&image);
   return status;
 }

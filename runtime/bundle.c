@@ -9,6 +9,8 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 _Static_assert(sizeof(sluice_bundle_section) == 88, "the section entry is part of the file format");
 _Static_assert(sizeof(sluice_bundle_header) == SLUICE_BUNDLE_PAGE, "the header fills the first page");
@@ -16,9 +18,8 @@ _Static_assert(sizeof(sluice_bundle_header) == SLUICE_BUNDLE_PAGE, "the header f
 struct sluice_bundle {
   const uint8_t *data;
   size_t length;
-  const void *program; /* that holds it; NULL: none */
-  size_t program_length;
-  void *owned; /* NULL for memory of the caller */
+  size_t start; /* in the file */
+  void *owned;  /* NULL for memory of the caller */
 };
 
 static bool all_zero(const uint8_t *bytes, size_t count) {
@@ -189,42 +190,60 @@ static sluice_status *check(const uint8_t *data, size_t length, const char *name
   return check_code(data, name, header);
 }
 
-/* Where the bundle begins: 0, or behind the program that holds it. `*out_program`: how long that one is, without the
- * padding; 0: there is none. */
-static sluice_status *find_start(const void *data, size_t length, const char *name, size_t *out_start,
-                                 size_t *out_program) {
-  *out_program = sluice_program_length(data, length);
-  if (*out_program > length) *out_program = length;
-  *out_start = (*out_program + SLUICE_BUNDLE_PAGE - 1) / SLUICE_BUNDLE_PAGE * SLUICE_BUNDLE_PAGE;
-  if (!*out_program || *out_start < length) return NULL;
+/* Where the bundle begins in a file of `length` bytes, whose first `program` are a program. */
+static sluice_status *find_start(uint64_t program, uint64_t length, const char *name, size_t *out_start) {
+  *out_start = 0;
+  if (!program) return NULL;
+  if (program < length)
+    *out_start = (size_t)((program + SLUICE_BUNDLE_PAGE - 1) / SLUICE_BUNDLE_PAGE * SLUICE_BUNDLE_PAGE);
+  if (*out_start && *out_start < length) return NULL;
   return sluice_error(SLUICE_INVALID,
                       "%s: no bundle in this program: none was put into it, or it was cut short or stripped; write it "
                       "with sluice compile --emit=program, or copy it again",
                       name);
 }
 
+static sluice_status *open_at(size_t start, const void *data, size_t length, const char *name,
+                              sluice_bundle **out_bundle) {
+  SLUICE_TRY(check(data, length, name));
+  sluice_bundle *bundle = sluice_allocate(sizeof *bundle);
+  if (!bundle) return sluice_out_of_memory();
+  bundle->data = data;
+  bundle->length = length;
+  bundle->start = start;
+  *out_bundle = bundle;
+  return NULL;
+}
+
 sluice_status *sluice_bundle_open_memory(const void *data, size_t length, const char *name,
                                          sluice_bundle **out_bundle) {
   *out_bundle = NULL;
-  size_t start, program;
-  SLUICE_TRY(find_start(data, length, name, &start, &program));
-  SLUICE_TRY(check((const uint8_t *)data + start, length - start, name));
-  sluice_bundle *bundle = sluice_allocate(sizeof *bundle);
-  if (!bundle) return sluice_out_of_memory();
-  bundle->data = (const uint8_t *)data + start;
-  bundle->length = length - start;
-  if (program) bundle->program = data;
-  bundle->program_length = program;
-  *out_bundle = bundle;
-  return NULL;
+  size_t start;
+  SLUICE_TRY(find_start(sluice_program_length(data, length), length, name, &start));
+  return open_at(start, (const char *)data + start, length - start, name, out_bundle);
+}
+
+/* The file's part behind a program, or all of it. */
+static sluice_status *read_bundle(int file, const char *path, size_t *out_start, void **out_data, size_t *out_length) {
+  struct stat info;
+  uint64_t program = 0, length = 0;
+  if (fstat(file, &info) == 0 && S_ISREG(info.st_mode)) {
+    length = (uint64_t)info.st_size;
+    program = sluice_program_length_in_file(file, length);
+  }
+  SLUICE_TRY(find_start(program, length, path, out_start));
+  return sluice_read_open_file(file, path, *out_start, SLUICE_BUNDLE_MAX_BYTES, out_data, out_length);
 }
 
 sluice_status *sluice_bundle_open(const char *path, sluice_bundle **out_bundle) {
   *out_bundle = NULL;
   void *data = NULL;
-  size_t length;
-  SLUICE_TRY(sluice_read_file(path, SLUICE_BUNDLE_MAX_BYTES, &data, &length));
-  sluice_status *status = sluice_bundle_open_memory(data, length, path, out_bundle);
+  size_t start, length;
+  int file;
+  SLUICE_TRY(sluice_open_to_read(path, &file));
+  sluice_status *status = read_bundle(file, path, &start, &data, &length);
+  close(file);
+  if (!status) status = open_at(start, data, length, path, out_bundle);
   if (status)
     sluice_release(data);
   else
@@ -238,9 +257,8 @@ void sluice_bundle_close(sluice_bundle *bundle) {
   sluice_release(bundle);
 }
 
-const void *sluice_bundle_program(const sluice_bundle *bundle, size_t *out_length) {
-  *out_length = bundle->program_length;
-  return bundle->program;
+size_t sluice_bundle_start(const sluice_bundle *bundle) {
+  return bundle->start;
 }
 
 const sluice_bundle_header *sluice_bundle_contents(const sluice_bundle *bundle) {

@@ -7,9 +7,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static sluice_status *read_bytes(int file, const char *path, char *to, size_t length) {
+static sluice_status *read_bytes(int file, const char *path, size_t start, char *to, size_t length) {
   for (size_t done = 0; done < length;) {
-    ssize_t n = pread(file, to + done, length - done, (off_t)done);
+    ssize_t n = pread(file, to + done, length - done, (off_t)(start + done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return sluice_error(SLUICE_IO, "%s: %s", path, strerror(errno));
     if (n == 0)
@@ -19,33 +19,42 @@ static sluice_status *read_bytes(int file, const char *path, char *to, size_t le
   return NULL;
 }
 
-sluice_status *sluice_read_file(const char *path, size_t most, void **out_data, size_t *out_length) {
+sluice_status *sluice_open_to_read(const char *path, int *out_file) {
+  *out_file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe without a writer must not hang */
+  if (*out_file >= 0) return NULL;
+  return sluice_error(errno == ENOENT ? SLUICE_NOT_FOUND : SLUICE_IO, "%s: %s", path, strerror(errno));
+}
+
+sluice_status *sluice_read_open_file(int file, const char *path, size_t start, size_t most, void **out_data,
+                                     size_t *out_length) {
   *out_data = NULL;
   *out_length = 0;
-  int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe without a writer must not hang */
-  if (file < 0) return sluice_error(errno == ENOENT ? SLUICE_NOT_FOUND : SLUICE_IO, "%s: %s", path, strerror(errno));
   struct stat info;
-  sluice_status *status = NULL;
-  char *data = NULL;
-  if (fstat(file, &info))
-    status = sluice_error(SLUICE_IO, "%s: %s", path, strerror(errno));
-  else if (!S_ISREG(info.st_mode))
-    status = sluice_error(SLUICE_INVALID, "%s: not a regular file", path);
-  else if ((uint64_t)info.st_size > most)
-    status = sluice_error(SLUICE_INVALID, "%s: %lld bytes are more than the %zu that are accepted", path,
-                          (long long)info.st_size, most);
-  size_t length = status ? 0 : (size_t)info.st_size;
-  if (!status) {
-    data = sluice_allocate_aligned(64, length + 1);
-    status = data ? read_bytes(file, path, data, length) : sluice_out_of_memory();
-  }
-  close(file);
+  if (fstat(file, &info)) return sluice_error(SLUICE_IO, "%s: %s", path, strerror(errno));
+  if (!S_ISREG(info.st_mode)) return sluice_error(SLUICE_INVALID, "%s: not a regular file", path);
+  const uint64_t length = (uint64_t)info.st_size < start ? 0 : (uint64_t)info.st_size - start;
+  if (length > most)
+    return sluice_error(SLUICE_INVALID, "%s: %llu bytes are more than the %zu that are accepted", path,
+                        (unsigned long long)length, most);
+  char *data = sluice_allocate_aligned(64, (size_t)length + 1);
+  if (!data) return sluice_out_of_memory();
+  sluice_status *status = read_bytes(file, path, start, data, (size_t)length);
   if (status) {
     sluice_release(data);
     return status;
   }
   data[length] = 0;
   *out_data = data;
-  *out_length = length;
+  *out_length = (size_t)length;
   return NULL;
+}
+
+sluice_status *sluice_read_file(const char *path, size_t most, void **out_data, size_t *out_length) {
+  *out_data = NULL;
+  *out_length = 0;
+  int file;
+  SLUICE_TRY(sluice_open_to_read(path, &file));
+  sluice_status *status = sluice_read_open_file(file, path, 0, most, out_data, out_length);
+  close(file);
+  return status;
 }

@@ -59,8 +59,8 @@ SLUICE_MUST_USE sluice_status *sluice_bundle_open(const char *path, sluice_bundl
 SLUICE_MUST_USE sluice_status *sluice_bundle_open_memory(const void *data, size_t length, const char *name,
                                                          sluice_bundle **out_bundle);
 void sluice_bundle_close(sluice_bundle *bundle);
-/* The program that holds the bundle, `*out_length` bytes; NULL where the file is the bundle alone. */
-const void *sluice_bundle_program(const sluice_bundle *bundle, size_t *out_length);
+/* Where the bundle begins in its file: 0, or behind the program that holds it. */
+size_t sluice_bundle_start(const sluice_bundle *bundle);
 
 const sluice_bundle_header *sluice_bundle_contents(const sluice_bundle *bundle);
 /* The bytes of section `index`. */

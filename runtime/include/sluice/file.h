@@ -24,6 +24,11 @@ extern "C" {
  * file afterwards, the bytes stay. A NUL follows them. A file that becomes shorter meanwhile is an error. */
 SLUICE_MUST_USE sluice_status *sluice_read_file(const char *path, size_t most, void **out_data, size_t *out_length);
 
+/* The same in two steps: the second reads what lies at `start` and behind it, and leaves the file open. */
+SLUICE_MUST_USE sluice_status *sluice_open_to_read(const char *path, int *out_file);
+SLUICE_MUST_USE sluice_status *sluice_read_open_file(int file, const char *path, size_t start, size_t most,
+                                                     void **out_data, size_t *out_length);
+
 typedef struct sluice_temporary sluice_temporary;
 
 typedef struct sluice_pending_file {

@@ -6,6 +6,7 @@
 #include "sluice/status.h"
 
 #include <stddef.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -27,7 +28,9 @@ int sluice_program_end(sluice_status *status);
 
 /* The program's own length when `data` is an ELF file of this kind of machine: where its last table, section or segment
  * ends, which is beyond `length` when the file was cut short. 0 when it is something else. */
-size_t sluice_program_length(const void *data, size_t length);
+uint64_t sluice_program_length(const void *data, size_t length);
+/* The same for an open file. */
+uint64_t sluice_program_length_in_file(int file, uint64_t length);
 
 /* What sluice-run has among its constants, once, and what becomes of it when a bundle is put behind it; so a program
  * knows that it lost its bundle. */
