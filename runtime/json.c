@@ -35,19 +35,38 @@ typedef struct parser {
   uint32_t values;             /* so far */
   sluice_json_member *pending; /* members and elements of the containers that are still open */
   size_t pending_count, pending_capacity;
+  const sluice_json_sink *sinks;
+  size_t sink_count;
+  const char *outer; /* the key of the root's member at hand */
 } parser;
+
+static chunk *add_chunk(sluice_json_document *document, size_t bytes) {
+  const size_t capacity = bytes > 65536 ? bytes : 65536;
+  chunk *c = sluice_allocate(sizeof *c + capacity);
+  if (!c) return NULL;
+  c->capacity = capacity;
+  c->next = document->chunks;
+  document->chunks = c;
+  return c;
+}
+
+/* Forgets what was taken since `mark` was added. */
+static void forget_since(sluice_json_document *document, chunk *mark) {
+  while (document->chunks != mark) {
+    chunk *next = document->chunks->next;
+    sluice_release(document->chunks);
+    document->chunks = next;
+  }
+  mark->used = 0;
+}
 
 /* `alignment`: a power of two, at most that of max_align_t. */
 static void *arena_take(sluice_json_document *document, size_t bytes, size_t alignment) {
   chunk *c = document->chunks;
   size_t start = c ? (c->used + alignment - 1) & ~(alignment - 1) : 0;
   if (!c || start > c->capacity || c->capacity - start < bytes) {
-    size_t capacity = bytes > 65536 ? bytes : 65536;
-    c = sluice_allocate(sizeof *c + capacity);
+    c = add_chunk(document, bytes);
     if (!c) return NULL;
-    c->capacity = capacity;
-    c->next = document->chunks;
-    document->chunks = c;
     start = 0;
   }
   c->used = start + bytes;
@@ -197,20 +216,46 @@ static size_t plain_ascii(const char *text) {
   }
 }
 
+#define SHORT_STRING 120
+
+/* The strings that nearly all are, in one pass: a few characters below U+0800, none of them escaped. False, and nothing
+ * is done, for others. */
+static bool parse_short_string(parser *p, const char **out, size_t *out_length) {
+  chunk *c = p->document->chunks;
+  if (!c || c->capacity - c->used < SHORT_STRING + 2) return false;
+  char *data = (char *)c->data + c->used;
+  const char *from = p->text + p->at + 1;
+  size_t length = 0;
+  while (length < SHORT_STRING && from[length] != '"') {
+    const unsigned char first = (unsigned char)from[length];
+    data[length] = from[length];
+    if (first >= 32 && first < 127 && first != '\\') {
+      length++;
+    } else if (first >= 0xc2 && first < 0xe0 && ((unsigned char)from[length + 1] & 0xc0) == 0x80) {
+      data[length + 1] = from[length + 1];
+      length += 2;
+    } else {
+      return false;
+    }
+  }
+  if (from[length] != '"') return false;
+  data[length] = 0;
+  c->used += length + 1;
+  p->at += length + 2;
+  *out = data;
+  *out_length = length;
+  return true;
+}
+
 /* A string whose opening quote is at p->at. */
 static sluice_status *parse_string(parser *p, const char **out, size_t *out_length) {
-  size_t start = p->at++, end = p->at + plain_ascii(p->text + p->at);
-  const bool plain_to_end = p->text[end] == '"';
+  if (parse_short_string(p, out, out_length)) return NULL;
+  size_t start = p->at++, end = p->at;
   while (end < p->length && p->text[end] != '"') end += p->text[end] == '\\' ? 2 : 1;
   if (end >= p->length) return PARSE_ERROR(p, start, "this string has no closing quote");
   char *data = arena_take(p->document, end - p->at + 1, 1); /* unescaping never lengthens */
   if (!data) return sluice_out_of_memory();
   size_t length = 0;
-  if (plain_to_end) {
-    length = end - p->at;
-    memcpy(data, p->text + p->at, length);
-    p->at = end;
-  }
   while (p->text[p->at] != '"') {
     const size_t plain = plain_ascii(p->text + p->at);
     memcpy(data + length, p->text + p->at, plain);
@@ -367,44 +412,40 @@ static sluice_status *check_duplicates(parser *p, const sluice_json_member *memb
   return status;
 }
 
-static sluice_status *parse_value(parser *p, sluice_json_value *value);
+static sluice_status *parse_value(parser *p, sluice_json_value *value, const sluice_json_sink *sink);
 
-/* An array or object whose bracket is at p->at; its elements are pushed, then moved to the arena. */
-static sluice_status *parse_container(parser *p, sluice_json_value *value, bool object) {
-  char close = object ? '}' : ']', buffer[16];
-  size_t start = p->at++, first = p->pending_count;
-  if (++p->depth > SLUICE_JSON_MAX_DEPTH)
-    return PARSE_ERROR(p, start, "more than %d levels of nesting", SLUICE_JSON_MAX_DEPTH);
-  skip_space(p);
-  bool more = !(p->at < p->length && p->text[p->at] == close);
-  if (!more) p->at++;
-  while (more) {
-    sluice_json_member member = {0};
-    skip_space(p);
-    if (object) {
-      member.key_offset = p->at;
-      if (p->at >= p->length || p->text[p->at] != '"')
-        return PARSE_ERROR(p, p->at, "found %s, expected a key in quotes", found(p, buffer));
-      SLUICE_TRY(parse_string(p, &member.key, &member.key_length));
-      skip_space(p);
-      if (p->at >= p->length || p->text[p->at] != ':')
-        return PARSE_ERROR(p, p->at, "found %s, expected ':' after the key \"%.100s\"", found(p, buffer), member.key);
-      p->at++;
-    }
-    SLUICE_TRY(parse_value(p, &member.value));
-    SLUICE_TRY(push(p, &member));
-    skip_space(p);
-    more = p->at < p->length && p->text[p->at] == ',';
-    if (!more && (p->at >= p->length || p->text[p->at] != close))
-      return PARSE_ERROR(p, p->at, "found %s, expected ',' or '%c'", found(p, buffer), close);
-    p->at++;
+/* The sink of a member whose value begins at p->at; NULL when it is to be kept. */
+static const sluice_json_sink *find_sink(const parser *p, const char *key) {
+  const char bracket = p->at < p->length ? p->text[p->at] : 0;
+  if (p->depth != 2 || (bracket != '{' && bracket != '[')) return NULL;
+  for (size_t i = 0; i < p->sink_count; i++) {
+    const sluice_json_sink *sink = &p->sinks[i];
+    if (strcmp(sink->outer, p->outer) == 0 && strcmp(sink->key, key) == 0)
+      return sink->begin(sink->user, bracket == '{' ? SLUICE_JSON_OBJECT : SLUICE_JSON_ARRAY) ? sink : NULL;
   }
-  p->depth--;
-  size_t count = p->pending_count - first;
-  value->kind = object ? SLUICE_JSON_OBJECT : SLUICE_JSON_ARRAY;
-  value->length = count;
+  return NULL;
+}
+
+/* The key at p->at, and the colon and space behind it. */
+static sluice_status *parse_key(parser *p, sluice_json_member *member) {
+  char buffer[16];
+  member->key_offset = p->at;
+  if (p->at >= p->length || p->text[p->at] != '"')
+    return PARSE_ERROR(p, p->at, "found %s, expected a key in quotes", found(p, buffer));
+  SLUICE_TRY(parse_string(p, &member->key, &member->key_length));
+  skip_space(p);
+  if (p->at >= p->length || p->text[p->at] != ':')
+    return PARSE_ERROR(p, p->at, "found %s, expected ':' after the key \"%.100s\"", found(p, buffer), member->key);
+  p->at++;
+  skip_space(p);
+  return NULL;
+}
+
+/* Moves the pending elements from `first` on to the arena. */
+static sluice_status *keep_elements(parser *p, sluice_json_value *value, size_t first) {
+  const size_t count = p->pending_count - first;
   p->pending_count = first;
-  if (object) {
+  if (value->kind == SLUICE_JSON_OBJECT) {
     sluice_json_member *members = arena_take(p->document, count * sizeof *members, _Alignof(sluice_json_member));
     if (!members) return sluice_out_of_memory();
     if (count) memcpy(members, p->pending + first, count * sizeof *members);
@@ -418,6 +459,43 @@ static sluice_status *parse_container(parser *p, sluice_json_value *value, bool 
   return NULL;
 }
 
+/* An array or object whose bracket is at p->at; its elements are pushed, then moved to the arena. With a sink they go
+ * there, and their memory is used again for the next. */
+static sluice_status *parse_container(parser *p, sluice_json_value *value, const sluice_json_sink *sink) {
+  const bool object = p->text[p->at] == '{';
+  const char close = object ? '}' : ']';
+  char buffer[16];
+  size_t start = p->at++, first = p->pending_count;
+  chunk *mark = sink ? add_chunk(p->document, 0) : NULL;
+  if (sink && !mark) return sluice_out_of_memory();
+  if (++p->depth > SLUICE_JSON_MAX_DEPTH)
+    return PARSE_ERROR(p, start, "more than %d levels of nesting", SLUICE_JSON_MAX_DEPTH);
+  value->kind = object ? SLUICE_JSON_OBJECT : SLUICE_JSON_ARRAY;
+  skip_space(p);
+  bool more = !(p->at < p->length && p->text[p->at] == close);
+  if (!more) p->at++;
+  for (; more; p->at++) {
+    sluice_json_member member = {0};
+    skip_space(p);
+    if (object) SLUICE_TRY(parse_key(p, &member));
+    if (p->depth == 1) p->outer = member.key;
+    SLUICE_TRY(parse_value(p, &member.value, object ? find_sink(p, member.key) : NULL));
+    value->length++;
+    if (sink) {
+      SLUICE_TRY(sink->take(sink->user, p->document, &member));
+      forget_since(p->document, mark);
+    } else {
+      SLUICE_TRY(push(p, &member));
+    }
+    skip_space(p);
+    more = p->at < p->length && p->text[p->at] == ',';
+    if (!more && (p->at >= p->length || p->text[p->at] != close))
+      return PARSE_ERROR(p, p->at, "found %s, expected ',' or '%c'", found(p, buffer), close);
+  }
+  p->depth--;
+  return sink ? NULL : keep_elements(p, value, first);
+}
+
 static bool parse_word(parser *p, const char *word) {
   size_t length = strlen(word);
   if (p->length - p->at < length || memcmp(p->text + p->at, word, length) != 0) return false;
@@ -425,14 +503,14 @@ static bool parse_word(parser *p, const char *word) {
   return true;
 }
 
-static sluice_status *parse_value(parser *p, sluice_json_value *value) {
+static sluice_status *parse_value(parser *p, sluice_json_value *value, const sluice_json_sink *sink) {
   char buffer[16];
   skip_space(p);
   *value = (sluice_json_value){.offset = p->at};
   /* A value takes far more memory than its text may: without a limit, a small hostile file could fill the machine. */
   if (++p->values > SLUICE_JSON_MAX_VALUES) return PARSE_ERROR(p, p->at, "more than %u values", SLUICE_JSON_MAX_VALUES);
   char c = p->at < p->length ? p->text[p->at] : 0;
-  if (c == '{' || c == '[') return parse_container(p, value, c == '{');
+  if (c == '{' || c == '[') return parse_container(p, value, sink);
   if (c == '"') {
     value->kind = SLUICE_JSON_STRING;
     return parse_string(p, &value->string, &value->length);
@@ -445,13 +523,14 @@ static sluice_status *parse_value(parser *p, sluice_json_value *value) {
   return PARSE_ERROR(p, p->at, "found %s, expected a value", found(p, buffer));
 }
 
-static sluice_status *parse_document(sluice_json_document *document) {
-  parser p = {.document = document, .text = document->text, .length = document->length};
+static sluice_status *parse_document(sluice_json_document *document, const sluice_json_sink *sinks, size_t count) {
+  parser p = {
+      .document = document, .text = document->text, .length = document->length, .sinks = sinks, .sink_count = count};
   char buffer[16];
   sluice_status *status = NULL;
   if (p.length >= 3 && memcmp(p.text, "\xef\xbb\xbf", 3) == 0)
     status = PARSE_ERROR(&p, 0, "the text starts with a byte order mark, which JSON does not allow");
-  if (!status) status = parse_value(&p, &document->root);
+  if (!status) status = parse_value(&p, &document->root, NULL);
   if (!status) {
     skip_space(&p);
     if (p.at < p.length) status = PARSE_ERROR(&p, p.at, "found %s after the end of the value", found(&p, buffer));
@@ -460,8 +539,9 @@ static sluice_status *parse_document(sluice_json_document *document) {
   return status;
 }
 
-/* Takes `text`, which has a terminator at `length`. */
-static sluice_status *parse_owned(char *text, size_t length, const char *file, sluice_json_document **out_document) {
+sluice_status *sluice_json_parse_into(char *text, size_t length, const char *file, const sluice_json_sink *sinks,
+                                      size_t sink_count, sluice_json_document **out_document) {
+  *out_document = NULL;
   sluice_json_document *document = sluice_allocate(sizeof *document);
   char *name = sluice_copy_string(file, strlen(file));
   if (!document || !name) {
@@ -473,7 +553,7 @@ static sluice_status *parse_owned(char *text, size_t length, const char *file, s
   document->file = name;
   document->text = text;
   document->length = length;
-  sluice_status *status = parse_document(document);
+  sluice_status *status = parse_document(document, sinks, sink_count);
   if (status) {
     sluice_json_free(document);
     return status;
@@ -490,7 +570,7 @@ sluice_status *sluice_json_parse(const char *text, size_t length, const char *fi
                         SLUICE_JSON_MAX_BYTES);
   char *copy = sluice_copy_string(text, length);
   if (!copy) return sluice_out_of_memory();
-  return parse_owned(copy, length, file, out_document);
+  return sluice_json_parse_into(copy, length, file, NULL, 0, out_document);
 }
 
 sluice_status *sluice_json_parse_file(const char *path, sluice_json_document **out_document) {
@@ -498,7 +578,7 @@ sluice_status *sluice_json_parse_file(const char *path, sluice_json_document **o
   void *text = NULL;
   size_t length;
   SLUICE_TRY(sluice_read_file(path, SLUICE_JSON_MAX_BYTES, &text, &length));
-  return parse_owned(text, length, path, out_document);
+  return sluice_json_parse_into(text, length, path, NULL, 0, out_document);
 }
 
 const sluice_json_value *sluice_json_root(const sluice_json_document *document) {

@@ -78,36 +78,20 @@ static sluice_status *read_line(reader *r, char *bytes, size_t *out_length, int3
   return NULL;
 }
 
-static sluice_status *count_tokens(reader *r, int32_t least_size, int32_t *out_size, size_t *out_count) {
-  char bytes[TOKEN_MAX_BYTES];
-  *out_size = least_size;
-  *out_count = 0;
-  r->line = 1;
-  for (size_t next; r->at < r->length; r->at = next, r->line++) {
-    size_t length;
-    int32_t id;
-    SLUICE_TRY(read_line(r, bytes, &length, &id, &next));
-    if (id == VOCABULARY_MAX_ID) continue;
-    if (id >= *out_size) *out_size = id + 1;
-    ++*out_count;
-  }
-  return *out_count ? NULL : sluice_error(SLUICE_INVALID, "%s: holds no tokens", r->file);
-}
-
 static sluice_status *read_tokens(reader *r, vocabulary *v) {
   char bytes[TOKEN_MAX_BYTES];
   r->at = 0;
   r->line = 1;
-  for (size_t next; r->at < r->length; r->at = next, r->line++) {
+  for (size_t next = 0; r->at < r->length; r->at = next, r->line++) {
     size_t length;
     int32_t id;
     SLUICE_TRY(read_line(r, bytes, &length, &id, &next));
     if (id == VOCABULARY_MAX_ID) continue;
-    if (v->tokens[id].length != VOCABULARY_ABSENT) return fail(r, "this rank is taken by an earlier token");
+    if (vocabulary_has(v, id)) return fail(r, "this rank is taken by an earlier token");
     if (vocabulary_find(v, bytes, length) >= 0) return fail(r, "this token stands in an earlier line");
     SLUICE_TRY(vocabulary_set(v, id, bytes, length, true));
   }
-  return NULL;
+  return v->size ? NULL : sluice_error(SLUICE_INVALID, "%s: holds no tokens", r->file);
 }
 
 static sluice_status *push_pair(reader *r, vocabulary_pair pair) {
@@ -174,28 +158,20 @@ static sluice_status *read_special(const sluice_json_document *config, const slu
   return added_tokens_add(added, &token);
 }
 
-static sluice_status *read_specials(const sluice_json_document *config, added_tokens *added, int32_t *out_size) {
-  *out_size = 0;
+static sluice_status *read_specials(const sluice_json_document *config, added_tokens *added) {
   const sluice_json_value *list = config ? sluice_json_get(sluice_json_root(config), "added_tokens_decoder") : NULL;
   if (!list || list->kind == SLUICE_JSON_NULL) return NULL;
   if (list->kind != SLUICE_JSON_OBJECT)
     return sluice_json_error(config, list->offset, SLUICE_INVALID, "\"added_tokens_decoder\" is %s, expected an object",
                              sluice_json_kind_name(list->kind));
-  for (size_t i = 0; i < list->length; i++) {
-    SLUICE_TRY(read_special(config, &list->members[i], added));
-    const int32_t id = added->tokens[added->count - 1].id;
-    if (id >= *out_size) *out_size = id + 1;
-  }
+  for (size_t i = 0; i < list->length; i++) SLUICE_TRY(read_special(config, &list->members[i], added));
   return NULL;
 }
 
 static sluice_status *read_all(reader *r, const sluice_json_document *config, sluice_tokenizer *t) {
-  int32_t size;
-  size_t count;
   split_step step = {.behavior = SPLIT_ISOLATED};
-  SLUICE_TRY(read_specials(config, &t->added, &size));
-  SLUICE_TRY(count_tokens(r, size, &size, &count));
-  SLUICE_TRY(vocabulary_reserve(&t->vocabulary, size, count));
+  SLUICE_TRY(read_specials(config, &t->added));
+  SLUICE_TRY(vocabulary_begin(&t->vocabulary, r->length / 20));
   SLUICE_TRY(read_tokens(r, &t->vocabulary));
   SLUICE_TRY(make_pairs(r, &t->vocabulary));
   t->ignore_merges = true;

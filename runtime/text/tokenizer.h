@@ -23,8 +23,8 @@ struct sluice_tokenizer {
 /* An empty tokenizer, NULL when memory is short. */
 sluice_tokenizer *tokenizer_new(void);
 
-/* The tokenizer of a parsed tokenizer.json. */
-SLUICE_MUST_USE sluice_status *tokenizer_read_json(const sluice_json_document *document,
+/* The tokenizer of a tokenizer.json, whose text it takes over (sluice_json_parse_into). */
+SLUICE_MUST_USE sluice_status *tokenizer_read_json(char *text, size_t length, const char *file,
                                                    sluice_tokenizer **out_tokenizer);
 
 /* Takes over the step's code, on success only. */

@@ -1,4 +1,5 @@
-/* Reads tokenizer.json. Every key is either understood or refused. */
+/* Reads tokenizer.json. Every key is either understood or refused. The vocabulary and the merges, nearly all of the
+ * file, are taken over while it is parsed, entry by entry; the rest is a tree that is read afterwards. */
 #include "runtime/text/byte_alphabet.h"
 #include "runtime/text/tokenizer.h"
 #include "sluice/memory.h"
@@ -10,8 +11,19 @@ typedef struct reader {
   sluice_tokenizer *tokenizer;
   char *scratch; /* the longest string of the file fits */
   size_t scratch_bytes;
-  int32_t made;    /* by the last merge; training numbers tokens in the order of merges */
   bool byte_level; /* the pre-tokenizer has its ByteLevel step */
+  bool vocab_seen;
+  vocabulary unreachable; /* keys of "vocab" that no text can become, to see that none stands twice */
+  vocabulary_pair *pairs; /* the merges so far */
+  size_t pair_count, pair_capacity;
+  int32_t made; /* by the last merge; training numbers tokens in the order of merges */
+  /* Merges whose sides are not looked up yet: their bytes lie in `sides`, the left side's and then the right one's. */
+  struct waiting_merge {
+    size_t offset;             /* in the file */
+    size_t start, left, right; /* in `sides`, and how many bytes */
+  } waiting[VOCABULARY_MOST_KEYS / 2];
+  size_t waiting_count;
+  sluice_text sides;
 } reader;
 
 typedef const sluice_json_value value;
@@ -287,81 +299,122 @@ static sluice_status *reserve_scratch(reader *r, size_t bytes) {
   return NULL;
 }
 
-/* The largest id of the vocabulary and the added tokens, plus one. */
-static sluice_status *vocabulary_size(const reader *r, value *vocab, int32_t *out) {
-  int32_t size = 0, id;
-  for (size_t i = 0; i < vocab->length; i++) {
-    SLUICE_TRY(id_of(r, &vocab->members[i].value, &id));
-    if (id >= size) size = id + 1;
-  }
-  for (size_t i = 0; i < r->tokenizer->added.count; i++)
-    if (r->tokenizer->added.tokens[i].id >= size) size = r->tokenizer->added.tokens[i].id + 1;
-  *out = size;
-  return NULL;
-}
-
-static sluice_status *read_vocabulary(reader *r, value *vocab) {
+/* An entry of "vocab". */
+static sluice_status *read_token(reader *r, const sluice_json_member *m) {
   vocabulary *v = &r->tokenizer->vocabulary;
-  int32_t size;
-  SLUICE_TRY(vocabulary_size(r, vocab, &size));
-  SLUICE_TRY(vocabulary_reserve(v, size, vocab->length));
-  for (size_t i = 0; i < vocab->length; i++) {
-    const sluice_json_member *m = &vocab->members[i];
-    const int32_t id = (int32_t)m->value.integer;
-    if (v->tokens[id].length != VOCABULARY_ABSENT)
-      return INVALID(r, &m->value, "the id %d is taken by another token already", id);
-    SLUICE_TRY(reserve_scratch(r, m->key_length));
-    size_t length;
-    if (byte_alphabet_read(m->key, m->key_length, r->scratch, &length))
-      SLUICE_TRY(vocabulary_set(v, id, r->scratch, length, true));
-    else
-      SLUICE_TRY(vocabulary_set(v, id, m->key, m->key_length, false)); /* no text can become it */
-  }
-  return NULL;
+  int32_t id;
+  size_t length;
+  SLUICE_TRY(id_of(r, &m->value, &id));
+  if (vocabulary_has(v, id)) return INVALID(r, &m->value, "the id %d is taken by another token already", id);
+  SLUICE_TRY(reserve_scratch(r, m->key_length));
+  const bool reachable = byte_alphabet_read(m->key, m->key_length, r->scratch, &length);
+  const bool twice = reachable ? vocabulary_find(v, r->scratch, length) >= 0
+                               : vocabulary_find(&r->unreachable, m->key, m->key_length) >= 0;
+  if (twice)
+    return sluice_json_error(r->document, m->key_offset, SLUICE_INVALID,
+                             "the token \"%.200s\" stands twice in the vocabulary", m->key);
+  if (reachable) return vocabulary_set(v, id, r->scratch, length, true);
+  SLUICE_TRY(vocabulary_set(&r->unreachable, r->unreachable.size, m->key, m->key_length, true));
+  return vocabulary_set(v, id, m->key, m->key_length, false);
 }
 
-/* The id of one side of a merge. */
-static sluice_status *merge_side(reader *r, value *merge, const char *text, size_t length, int32_t *out) {
-  size_t bytes;
+static bool begin_vocab(void *user, sluice_json_kind kind) {
+  reader *r = user;
+  if (kind == SLUICE_JSON_OBJECT) r->vocab_seen = true;
+  return kind == SLUICE_JSON_OBJECT;
+}
+
+static sluice_status *take_token(void *user, const sluice_json_document *document, const sluice_json_member *element) {
+  reader *r = user;
+  r->document = document;
+  return read_token(r, element);
+}
+
+#define MERGE_INVALID(r, offset, ...) sluice_json_error((r)->document, offset, SLUICE_INVALID, __VA_ARGS__)
+
+/* Puts a side of a merge behind those that wait. */
+static sluice_status *add_side(reader *r, size_t offset, const char *text, size_t length, size_t *out_bytes) {
   SLUICE_TRY(reserve_scratch(r, length));
-  *out = byte_alphabet_read(text, length, r->scratch, &bytes)
-             ? vocabulary_find(&r->tokenizer->vocabulary, r->scratch, bytes)
-             : -1;
-  return *out >= 0 ? NULL
-                   : INVALID(r, merge, "\"%.*s\" of this merge is not in the vocabulary",
-                             (int)(length < 100 ? length : 100), text);
+  if (!byte_alphabet_read(text, length, r->scratch, out_bytes))
+    return MERGE_INVALID(r, offset, "\"%.*s\" of this merge is not in the vocabulary",
+                         (int)(length < 100 ? length : 100), text);
+  sluice_text_append(&r->sides, r->scratch, *out_bytes);
+  return r->sides.failed ? sluice_out_of_memory() : NULL;
 }
 
-static sluice_status *read_merge(reader *r, value *merge, uint32_t rank, vocabulary_pair *out) {
-  vocabulary_pair pair = {.rank = rank};
+static sluice_status *split_merge(const reader *r, value *merge, vocabulary_key *left, vocabulary_key *right) {
   if (merge->kind == SLUICE_JSON_STRING) {
     const char *space = memchr(merge->string, ' ', merge->length);
     if (!space) return INVALID(r, merge, "a merge is two tokens with a space between them");
-    const size_t left = (size_t)(space - merge->string);
-    SLUICE_TRY(merge_side(r, merge, merge->string, left, &pair.left));
-    SLUICE_TRY(merge_side(r, merge, space + 1, merge->length - left - 1, &pair.right));
-  } else {
-    if (merge->kind != SLUICE_JSON_ARRAY || merge->length != 2 || merge->items[0].kind != SLUICE_JSON_STRING ||
-        merge->items[1].kind != SLUICE_JSON_STRING)
-      return INVALID(r, merge, "a merge is \"left right\" or [\"left\", \"right\"]");
-    SLUICE_TRY(merge_side(r, merge, merge->items[0].string, merge->items[0].length, &pair.left));
-    SLUICE_TRY(merge_side(r, merge, merge->items[1].string, merge->items[1].length, &pair.right));
+    const size_t length = (size_t)(space - merge->string);
+    *left = (vocabulary_key){merge->string, length};
+    *right = (vocabulary_key){space + 1, merge->length - length - 1};
+    return NULL;
   }
-  r->made = pair.id = vocabulary_find_joined(&r->tokenizer->vocabulary, pair.left, pair.right, r->made + 1);
-  if (pair.id < 0) return INVALID(r, merge, "what this merge makes is not in the vocabulary");
-  *out = pair;
+  if (merge->kind != SLUICE_JSON_ARRAY || merge->length != 2 || merge->items[0].kind != SLUICE_JSON_STRING ||
+      merge->items[1].kind != SLUICE_JSON_STRING)
+    return INVALID(r, merge, "a merge is \"left right\" or [\"left\", \"right\"]");
+  *left = (vocabulary_key){merge->items[0].string, merge->items[0].length};
+  *right = (vocabulary_key){merge->items[1].string, merge->items[1].length};
   return NULL;
 }
 
-static sluice_status *read_merges(reader *r, value *merges) {
-  vocabulary_pair *pairs = sluice_allocate_array(merges->length, sizeof *pairs);
-  if (!pairs) return sluice_out_of_memory();
-  sluice_status *status = NULL;
-  for (size_t i = 0; i < merges->length && !status; i++)
-    status = read_merge(r, &merges->items[i], (uint32_t)i, &pairs[i]);
-  if (!status) status = vocabulary_set_pairs(&r->tokenizer->vocabulary, pairs, merges->length);
-  sluice_release(pairs);
-  return status;
+/* A merge whose sides have been looked up. */
+static sluice_status *make_pair(reader *r, const struct waiting_merge *m, int32_t left, int32_t right) {
+  if (left < 0 || right < 0)
+    return MERGE_INVALID(r, m->offset, "\"%.*s\" of this merge is not in the vocabulary",
+                         (int)(left < 0 ? m->left : m->right), r->sides.data + m->start + (left < 0 ? 0 : m->left));
+  vocabulary_pair pair = {.left = left, .right = right, .rank = (uint32_t)r->pair_count};
+  r->made = pair.id = vocabulary_find_joined(&r->tokenizer->vocabulary, left, right, r->made);
+  if (pair.id < 0) return MERGE_INVALID(r, m->offset, "what this merge makes is not in the vocabulary");
+  if (r->pair_count == r->pair_capacity) {
+    const size_t capacity = r->pair_capacity ? r->pair_capacity * 2 : 4096;
+    vocabulary_pair *grown = sluice_reallocate_array(r->pairs, capacity, sizeof *grown);
+    if (!grown) return sluice_out_of_memory();
+    r->pairs = grown;
+    r->pair_capacity = capacity;
+  }
+  r->pairs[r->pair_count++] = pair;
+  return NULL;
+}
+
+/* Looks up all sides that wait. */
+static sluice_status *make_pairs(reader *r) {
+  vocabulary_key keys[VOCABULARY_MOST_KEYS];
+  int32_t ids[VOCABULARY_MOST_KEYS];
+  for (size_t i = 0; i < r->waiting_count; i++) {
+    const struct waiting_merge *m = &r->waiting[i];
+    keys[2 * i] = (vocabulary_key){r->sides.data + m->start, m->left};
+    keys[2 * i + 1] = (vocabulary_key){r->sides.data + m->start + m->left, m->right};
+  }
+  vocabulary_find_many(&r->tokenizer->vocabulary, keys, 2 * r->waiting_count, ids);
+  for (size_t i = 0; i < r->waiting_count; i++) SLUICE_TRY(make_pair(r, &r->waiting[i], ids[2 * i], ids[2 * i + 1]));
+  r->waiting_count = 0;
+  r->sides.length = 0;
+  return NULL;
+}
+
+static sluice_status *add_merge(reader *r, value *merge) {
+  vocabulary_key left, right;
+  SLUICE_TRY(split_merge(r, merge, &left, &right));
+  struct waiting_merge *m = &r->waiting[r->waiting_count];
+  m->offset = merge->offset;
+  m->start = r->sides.length;
+  SLUICE_TRY(add_side(r, merge->offset, left.bytes, left.length, &m->left));
+  SLUICE_TRY(add_side(r, merge->offset, right.bytes, right.length, &m->right));
+  return ++r->waiting_count == VOCABULARY_MOST_KEYS / 2 ? make_pairs(r) : NULL;
+}
+
+/* Merges name tokens: those that stand before the vocabulary wait for it. */
+static bool begin_merges(void *user, sluice_json_kind kind) {
+  const reader *r = user;
+  return kind == SLUICE_JSON_ARRAY && r->vocab_seen;
+}
+
+static sluice_status *take_merge(void *user, const sluice_json_document *document, const sluice_json_member *element) {
+  reader *r = user;
+  r->document = document;
+  return add_merge(r, &element->value);
 }
 
 /* "unk_token" and "fuse_unk" are about bytes without a token, which tokenizer_finish refuses. */
@@ -388,8 +441,9 @@ static sluice_status *read_model(reader *r, value *root) {
   SLUICE_TRY(flag(r, model, "ignore_merges", false, &r->tokenizer->ignore_merges));
   SLUICE_TRY(member(r, model, "vocab", SLUICE_JSON_OBJECT, &vocab));
   SLUICE_TRY(member(r, model, "merges", SLUICE_JSON_ARRAY, &merges));
-  SLUICE_TRY(read_vocabulary(r, vocab));
-  return read_merges(r, merges);
+  for (size_t i = 0; merges->items && i < merges->length; i++) SLUICE_TRY(add_merge(r, &merges->items[i]));
+  SLUICE_TRY(make_pairs(r));
+  return vocabulary_set_pairs(&r->tokenizer->vocabulary, r->pairs, r->pair_count);
 }
 
 /* ---- The whole ---- */
@@ -414,9 +468,30 @@ static sluice_status *read_root(reader *r) {
   return tokenizer_finish(r->tokenizer, sluice_json_file(r->document));
 }
 
-sluice_status *tokenizer_read_json(const sluice_json_document *document, sluice_tokenizer **out_tokenizer) {
-  reader r = {.document = document, .tokenizer = tokenizer_new(), .made = -1};
-  sluice_status *status = r.tokenizer ? read_root(&r) : sluice_out_of_memory();
+static sluice_status *read_text(reader *r, char *text, size_t length, const char *file) {
+  const sluice_json_sink sinks[] = {{"model", "vocab", begin_vocab, take_token, r},
+                                    {"model", "merges", begin_merges, take_merge, r}};
+  sluice_json_document *document = NULL;
+  sluice_status *status =
+      r->tokenizer ? vocabulary_begin(&r->tokenizer->vocabulary, length / 40) : sluice_out_of_memory();
+  if (!status) status = vocabulary_begin(&r->unreachable, 0);
+  if (status) {
+    sluice_release(text);
+    return status;
+  }
+  SLUICE_TRY(sluice_json_parse_into(text, length, file, sinks, 2, &document));
+  r->document = document;
+  status = read_root(r);
+  sluice_json_free(document);
+  return status;
+}
+
+sluice_status *tokenizer_read_json(char *text, size_t length, const char *file, sluice_tokenizer **out_tokenizer) {
+  reader r = {.tokenizer = tokenizer_new(), .made = -1};
+  sluice_status *status = read_text(&r, text, length, file);
+  vocabulary_free(&r.unreachable);
+  sluice_text_free(&r.sides);
+  sluice_release(r.pairs);
   sluice_release(r.scratch);
   if (status)
     sluice_tokenizer_close(r.tokenizer);
@@ -427,9 +502,6 @@ sluice_status *tokenizer_read_json(const sluice_json_document *document, sluice_
 
 sluice_status *sluice_tokenizer_parse_json(const char *text, size_t length, const char *file,
                                            sluice_tokenizer **out_tokenizer) {
-  sluice_json_document *document;
-  SLUICE_TRY(sluice_json_parse(text, length, file, &document));
-  sluice_status *status = tokenizer_read_json(document, out_tokenizer);
-  sluice_json_free(document);
-  return status;
+  char *copy = sluice_copy_string(text, length);
+  return copy ? tokenizer_read_json(copy, length, file, out_tokenizer) : sluice_out_of_memory();
 }

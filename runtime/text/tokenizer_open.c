@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MOST_BYTES ((size_t)1 << 30) /* of a tiktoken file */
+#define MOST_BYTES ((size_t)1 << 30) /* of a file */
 
 static bool ends_with(const char *name, const char *end) {
   const size_t length = strlen(name), end_length = strlen(end);
@@ -86,11 +86,10 @@ static bool begins_with_brace(const char *file) {
 
 static sluice_status *open_file(const char *file, sluice_tokenizer **out) {
   if (!begins_with_brace(file)) return read_tiktoken(file, out);
-  sluice_json_document *document = NULL;
-  sluice_status *status = sluice_json_parse_file(file, &document);
-  if (!status) status = tokenizer_read_json(document, out);
-  sluice_json_free(document);
-  return status;
+  void *text;
+  size_t length;
+  SLUICE_TRY(sluice_read_file(file, MOST_BYTES, &text, &length));
+  return tokenizer_read_json(text, length, file, out);
 }
 
 sluice_status *sluice_tokenizer_open(const char *path, sluice_tokenizer **out_tokenizer) {

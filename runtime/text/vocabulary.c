@@ -49,18 +49,17 @@ static size_t table_size(size_t count) {
   return size;
 }
 
-sluice_status *vocabulary_reserve(vocabulary *v, int32_t size, size_t tokens) {
-  v->tokens = sluice_allocate_array((size_t)size, sizeof *v->tokens);
-  if (!v->tokens) return sluice_out_of_memory();
-  for (int32_t i = 0; i < size; i++) v->tokens[i].length = VOCABULARY_ABSENT;
-  v->size = size;
-  const size_t slots = table_size(tokens);
-  v->slots = sluice_allocate_array(slots, sizeof *v->slots);
+static sluice_status *make_slots(vocabulary *v, size_t count) {
+  v->slots = sluice_allocate_array(count, sizeof *v->slots);
   if (!v->slots) return sluice_out_of_memory();
-  for (size_t i = 0; i < slots; i++) v->slots[i].id = -1;
-  v->slot_mask = slots - 1;
-  for (int i = 0; i < 256; i++) v->byte_ids[i] = -1;
+  for (size_t i = 0; i < count; i++) v->slots[i].id = -1; /* also has the memory made in order, which is quicker */
+  v->slot_mask = count - 1;
   return NULL;
+}
+
+sluice_status *vocabulary_begin(vocabulary *v, size_t tokens) {
+  for (int i = 0; i < 256; i++) v->byte_ids[i] = -1;
+  return make_slots(v, table_size(tokens));
 }
 
 void vocabulary_free(vocabulary *v) {
@@ -86,13 +85,19 @@ static bool append_bytes(vocabulary *v, const char *bytes, size_t length) {
   return true;
 }
 
-sluice_status *vocabulary_set(vocabulary *v, int32_t id, const char *bytes, size_t length, bool find) {
-  const uint32_t start = (uint32_t)v->byte_count;
-  if (!append_bytes(v, bytes, length)) return sluice_out_of_memory();
-  v->tokens[id] = (vocabulary_token){.start = start, .length = (uint32_t)length};
-  if (!find) return NULL;
-  if (length == 1) v->byte_ids[(unsigned char)bytes[0]] = id;
-  const uint64_t hash = hash_bytes(bytes, length);
+static sluice_status *reserve_ids(vocabulary *v, int32_t size) {
+  if (size > v->capacity) {
+    const int32_t capacity = size < 1024 ? 1024 : size > VOCABULARY_MAX_ID / 2 ? VOCABULARY_MAX_ID : 2 * size;
+    vocabulary_token *grown = sluice_reallocate_array(v->tokens, (size_t)capacity, sizeof *grown);
+    if (!grown) return sluice_out_of_memory();
+    v->tokens = grown;
+    v->capacity = capacity;
+  }
+  for (; v->size < size; v->size++) v->tokens[v->size].length = VOCABULARY_ABSENT;
+  return NULL;
+}
+
+static sluice_status *put_in_slot(vocabulary *v, uint64_t hash, int32_t id) {
   size_t at = slot_of(v, hash);
   for (int walked = 0; v->slots[at].id >= 0; at = (at + 1) & v->slot_mask)
     if (++walked > LONGEST_WALK) return collision();
@@ -100,17 +105,65 @@ sluice_status *vocabulary_set(vocabulary *v, int32_t id, const char *bytes, size
   return NULL;
 }
 
+static sluice_status *grow_slots(vocabulary *v) {
+  vocabulary_slot *old = v->slots;
+  const size_t count = v->slot_mask + 1;
+  sluice_status *status = make_slots(v, 2 * count);
+  if (status) {
+    v->slots = old;
+    return status;
+  }
+  for (size_t i = 0; i < count && !status; i++) {
+    if (old[i].id < 0) continue;
+    const vocabulary_token *token = &v->tokens[old[i].id];
+    status = put_in_slot(v, hash_bytes(v->bytes + token->start, token->length), old[i].id);
+  }
+  sluice_release(old);
+  return status;
+}
+
+bool vocabulary_has(const vocabulary *v, int32_t id) {
+  return id < v->size && v->tokens[id].length != VOCABULARY_ABSENT;
+}
+
+sluice_status *vocabulary_set(vocabulary *v, int32_t id, const char *bytes, size_t length, bool find) {
+  const uint32_t start = (uint32_t)v->byte_count;
+  if (!append_bytes(v, bytes, length)) return sluice_out_of_memory();
+  SLUICE_TRY(reserve_ids(v, id + 1));
+  v->tokens[id] = (vocabulary_token){.start = start, .length = (uint32_t)length};
+  if (!find) return NULL;
+  if (length == 1) v->byte_ids[(unsigned char)bytes[0]] = id;
+  if (2 * ++v->found_count > v->slot_mask) SLUICE_TRY(grow_slots(v));
+  return put_in_slot(v, hash_bytes(bytes, length), id);
+}
+
 static int32_t find_hashed(const vocabulary *v, uint64_t hash, const char *bytes, size_t length) {
   for (size_t at = slot_of(v, hash); v->slots[at].id >= 0; at = (at + 1) & v->slot_mask) {
     if (v->slots[at].hash != (uint32_t)(hash >> 32)) continue;
-    const vocabulary_token *token = &v->tokens[v->slots[at].id];
-    if (token->length == length && memcmp(v->bytes + token->start, bytes, length) == 0) return v->slots[at].id;
+    const int32_t id = v->slots[at].id;
+    const vocabulary_token *token = &v->tokens[id];
+    if (token->length == length && memcmp(v->bytes + token->start, bytes, length) == 0) return id;
   }
   return -1;
 }
 
 int32_t vocabulary_find(const vocabulary *v, const char *bytes, size_t length) {
   return find_hashed(v, hash_bytes(bytes, length), bytes, length);
+}
+
+void vocabulary_find_many(const vocabulary *v, const vocabulary_key *keys, size_t count, int32_t *ids) {
+  uint64_t hashes[VOCABULARY_MOST_KEYS];
+  for (size_t i = 0; i < count; i++) {
+    hashes[i] = hash_bytes(keys[i].bytes, keys[i].length);
+    __builtin_prefetch(&v->slots[slot_of(v, hashes[i])]);
+  }
+  for (size_t i = 0; i < count; i++) {
+    ids[i] = v->slots[slot_of(v, hashes[i])].id;
+    if (ids[i] >= 0) __builtin_prefetch(&v->tokens[ids[i]]);
+  }
+  for (size_t i = 0; i < count; i++)
+    if (ids[i] >= 0) __builtin_prefetch(v->bytes + v->tokens[ids[i]].start);
+  for (size_t i = 0; i < count; i++) ids[i] = find_hashed(v, hashes[i], keys[i].bytes, keys[i].length);
 }
 
 void vocabulary_find_beginnings(const vocabulary *v, const char *bytes, size_t length, int32_t *ids) {
@@ -131,11 +184,14 @@ static bool is_joined(const vocabulary *v, int32_t id, const vocabulary_token *l
 
 int32_t vocabulary_find_joined(const vocabulary *v, int32_t left, int32_t right, int32_t guess) {
   const vocabulary_token *l = &v->tokens[left], *r = &v->tokens[right];
-  if (guess >= 0 && guess < v->size && is_joined(v, guess, l, r)) return guess;
+  for (int32_t id = guess; id <= guess + 1; id++)
+    if (id >= 0 && id < v->size && is_joined(v, id, l, r)) return id;
   uint64_t hash = hash_bytes(v->bytes + l->start, l->length);
   for (size_t i = 0; i < r->length; i++) hash = hash_byte(hash, v->bytes[r->start + i]);
-  for (size_t at = slot_of(v, hash); v->slots[at].id >= 0; at = (at + 1) & v->slot_mask)
-    if (v->slots[at].hash == (uint32_t)(hash >> 32) && is_joined(v, v->slots[at].id, l, r)) return v->slots[at].id;
+  for (size_t at = slot_of(v, hash); v->slots[at].id >= 0; at = (at + 1) & v->slot_mask) {
+    const int32_t id = v->slots[at].id;
+    if (v->slots[at].hash == (uint32_t)(hash >> 32) && is_joined(v, id, l, r)) return id;
+  }
   return -1;
 }
 

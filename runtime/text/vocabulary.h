@@ -1,7 +1,7 @@
 /* The tokens of a byte-level BPE model as bytes, and its merges.
  *
- *   bytes -> id      hash table with open addressing, sized once
- *   (left, right) -> rank, id of the merged token      the same
+ *   bytes -> id      hash table with open addressing, twice as large whenever it is half full
+ *   (left, right) -> rank, id of the merged token      the same, sized once
  */
 #ifndef SLUICE_TEXT_VOCABULARY_H
 #define SLUICE_TEXT_VOCABULARY_H
@@ -34,28 +34,40 @@ typedef struct vocabulary_pair {
 typedef struct vocabulary {
   char *bytes; /* of all tokens, one after the other */
   size_t byte_count, byte_capacity;
-  vocabulary_token *tokens; /* [size] */
-  int32_t size;             /* one more than the largest id */
-  vocabulary_slot *slots;   /* [slot_mask + 1] */
-  size_t slot_mask;
+  vocabulary_token *tokens; /* [capacity] */
+  int32_t size, capacity;   /* size: one more than the largest id */
+  vocabulary_slot *slots;   /* [slot_mask + 1], at most half of them taken */
+  size_t slot_mask, found_count;
   vocabulary_pair *pairs; /* [pair_mask + 1] */
   size_t pair_mask;
   int32_t byte_ids[256]; /* the tokens of single bytes, -1: none */
 } vocabulary;
 
-/* Makes room for ids below `size` and for `tokens` tokens to be found by their bytes. NULL or out of memory. */
-SLUICE_MUST_USE sluice_status *vocabulary_reserve(vocabulary *v, int32_t size, size_t tokens);
+/* An empty vocabulary, with room for about `tokens` tokens to begin with; a zeroed one can only be freed. NULL or out
+ * of memory. */
+SLUICE_MUST_USE sluice_status *vocabulary_begin(vocabulary *v, size_t tokens);
 void vocabulary_free(vocabulary *v);
 
-/* Sets the token of an id below the reserved size. `find`: pieces of text may become it by their bytes, of which
- * there must not be a second such token. */
+/* Whether an id, which may be any, has a token. */
+bool vocabulary_has(const vocabulary *v, int32_t id);
+/* Sets the token of an id below VOCABULARY_MAX_ID. `find`: pieces of text may become it by their bytes, of which there
+ * must not be a second such token. */
 SLUICE_MUST_USE sluice_status *vocabulary_set(vocabulary *v, int32_t id, const char *bytes, size_t length, bool find);
 
 /* The id of a token with these bytes, -1: none. */
 int32_t vocabulary_find(const vocabulary *v, const char *bytes, size_t length);
+/* The same for many, whose waits for memory overlap: tables and bytes do not fit the caches. At most
+ * VOCABULARY_MOST_KEYS at a time. */
+typedef struct vocabulary_key {
+  const char *bytes;
+  size_t length;
+} vocabulary_key;
+#define VOCABULARY_MOST_KEYS 64
+void vocabulary_find_many(const vocabulary *v, const vocabulary_key *keys, size_t count, int32_t *ids);
 /* ids[i]: the same for the first i + 1 bytes. */
 void vocabulary_find_beginnings(const vocabulary *v, const char *bytes, size_t length, int32_t *ids);
-/* The same for the bytes of one token followed by those of another. `guess`: the id that it is likely to be, or -1. */
+/* The same for the bytes of one token followed by those of another. `guess` and the id behind it are looked at first.
+ */
 int32_t vocabulary_find_joined(const vocabulary *v, int32_t left, int32_t right, int32_t guess);
 
 /* Sets the merges; of one pair the last one counts. */

@@ -242,9 +242,118 @@ static void caret(void **state) {
   sluice_status_free(status);
 }
 
+/* ---- Members that are given away ---- */
+
+typedef struct taken {
+  sluice_text text;
+  bool refuse;
+} taken;
+
+static bool begin_any(void *user, sluice_json_kind kind) {
+  sluice_text_printf(&((taken *)user)->text, "%s:", sluice_json_kind_name(kind));
+  return true;
+}
+
+static bool begin_none(void *user, sluice_json_kind kind) {
+  (void)user;
+  (void)kind;
+  return false;
+}
+
+static sluice_status *take(void *user, const sluice_json_document *document, const sluice_json_member *element) {
+  taken *t = user;
+  const sluice_json_value *v = &element->value;
+  if (t->refuse) return sluice_json_error(document, v->offset, SLUICE_INVALID, "not wanted");
+  sluice_text_printf(&t->text, " %s", element->key ? element->key : "-");
+  if (v->kind == SLUICE_JSON_STRING) sluice_text_printf(&t->text, "=%s", v->string);
+  if (v->kind == SLUICE_JSON_NUMBER) sluice_text_printf(&t->text, "=%g", v->number);
+  for (size_t i = 0; v->kind == SLUICE_JSON_ARRAY && i < v->length; i++)
+    sluice_text_printf(&t->text, "%s%s", i ? "," : "=", v->items[i].string);
+  return NULL;
+}
+
+static sluice_status *parse_into(const char *text, taken *t, sluice_json_document **out) {
+  const sluice_json_sink sinks[] = {{"model", "list", begin_any, take, t},
+                                    {"model", "table", begin_any, take, t},
+                                    {"model", "kept", begin_none, take, t}};
+  return sluice_json_parse_into(sluice_copy_string(text, strlen(text)), strlen(text), "test.json", sinks, 3, out);
+}
+
+static void given_away(void **state) {
+  (void)state;
+  taken t = {0};
+  sluice_json_document *d = NULL;
+  assert_null(
+      parse_into("{\"list\": [1], \"other\": {\"list\": [2]}, \"model\": {\"deep\": {\"list\": [3]}, \"kept\": [4], "
+                 "\"list\": [[\"a\", \"b\\n\u00e9\"], \"c\", 5], \"table\": {\"x\": 6, \"x\": {\"y\": [7]}}, "
+                 "\"after\": \"d\"}}",
+                 &t, &d));
+  assert_string_equal(t.text.data, "an array: -=a,b\n\xc3\xa9 -=c -=5an object: x=6 x");
+  const sluice_json_value *root = sluice_json_root(d), *model = sluice_json_get(root, "model");
+  const sluice_json_value *list = sluice_json_get(model, "list"), *table = sluice_json_get(model, "table");
+  assert_true(list->kind == SLUICE_JSON_ARRAY && list->length == 3 && !list->items);
+  assert_true(table->kind == SLUICE_JSON_OBJECT && table->length == 2 && !table->members);
+  assert_true(sluice_json_get(model, "kept")->items[0].integer == 4);
+  assert_true(sluice_json_get(sluice_json_get(root, "other"), "list")->items[0].integer == 2);
+  assert_true(sluice_json_get(sluice_json_get(model, "deep"), "list")->items[0].integer == 3);
+  assert_string_equal(sluice_json_get(model, "after")->string, "d");
+  sluice_json_free(d);
+  sluice_text_free(&t.text);
+}
+
+/* As many elements as fill the parser's memory many times over: it is used again. */
+static void many_given_away(void **state) {
+  (void)state;
+  sluice_text text = {0};
+  sluice_text_printf(&text, "{\"model\": {\"list\": [");
+  for (int i = 0; i < 3000; i++) sluice_text_printf(&text, "%s\"%0*d\"", i ? "," : "", 1 + i % 1000, i);
+  sluice_text_printf(&text, "]}}");
+  taken t = {0};
+  sluice_json_document *d = NULL;
+  const size_t before = sluice_live_allocations();
+  assert_null(parse_into(text.data, &t, &d));
+  assert_true(sluice_live_allocations() - before < 12); /* 1.5 MB of strings would be two dozen chunks */
+  assert_string_equal(t.text.data + t.text.length - 5, "02999");
+  sluice_json_free(d);
+  sluice_text_free(&t.text);
+  sluice_text_free(&text);
+}
+
+static void given_away_with_errors(void **state) {
+  (void)state;
+  static const struct {
+    const char *text, *wanted;
+    bool refuse;
+  } cases[] = {{"{\"model\": {\"list\": [1, 2}}", "expected ',' or ']'", false},
+               {"{\"model\": {\"table\": {\"a\" 1}}}", "expected ':'", false},
+               {"{\"model\": {\"list\": [1, \"\xff\"]}}", "UTF-8", false},
+               {"{\"model\": {\"list\": [1", "the end of the text", false},
+               {"{\"model\": {\"list\": [1], \"list\": [2]}}", "stands twice", false},
+               {"{\"model\": {\"list\": [1]}}", "not wanted", true}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    taken t = {.refuse = cases[i].refuse};
+    sluice_json_document *d = NULL;
+    sluice_status *status = parse_into(cases[i].text, &t, &d);
+    assert_non_null(status);
+    assert_null(d);
+    if (!strstr(sluice_status_message(status), cases[i].wanted)) fail_msg("%s", sluice_status_message(status));
+    sluice_status_free(status);
+    sluice_text_free(&t.text);
+  }
+  assert_int_equal(sluice_live_allocations(), 0);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(values),  cmocka_unit_test(refusals),  cmocka_unit_test(depth),  cmocka_unit_test(large_object),
-      cmocka_unit_test(writing), cmocka_unit_test(mutations), cmocka_unit_test(memory), cmocka_unit_test(caret)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(values),
+                                     cmocka_unit_test(refusals),
+                                     cmocka_unit_test(depth),
+                                     cmocka_unit_test(large_object),
+                                     cmocka_unit_test(writing),
+                                     cmocka_unit_test(mutations),
+                                     cmocka_unit_test(memory),
+                                     cmocka_unit_test(caret),
+                                     cmocka_unit_test(given_away),
+                                     cmocka_unit_test(many_given_away),
+                                     cmocka_unit_test(given_away_with_errors)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

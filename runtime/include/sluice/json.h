@@ -63,6 +63,23 @@ SLUICE_MUST_USE sluice_status *sluice_json_parse(const char *text, size_t length
 /* Reads and parses a file. */
 SLUICE_MUST_USE sluice_status *sluice_json_parse_file(const char *path, sluice_json_document **out_document);
 
+/* For members that are too long to keep: the member `key`, an object or an array, of the root's member `outer`. Each of
+ * its elements is parsed, given to `take` (without a key in an array) and forgotten; what stays in the document has its
+ * kind and length, but no members or items. `begin`, asked first, may leave the member to be kept as any other. Keys
+ * that stand twice in it are the taker's to find. An error that `take` returns ends the parsing. */
+typedef struct sluice_json_sink {
+  const char *outer, *key;
+  bool (*begin)(void *user, sluice_json_kind kind);
+  sluice_status *(*take)(void *user, const sluice_json_document *document, const sluice_json_member *element);
+  void *user;
+} sluice_json_sink;
+
+/* Parses `length` bytes of `text`, which the document owns from now on, after errors too: allocated by sluice_allocate,
+ * a NUL behind them. */
+SLUICE_MUST_USE sluice_status *sluice_json_parse_into(char *text, size_t length, const char *file,
+                                                      const sluice_json_sink *sinks, size_t sink_count,
+                                                      sluice_json_document **out_document);
+
 const sluice_json_value *sluice_json_root(const sluice_json_document *document);
 const char *sluice_json_file(const sluice_json_document *document);
 void sluice_json_free(sluice_json_document *document);
