@@ -1087,4 +1087,17 @@ irdl.dialect @kernel {
     %7 = irdl.base "#builtin.integer"
     irdl.attributes {"label" = %3, "layer" = %4, "target" = %5, "cost" = %6, "vocabulary" = %7}
   }
+  irdl.operation @logprobs {
+    %0 = irdl.base @kernel::@buffer
+    %1 = irdl.base @kernel::@buffer
+    %2 = irdl.base @kernel::@buffer
+    %3 = irdl.base @kernel::@buffer
+    irdl.operands(logits: %0, sampling: %1, sampled: %2, logprobs: %3)
+    %4 = irdl.base "#builtin.string"
+    %5 = irdl.base "#builtin.integer"
+    %6 = irdl.base "#builtin.string"
+    %7 = irdl.base "#builtin.array"
+    %8 = irdl.base "#builtin.integer"
+    irdl.attributes {"label" = %4, "layer" = %5, "target" = %6, "cost" = %7, "vocabulary" = %8}
+  }
 }

@@ -101,6 +101,8 @@ static const kernel_op launches[] = {
      LAUNCH "size:rows x_width:positive width:positive offset:count dtype:dtype"},
     {"select_rows", "x=value/dtype logit_rows=input/logit_rows out=value/dtype", LAUNCH "width:positive dtype:dtype"},
     {"sample", "logits=value/f32 sampling=input/sampling sampled=value/i32", LAUNCH "vocabulary:positive"},
+    {"logprobs", "logits=value/f32 sampling=input/sampling sampled=value/i32 logprobs=output/logprobs",
+     LAUNCH "vocabulary:positive"},
 };
 
 static const kernel_op memories[] = {
@@ -169,6 +171,11 @@ static bool verify_input(verify_state *state, const char *name, MlirOperation so
   return verify_fail(state, "%s is not the kernel.input \"%s\"", name, input);
 }
 
+static bool verify_output(verify_state *state, const char *name, MlirOperation source, const char *output) {
+  if (ir_is(source, "kernel.output") && text_equals(ir_get_string(source, "name"), output)) return true;
+  return verify_fail(state, "%s is not the kernel.output \"%s\"", name, output);
+}
+
 static bool verify_cache(verify_state *state, const char *name, MlirOperation source) {
   if (!ir_is(source, "kernel.cache")) return verify_fail(state, "%s is no kernel.cache", name);
   int64_t layer = ir_get_integer(source, "layer"), bytes = ir_get_integer(source, "page_bytes");
@@ -190,6 +197,7 @@ static bool verify_operand(verify_state *state, const char *name, const char *ro
   if (strcmp(role, "rows") == 0) return verify_weight(state, name, source, "rows", detail);
   if (strcmp(role, "maybe_rows") == 0) return none || verify_weight(state, name, source, "rows", detail);
   if (strcmp(role, "input") == 0) return verify_input(state, name, source, detail);
+  if (strcmp(role, "output") == 0) return verify_output(state, name, source, detail);
   if (strcmp(role, "cache") == 0) return verify_cache(state, name, source);
   if (strcmp(role, "maybe_panels") == 0 && none) return true;
   bool pairs = text_equals(ir_get_string(state->op, "epilogue"), "swiglu");

@@ -458,12 +458,22 @@ static void lower_select_rows(lowering *l) {
   launch(l, "select_rows", buffers, COUNT_OF(buffers), &list, &(launch_cost){.row_bytes = 2 * width * element_size(x)});
 }
 
+/* A launch of its own, which steps without log-probabilities leave out: its grid is empty there. */
+static void lower_logprobs(lowering *l, const MlirValue of_sample[3], int64_t vocabulary) {
+  attribute_list name = {0}, list = {0};
+  attribute_text(l, &name, "name", "logprobs");
+  MlirValue buffers[] = {of_sample[0], of_sample[1], of_sample[2], memory_op(l, "kernel.output", &name)};
+  attribute_integer(l, &list, "vocabulary", vocabulary);
+  launch(l, "logprobs", buffers, COUNT_OF(buffers), &list, &(launch_cost){0});
+}
+
 static void lower_sample(lowering *l) {
   int64_t vocabulary = ir_dimension(operand(l, 0), 1);
   MlirValue buffers[] = {operand_buffer(l, 0), input_buffer(l, "sampling"), result_buffer(l, 0)};
   attribute_list list = {.count = 0};
   attribute_integer(l, &list, "vocabulary", vocabulary);
   launch(l, "sample", buffers, COUNT_OF(buffers), &list, &(launch_cost){.row_bytes = 4 * vocabulary});
+  lower_logprobs(l, buffers, vocabulary);
 }
 
 /* ---- the function ---- */

@@ -43,6 +43,7 @@ sluice_step_layout sluice_step_layout_of(const sluice_plan *plan, const uint64_t
   const uint64_t output_bytes[SLUICE_OUTPUT_COUNT] = {
       [SLUICE_OUTPUT_LOGITS] = rows * plan->header->vocabulary * sizeof(float),
       [SLUICE_OUTPUT_SAMPLED] = rows * sizeof(int32_t),
+      [SLUICE_OUTPUT_LOGPROBS] = extents[SLUICE_SIZE_LOGPROBS] * sizeof(sluice_logprob_row),
   };
   sluice_step_layout layout = {.input_bytes = SLUICE_SIZE_COUNT * sizeof(int32_t)};
   for (int i = 0; i < SLUICE_INPUT_COUNT; i++) {
@@ -247,6 +248,7 @@ void sluice_session_close(sluice_session *session) {
   }
   sluice_release(session->host_logits.memory);
   sluice_release(session->nan);
+  sluice_release(session->logprobs);
   sluice_release(session->layer_offsets);
   sluice_release(session->arguments);
   if (device != session->model->device) device->driver->close(device);

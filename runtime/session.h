@@ -39,6 +39,8 @@ struct sluice_session {
   sluice_block locked_inputs, locked_sampled, host_logits;
   uint8_t *nan; /* of the last step: sluice_step_result */
   uint32_t nan_capacity;
+  sluice_logprobs *logprobs; /* likewise */
+  uint32_t logprobs_capacity;
   sluice_graphs graphs;
   bool in_launches[SLUICE_SIZE_COUNT]; /* the sizes that the plan's grids and ranges depend on */
   void **arguments;                    /* as in the plan's table, resolved for the step at hand */

@@ -42,6 +42,10 @@ static sluice_status *check_seen(const step *s, const sluice_chunk *chunk) {
                         "penalty of at least 0 and min_p in 0 .. 1",
                         chunk->sequence, (double)sampling->repetition_penalty, (double)sampling->presence_penalty,
                         (double)sampling->frequency_penalty, (double)sampling->min_p);
+  if (sampling->logprobs > SLUICE_MOST_LOGPROBS)
+    return sluice_error(SLUICE_INVALID,
+                        "sequence %d: log-probabilities of %u tokens are wanted, at most %u are possible",
+                        chunk->sequence, sampling->logprobs, SLUICE_MOST_LOGPROBS);
   if (count > vocabulary)
     return sluice_error(SLUICE_INVALID, "sequence %d: %u seen tokens of a vocabulary of %u; expected each once",
                         chunk->sequence, count, vocabulary);
@@ -134,6 +138,7 @@ static void measure(step *s) {
   const sluice_session *session = s->session;
   const sluice_plan *plan = &session->model->plan;
   uint64_t tokens = 0, rows = 0, tiles = 0, pages = 0, longest = 0, seen = 0;
+  bool logprobs = false;
   s->decode = session->device->driver->graph_begin && !session->observer && !session->hook;
   for (uint32_t i = 0; i < s->chunk_count; i++) {
     const sluice_chunk *chunk = &s->chunks[i];
@@ -142,6 +147,7 @@ static void measure(step *s) {
     tokens += chunk->count;
     rows += chunk->logit_rows;
     seen += seen_count(chunk);
+    logprobs = logprobs || (chunk->logit_rows && chunk->sampling.logprobs);
     tiles += ((uint64_t)chunk->count + plan->header->query_tile - 1) / plan->header->query_tile;
     uint64_t tile = chunk->count < plan->header->query_tile ? chunk->count : plan->header->query_tile;
     if (tile > longest) longest = tile;
@@ -156,6 +162,7 @@ static void measure(step *s) {
   extents[SLUICE_SIZE_CACHE_PAGES] = session->pool.page_count;
   extents[SLUICE_SIZE_LONGEST] = longest;
   extents[SLUICE_SIZE_SEEN] = rounded_seen(seen);
+  extents[SLUICE_SIZE_LOGPROBS] = logprobs ? rows : 0;
   uint64_t memory_pages = s->decode ? rounded_pages(s, pages) : pages;
   extents[SLUICE_SIZE_PAGE_STRIDE] = memory_pages;
   set_context(plan, tokens, memory_pages, extents);
@@ -178,8 +185,21 @@ static sluice_status *grow_locked(sluice_device *device, sluice_block *block, ui
   return NULL;
 }
 
+/* What goes back to the host after every step: the sampled tokens and, where some are wanted, what log-probabilities
+ * are made of, which lies behind them. */
 static uint64_t sampled_bytes(const step *s) {
-  return s->extents[SLUICE_SIZE_ROWS] * sizeof(int32_t);
+  if (!s->extents[SLUICE_SIZE_LOGPROBS]) return s->extents[SLUICE_SIZE_ROWS] * sizeof(int32_t);
+  return s->layout.outputs[SLUICE_OUTPUT_LOGPROBS] - s->layout.outputs[SLUICE_OUTPUT_SAMPLED] +
+         s->extents[SLUICE_SIZE_LOGPROBS] * sizeof(sluice_logprob_row);
+}
+
+static sluice_status *grow_logprobs(sluice_session *session, uint64_t rows) {
+  if (rows <= session->logprobs_capacity) return NULL;
+  sluice_logprobs *grown = sluice_reallocate_array(session->logprobs, (size_t)rows, sizeof *grown);
+  if (!grown) return sluice_out_of_memory();
+  session->logprobs = grown;
+  session->logprobs_capacity = (uint32_t)rows;
+  return NULL;
 }
 
 static sluice_status *grow_memory(step *s) {
@@ -194,6 +214,7 @@ static sluice_status *grow_memory(step *s) {
   SLUICE_TRY(sluice_block_grow(device, &session->arena, arena));
   SLUICE_TRY(sluice_block_grow(device, &session->inputs, s->layout.input_bytes));
   SLUICE_TRY(sluice_block_grow(device, &session->outputs, s->layout.output_bytes));
+  SLUICE_TRY(grow_logprobs(session, s->extents[SLUICE_SIZE_LOGPROBS]));
   if (s->extents[SLUICE_SIZE_ROWS] > session->nan_capacity) {
     uint8_t *nan = sluice_reallocate_array(session->nan, (size_t)s->extents[SLUICE_SIZE_ROWS], sizeof *nan);
     if (!nan) return sluice_out_of_memory();
@@ -242,6 +263,7 @@ static sluice_sampling_row sampling_row(const sluice_chunk *chunk, uint64_t posi
       .frequency_penalty = sampling->frequency_penalty,
       .seen_first = seen_first,
       .seen_count = seen_count(chunk),
+      .logprobs = sampling->logprobs,
   };
 }
 
@@ -368,6 +390,7 @@ static uint64_t most_tokens(const step *s, const sluice_plan_extent *extent, uin
     break;
   case SLUICE_SIZE_TOKENS:
   case SLUICE_SIZE_ROWS:
+  case SLUICE_SIZE_LOGPROBS:
   case SLUICE_SIZE_SEQUENCES:
   case SLUICE_SIZE_TILES:
   case SLUICE_SIZE_LONGEST:
@@ -614,6 +637,29 @@ static sluice_status *prepare_and_run(step *s, bool *out_device_failed) {
   return s->decode ? run_decode(s, out_device_failed) : run_launches(s, out_device_failed);
 }
 
+/* The logarithms of a row's probabilities. A difference of equal infinities is none. */
+static float logprob_of(const sluice_logprob_row *row, float logit) {
+  const double distance = logit == row->largest ? 0 : (double)logit - (double)row->largest;
+  return (float)(distance - log(row->mass));
+}
+
+static void read_logprobs(const step *s, const char *memory) {
+  const sluice_logprob_row *rows = (const sluice_logprob_row *)(const void *)memory;
+  const uint32_t vocabulary = s->session->model->plan.header->vocabulary;
+  sluice_logprobs *out = s->session->logprobs;
+  for (uint32_t i = 0; i < s->chunk_count; i++) {
+    const sluice_chunk *chunk = &s->chunks[i];
+    const uint32_t wanted = chunk->sampling.logprobs, count = wanted < vocabulary ? wanted : vocabulary;
+    for (uint32_t j = 0; j < chunk->logit_rows; j++, rows++, out++) {
+      *out = (sluice_logprobs){.count = count};
+      if (!count) continue;
+      out->chosen = logprob_of(rows, rows->chosen);
+      for (uint32_t k = 0; k < count; k++)
+        out->top[k] = (sluice_token_logprob){rows->top[k].token, logprob_of(rows, rows->top[k].logit)};
+    }
+  }
+}
+
 /* Takes what the sampler wrote apart (SLUICE_OUTPUT_SAMPLED). */
 static void read_sampled(const step *s, sluice_step_result *out_result) {
   const sluice_session *session = s->session;
@@ -629,6 +675,9 @@ static void read_sampled(const step *s, sluice_step_result *out_result) {
     if (session->nan[i]) sampled[i] = -1 - sampled[i];
   }
   *out_result = (sluice_step_result){.sampled = sampled, .nan = session->nan, .rows = rows, .nan_rows = nan_rows};
+  if (!s->extents[SLUICE_SIZE_LOGPROBS]) return;
+  read_logprobs(s, memory + (s->layout.outputs[SLUICE_OUTPUT_LOGPROBS] - s->layout.outputs[SLUICE_OUTPUT_SAMPLED]));
+  out_result->logprobs = session->logprobs;
 }
 
 sluice_status *sluice_step(sluice_session *session, const sluice_chunk *chunks, uint32_t chunk_count,

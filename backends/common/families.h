@@ -20,8 +20,8 @@
   family(index_score) family(block_max) family(block_score) family(topk_blocks) family(index_select)                   \
   /* attention.c */                                                                                                    \
   family(attention) family(block_attention) family(select_attention)                                                   \
-  /* sample.c, synthetic.c */                                                                                          \
-  family(sample) family(synthesize)
+  /* sample.c, logprobs.c, synthetic.c */                                                                              \
+  family(sample) family(logprobs) family(synthesize)
 /* clang-format on */
 
 #define KERNEL_FAMILY_DECLARATION(name) kernel_family family_##name;

@@ -3,6 +3,7 @@
  * Nothing is sorted: both thresholds are found by bisection on the integers that order like floats, with one pass over
  * the row for each bit. */
 #include "backends/common/families.h"
+#include "backends/common/logits.h"
 
 #include <stddef.h>
 
@@ -36,8 +37,7 @@ static V float64(emitter *e, double value) {
 
 /* ---- one logit ---- */
 
-/* An i32 that orders like the logit; -0 equals 0, NaN is below everything. */
-static V key_of(emitter *e, V logit) {
+V logit_key(emitter *e, V logit) {
   unsigned width = width_of(logit);
   V bits = bitcast(e, fadd_(e, logit, float32(e, 0)), vector_type(e->i32, width));
   V sign = LLVMBuildAShr(e->builder, bits, splat(e, int32(e, 31), width), "");
@@ -52,7 +52,7 @@ static V mass_of(emitter *e, const sampler *s, V logit, V threshold) {
   V zero = splat(e, float32(e, 0), width);
   V distance = select_(e, fcmp(e, LLVMRealOEQ, logit, splat(e, s->largest, width)), zero, fsub_(e, logit, s->largest));
   V power = fmul_(e, distance, s->scale);
-  V kept = and_(e, fcmp(e, LLVMRealORD, power, power), icmp(e, LLVMIntSGE, key_of(e, logit), to_i32(e, threshold)));
+  V kept = and_(e, fcmp(e, LLVMRealORD, power, power), icmp(e, LLVMIntSGE, logit_key(e, logit), to_i32(e, threshold)));
   V mass = e->atoms->exp2(e, power);
   kept = and_(e, kept, fcmp(e, LLVMRealOGE, mass, splat(e, s->min_p, width)));
   return select_(e, kept, mass, zero);
@@ -131,7 +131,7 @@ static V find_largest(emitter *e, sampler *s) {
 /* Counts are kept in f32, which is exact up to the 2^24 logits that family_sample allows. */
 static void count_body(emitter *e, V offset, unsigned vector, void *user) {
   const sampler *s = user;
-  V key = key_of(e, load_f32(e, SLUICE_F32, s->logits, offset, vector));
+  V key = logit_key(e, load_f32(e, SLUICE_F32, s->logits, offset, vector));
   V reached = icmp(e, LLVMIntSGE, key, to_i32(e, s->threshold));
   accumulate(e, s, select_(e, reached, splat(e, float32(e, 1), vector), float32(e, 0)));
 }
@@ -151,7 +151,7 @@ static V mass_from(emitter *e, sampler *s, V threshold) {
 /* Raises s->least to the largest key whose pass reaches `wanted`: with `masses`, the mass of the logits from that key
  * on (f64), otherwise their number (f32). Both fall as the key rises, also in floating-point arithmetic. */
 static void raise_least(emitter *e, sampler *s, bool masses, V wanted) {
-  V high = local_set(e, e->i64, add(e, to_i64(e, key_of(e, s->largest)), int64(e, 1)));
+  V high = local_set(e, e->i64, add(e, to_i64(e, logit_key(e, s->largest)), int64(e, 1)));
   loop bits = loop_begin(e, int64(e, 0), int64(e, 32), int64(e, 1));
   V low = get(e, e->i64, s->least);
   V middle = LLVMBuildAShr(e->builder, add(e, low, get(e, e->i64, high)), int64(e, 1), "");
@@ -338,23 +338,23 @@ static V draw(emitter *e, sampler *s, V fraction) {
   return get(e, e->i64, result);
 }
 
-static V field(emitter *e, T type, V row, size_t offset) {
-  return load(e, type, byte_offset(e, row, int64(e, (int64_t)offset)));
+V logit_field(emitter *e, T type, V structure, size_t offset) {
+  return load(e, type, byte_offset(e, structure, int64(e, (int64_t)offset)));
 }
 
 /* Changes the logits of the tokens that were seen, in place. Each is in the list once, so lanes are apart. */
 static void penalise(emitter *e, const sampler *s, V row) {
-  V count = to_i64(e, field(e, e->i32, row, offsetof(sluice_sampling_row, seen_count)));
+  V count = to_i64(e, logit_field(e, e->i32, row, offsetof(sluice_sampling_row, seen_count)));
   branch any = if_begin(e, icmp(e, LLVMIntSGT, count, int64(e, 0)));
-  V first = to_i64(e, field(e, e->i32, row, offsetof(sluice_sampling_row, seen_first)));
-  V repetition = field(e, e->f32, row, offsetof(sluice_sampling_row, repetition_penalty));
-  V presence = field(e, e->f32, row, offsetof(sluice_sampling_row, presence_penalty));
-  V frequency = field(e, e->f32, row, offsetof(sluice_sampling_row, frequency_penalty));
+  V first = to_i64(e, logit_field(e, e->i32, row, offsetof(sluice_sampling_row, seen_first)));
+  V repetition = logit_field(e, e->f32, row, offsetof(sluice_sampling_row, repetition_penalty));
+  V presence = logit_field(e, e->f32, row, offsetof(sluice_sampling_row, presence_penalty));
+  V frequency = logit_field(e, e->f32, row, offsetof(sluice_sampling_row, frequency_penalty));
   V list = byte_offset(e, e->argument[1], mul(e, size_of(e, SLUICE_SIZE_ROWS), int64(e, sizeof(sluice_sampling_row))));
   loop entries = lane_loop(e, int64(e, 0), count);
   V entry = byte_offset(e, list, mul(e, add(e, first, entries.index), int64(e, sizeof(sluice_seen_token))));
-  V token = to_i64(e, field(e, e->i32, entry, offsetof(sluice_seen_token, token)));
-  V times = to_f32(e, field(e, e->i32, entry, offsetof(sluice_seen_token, count)));
+  V token = to_i64(e, logit_field(e, e->i32, entry, offsetof(sluice_seen_token, token)));
+  V times = to_f32(e, logit_field(e, e->i32, entry, offsetof(sluice_seen_token, count)));
   V place = element(e, e->f32, s->logits, token);
   V logit = load(e, e->f32, place);
   V above = fcmp(e, LLVMRealOGT, logit, float32(e, 0));
@@ -381,26 +381,26 @@ void family_sample(emitter *e, const kernel_spec *spec) {
   s.logits = element(e, e->f32, e->argument[0], mul(e, e->x, int64(e, s.vocabulary)));
   V row = byte_offset(e, e->argument[1], mul(e, e->x, int64(e, sizeof(sluice_sampling_row))));
   penalise(e, &s, row);
-  V temperature = field(e, e->f32, row, offsetof(sluice_sampling_row, temperature));
+  V temperature = logit_field(e, e->f32, row, offsetof(sluice_sampling_row, temperature));
   branch drawn = if_begin(e, fcmp(e, LLVMRealOGT, temperature, float32(e, 0)));
 
   s.largest = find_largest(e, &s);
   V scale = fdiv_(e, float32(e, LOG2_E), temperature);
   s.scale = fmin_(e, scale, float32(e, 1e30)); /* finite, so that 0 times it is 0 */
-  s.min_p = field(e, e->f32, row, offsetof(sluice_sampling_row, min_p));
+  s.min_p = logit_field(e, e->f32, row, offsetof(sluice_sampling_row, min_p));
   s.least = local_set(e, e->i64, int64(e, INT32_MIN));
-  V top_k = to_i64(e, field(e, e->i32, row, offsetof(sluice_sampling_row, top_k)));
+  V top_k = to_i64(e, logit_field(e, e->i32, row, offsetof(sluice_sampling_row, top_k)));
   V limited = and_(e, icmp(e, LLVMIntSGT, top_k, int64(e, 0)), icmp(e, LLVMIntSLT, top_k, int64(e, s.vocabulary)));
   branch by_count = if_begin(e, limited);
   raise_least(e, &s, false, to_f32(e, top_k));
   if_end(e, &by_count);
-  V top_p = field(e, e->f32, row, offsetof(sluice_sampling_row, top_p));
+  V top_p = logit_field(e, e->f32, row, offsetof(sluice_sampling_row, top_p));
   V partial = and_(e, fcmp(e, LLVMRealOGT, top_p, float32(e, 0)), fcmp(e, LLVMRealOLT, top_p, float32(e, 1)));
   branch by_mass = if_begin(e, partial);
   raise_least(e, &s, true, fmul_(e, mass_from(e, &s, get(e, e->i64, s.least)), widen(e, top_p)));
   if_end(e, &by_mass);
-  V position = to_i64(e, field(e, e->i32, row, offsetof(sluice_sampling_row, position)));
-  V seed = field(e, e->i64, row, offsetof(sluice_sampling_row, seed));
+  V position = to_i64(e, logit_field(e, e->i32, row, offsetof(sluice_sampling_row, position)));
+  V seed = logit_field(e, e->i64, row, offsetof(sluice_sampling_row, seed));
   store_token(e, &s, draw(e, &s, uniform(e, seed, position)));
 
   if_else(e, &drawn);

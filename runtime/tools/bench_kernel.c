@@ -200,6 +200,8 @@ static void describe_output(const bench_calls *calls, const sluice_plan_argument
     bool logits = argument->index == SLUICE_OUTPUT_LOGITS;
     output->dtype = logits ? SLUICE_F32 : SLUICE_I32;
     output->elements = calls->extents.memory[SLUICE_SIZE_ROWS] * (logits ? plan->header->vocabulary : 1);
+    if (argument->index == SLUICE_OUTPUT_LOGPROBS)
+      output->elements = calls->extents.memory[SLUICE_SIZE_LOGPROBS] * sizeof(sluice_logprob_row) / sizeof(int32_t);
   } else if (argument->memory == SLUICE_MEMORY_ARENA) {
     const sluice_plan_buffer *buffer = &plan->buffers[argument->index];
     output->dtype = (sluice_dtype)buffer->dtype;

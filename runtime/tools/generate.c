@@ -98,17 +98,15 @@ static bool accept(const generate_options *options, bool nan, generation *g) {
   return options->allow_nan;
 }
 
-/* Takes a new token, and the logits it was chosen from where log-probabilities are wanted. True in *out_end: no more.
- */
+/* Takes a new token, and its log-probabilities where they are wanted. True in *out_end: no more. */
 static sluice_status *take(const sluice_model *model, const generate_options *options, int32_t token,
-                           const float *logits, double seconds, generation *g, bool *out_end) {
+                           const sluice_logprobs *logprobs, double seconds, generation *g, bool *out_end) {
   g->seconds[g->token_count] = seconds;
   g->tokens[g->token_count++] = token;
   seen_tokens_add(&g->seen, token, true);
   if (options->logprobs) {
     if (g->token_count > 1) sluice_text_printf(&g->logprobs, ", ");
-    logprobs_append(logits, sluice_model_plan(model)->header->vocabulary, token, (uint32_t)options->logprobs,
-                    &g->logprobs);
+    logprobs_append(logprobs, token, &g->logprobs);
     if (g->logprobs.failed) return sluice_out_of_memory();
   }
   if (!options->ignore_eos) SLUICE_TRY(generation_stops(model, &g->config, token, &g->stopped));
@@ -121,11 +119,11 @@ static sluice_status *decode(const sluice_model *model, sluice_session *session,
                              sluice_sampling *sampling, const prompt_run *run, generation *g) {
   uint32_t vocabulary = run->vocabulary;
   int32_t token = run->next;
-  const float *logits = run->logits + (size_t)(run->rows - 1) * vocabulary;
+  const sluice_logprobs *logprobs = &run->next_logprobs;
   double seconds = 0;
   if (!accept(options, run->next_nan, g)) return NULL;
   for (bool end = false;;) {
-    SLUICE_TRY(take(model, options, token, logits, seconds, g, &end));
+    SLUICE_TRY(take(model, options, token, logprobs, seconds, g, &end));
     if (end) return NULL;
     const double start = tool_now();
     sampling->seen_count = g->seen.count;
@@ -133,9 +131,12 @@ static sluice_status *decode(const sluice_model *model, sluice_session *session,
         .sequence = run->sequence, .tokens = &token, .count = 1, .logit_rows = 1, .sampling = *sampling};
     sluice_step_result result;
     SLUICE_TRY(tool_trace_step(options->model.trace, "decode", model, session, &chunk, 1, &result));
-    if (g->decode_logits || options->logprobs) SLUICE_TRY(sluice_step_logits(session, &logits));
-    if (g->decode_logits)
+    if (g->decode_logits) {
+      const float *logits;
+      SLUICE_TRY(sluice_step_logits(session, &logits));
       memcpy(g->decode_logits + (size_t)(g->token_count - 1) * vocabulary, logits, vocabulary * sizeof *logits);
+    }
+    logprobs = result.logprobs;
     seconds = tool_now() - start;
     token = result.sampled[0];
     if (!accept(options, result.nan[0], g)) return NULL;
@@ -153,7 +154,8 @@ static sluice_status *run_session(const sluice_model *model, sluice_session *ses
                               .min_p = (float)options->min_p,
                               .repetition_penalty = (float)options->repetition_penalty,
                               .presence_penalty = (float)options->presence_penalty,
-                              .frequency_penalty = (float)options->frequency_penalty};
+                              .frequency_penalty = (float)options->frequency_penalty,
+                              .logprobs = (uint32_t)options->logprobs};
   if (options->repetition_penalty != 1 || options->presence_penalty != 0 || options->frequency_penalty != 0) {
     SLUICE_TRY(seen_tokens_create(sluice_model_plan(model)->header->vocabulary, &g->seen));
     for (uint32_t i = 0; i < g->prompt.count; i++) seen_tokens_add(&g->seen, g->prompt.ids[i], false);
@@ -325,8 +327,8 @@ static sluice_status *check(const generate_options *options) {
     return sluice_error(SLUICE_USAGE, "--tokenizer, --stop and --special go with --prompt or --prompt-file");
   for (size_t i = 0; i < options->stops.count; i++)
     if (!options->stops.items[i][0]) return sluice_error(SLUICE_USAGE, "--stop: an empty text would stop at once");
-  if (options->logprobs > LOGPROBS_MOST)
-    return sluice_error(SLUICE_USAGE, "--logprobs must lie in 0 .. %d", LOGPROBS_MOST);
+  if (options->logprobs > SLUICE_MOST_LOGPROBS)
+    return sluice_error(SLUICE_USAGE, "--logprobs must lie in 0 .. %u", SLUICE_MOST_LOGPROBS);
   if (options->logprobs && !options->json) return sluice_error(SLUICE_USAGE, "--logprobs needs --json");
   if (options->max_new < 1 || options->max_new > INT32_MAX)
     return sluice_error(SLUICE_USAGE, "--max-new must lie in 1 .. %d", INT32_MAX);

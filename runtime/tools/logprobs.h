@@ -1,13 +1,10 @@
-/* Log-probabilities of the tokens that were chosen, and of the likeliest beside them. */
+/* Log-probabilities in the JSON of generate and chat. */
 #ifndef SLUICE_TOOLS_LOGPROBS_H
 #define SLUICE_TOOLS_LOGPROBS_H
 
-#include "sluice/json.h"
+#include "sluice/runtime.h"
 
-#define LOGPROBS_MOST 20
-
-/* Appends {"id": T, "logprob": L, "top": [[id, logprob], ...]} with the `count` likeliest tokens of a row of logits,
- * likeliest first and of equal ones the lowest id: natural logarithms of the softmax at temperature 1. */
-void logprobs_append(const float *logits, uint32_t vocabulary, int32_t token, uint32_t count, sluice_text *out);
+/* Appends {"id": T, "logprob": L, "top": [[id, logprob], ...]} for the chosen token T. */
+void logprobs_append(const sluice_logprobs *logprobs, int32_t token, sluice_text *out);
 
 #endif

@@ -158,6 +158,7 @@ static sluice_status *feed(const sluice_model *model, prompt_run *run, const int
              (size_t)result.rows * run->vocabulary * sizeof *logits);
       run->next = result.sampled[result.rows - 1];
       run->next_nan = result.nan[result.rows - 1];
+      if (result.logprobs) run->next_logprobs = result.logprobs[result.rows - 1];
     }
     run->done = end;
     if (shown) show_prompt(run, &next);

@@ -37,10 +37,11 @@ typedef struct prompt_run {
   uint32_t length; /* of the prompt */
   uint32_t rows;   /* last positions whose logits are kept, 1 .. length */
   uint32_t vocabulary;
-  uint32_t done; /* tokens fed before the step at hand */
-  float *logits; /* [rows][vocabulary] */
-  int32_t next;  /* the token after the prompt */
-  bool next_nan; /* a logit of its row is NaN */
+  uint32_t done;                 /* tokens fed before the step at hand */
+  float *logits;                 /* [rows][vocabulary] */
+  int32_t next;                  /* the token after the prompt */
+  bool next_nan;                 /* a logit of its row is NaN */
+  sluice_logprobs next_logprobs; /* of that row, where some are wanted */
   prompt_value *values;
   size_t value_count;
 } prompt_run;

@@ -40,6 +40,22 @@ for seed in 0 9; do
 done
 cmp "$work/tokens.0" "$work/tokens.9"
 
+# Log-probabilities, which a kernel on the device gathers, are those of the host.
+"$SLUICE" compile "$golden" --target host --dtype float32 -o "$work/host.sluice" 2> /dev/null
+logprobs=(--weights synthetic:1 --ids - --max-new 2 --json --logprobs 20 --repetition-penalty 1.3)
+echo 1 17 42 99 | "$SLUICE_RUN" generate "$work/host.sluice" "${logprobs[@]}" > "$work/host.json"
+echo 1 17 42 99 | run gfx950 4 generate "$work/float32.sluice" "${logprobs[@]}" --device hip:0 > "$work/device.json" ||
+  fail "log-probabilities on gfx950"
+python3 - "$work/host.json" "$work/device.json" << 'END'
+import json, sys
+host, device = (json.load(open(path))["logprobs"] for path in sys.argv[1:])
+assert len(host) == len(device) == 2
+for a, b in zip(host, device):
+    assert a["id"] == b["id"] and [i for i, _ in a["top"]] == [i for i, _ in b["top"]], (a, b)
+    values = zip([a["logprob"]] + [x for _, x in a["top"]], [b["logprob"]] + [x for _, x in b["top"]])
+    assert all(abs(x - y) < 1e-4 for x, y in values), (a, b)
+END
+
 # Code for another processor is refused by name.
 "$SLUICE" compile "$golden" --target mi355x -o "$work/other.sluice" 2> /dev/null
 if run gfx942 0 memory "$work/other.sluice" --device hip:0 > "$work/out" 2>&1; then fail "code for gfx950 opened on gfx942"; fi

@@ -46,6 +46,30 @@ open("ids", "w").write(" ".join(map(str, r["ids"])))
 open("text", "w", newline="").write(r["text"])
 END
 "${tokenize[@]}" --decode < ids | cmp - text
+
+# Log-probabilities are those of the logits, which penalties have changed.
+"${generate[@]}" --prompt "The compiler" --ignore-eos --json --logprobs 20 --repetition-penalty 1.2 --frequency-penalty 0.3 \
+  --dump dump.safetensors > json
+python3 - << 'END'
+import json, math, struct
+data = open("dump.safetensors", "rb").read()
+(length,) = struct.unpack_from("<Q", data)
+header = json.loads(data[8:8 + length])
+def rows(name):
+    start, end = header[name]["data_offsets"]
+    values = struct.unpack("<%df" % ((end - start) // 4), data[8 + length + start:8 + length + end])
+    width = header[name]["shape"][-1]
+    return [values[i:i + width] for i in range(0, len(values), width)]
+result = json.load(open("json"))
+logits = rows("prefill.logits")[-1:] + rows("decode.logits")
+assert len(logits) == len(result["ids"]) == len(result["logprobs"])
+for row, token, p in zip(logits, result["ids"], result["logprobs"]):
+    zero = max(row) + math.log(sum(math.exp(x - max(row)) for x in row))
+    assert abs(row[token] - zero - p["logprob"]) < 1e-5 and p["id"] == token
+    best = sorted(range(len(row)), key=lambda i: (-row[i], i))[:20]
+    assert [i for i, _ in p["top"]] == best, (p["top"], best)
+    assert all(abs(row[i] - zero - x) < 1e-5 for i, x in p["top"])
+END
 printf 'The compiler' > prompt
 "${generate[@]}" --prompt-file prompt --ignore-eos | cmp - streamed
 "${generate[@]}" --prompt-file - --ignore-eos < prompt | cmp - streamed

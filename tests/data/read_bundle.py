@@ -50,7 +50,7 @@ def read_plan(body):
         start = table["strings"][0] + offset
         return body[start : body.index(b"\0", start)].decode()
 
-    require(struct.unpack_from("<I", body)[0] == 6, "version of the plan")
+    require(struct.unpack_from("<I", body)[0] == 7, "version of the plan")
     launches = rows("launches", "<4I4I4I2I10Q")
     joins = rows("joins", "<6I")
     kernels = []

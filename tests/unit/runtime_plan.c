@@ -209,7 +209,7 @@ static void names_and_numbers_agree(void **state) {
     const char *(*name)(uint32_t);
     bool (*find)(const char *, size_t, uint32_t *);
     uint32_t count;
-  } tables[] = {{sluice_size_name, sluice_size_find, 13},
+  } tables[] = {{sluice_size_name, sluice_size_find, 14},
                 {sluice_input_name, sluice_input_find, SLUICE_INPUT_COUNT},
                 {sluice_output_name, sluice_output_find, SLUICE_OUTPUT_COUNT},
                 {sluice_layout_name, sluice_layout_find, 3},

@@ -16,7 +16,7 @@
 
 #include <stdbool.h>
 
-#define SLUICE_PLAN_VERSION 6u
+#define SLUICE_PLAN_VERSION 7u
 
 /* Every enumeration below is made from a table X(NAME, number, "name in the IR and in messages"): from it come the
  * constants, the functions sluice_..._name (NULL for an unknown number) and sluice_..._find (false for an unknown
@@ -38,7 +38,8 @@
  *   tokens_context  tokens x context (an arena region of unfused plans; saturates at INT32_MAX)
  *   tokens_pages    tokens x pages (likewise)
  *   longest         tokens of the longest query tile: 1 when every sequence decodes one token
- *   seen            entries of the list of seen tokens, rounded up */
+ *   seen            entries of the list of seen tokens, rounded up
+ *   logprobs        as rows when a row wants log-probabilities, otherwise 0 */
 #define SLUICE_SIZES(X)                                                                                                \
   X(ONE, 0, "one")                                                                                                     \
   X(TOKENS, 1, "tokens")                                                                                               \
@@ -52,7 +53,8 @@
   X(TOKENS_CONTEXT, 9, "tokens_context")                                                                               \
   X(TOKENS_PAGES, 10, "tokens_pages")                                                                                  \
   X(LONGEST, 11, "longest")                                                                                            \
-  X(SEEN, 12, "seen")
+  X(SEEN, 12, "seen")                                                                                                  \
+  X(LOGPROBS, 13, "logprobs")
 typedef enum sluice_size {
 #define SLUICE_X(name, number, text) SLUICE_SIZE_##name = (number),
   SLUICE_SIZES(SLUICE_X)
@@ -103,7 +105,8 @@ typedef struct sluice_sampling_row {
   float presence_penalty;   /* subtracted where count is not 0 */
   float frequency_penalty;  /* subtracted count times */
   uint32_t seen_first, seen_count;
-  uint32_t reserved[4]; /* 0 */
+  uint32_t logprobs;    /* likeliest tokens that are wanted, at most SLUICE_MOST_LOGPROBS; 0: no log-probabilities */
+  uint32_t reserved[3]; /* 0 */
 } sluice_sampling_row;
 
 typedef struct sluice_seen_token {
@@ -111,17 +114,35 @@ typedef struct sluice_seen_token {
   int32_t count; /* times that it was generated; 0: it stands in the prompt alone */
 } sluice_seen_token;
 
+#define SLUICE_MOST_LOGPROBS 20u
+
+typedef struct sluice_logprob_entry {
+  int32_t token;
+  float logit;
+} sluice_logprob_entry;
+
+/* What log-probabilities are computed from: that of a logit is logit - largest - log(mass). */
+typedef struct sluice_logprob_row {
+  double mass;                                    /* the sum of exp(logit - largest) over the row, NaN left out */
+  float largest;                                  /* logit, NaN left out */
+  float chosen;                                   /* the logit of the sampled token */
+  sluice_logprob_entry top[SLUICE_MOST_LOGPROBS]; /* the likeliest tokens, as many as wanted; of equal ones the lower id
+                                                     first, NaN last */
+} sluice_logprob_row;
+
 /* What a step gives back:
- *   logits   f32[rows][vocabulary]
- *   sampled  i32[rows]: the token; -1 - token where a logit of the row is NaN */
+ *   logits    f32[rows][vocabulary]
+ *   sampled   i32[rows]: the token; -1 - token where a logit of the row is NaN
+ *   logprobs  sluice_logprob_row[logprobs]; rows that want none are not written */
 #define SLUICE_OUTPUTS(X)                                                                                              \
   X(LOGITS, 0, "logits")                                                                                               \
-  X(SAMPLED, 1, "sampled")
+  X(SAMPLED, 1, "sampled")                                                                                             \
+  X(LOGPROBS, 2, "logprobs")
 typedef enum sluice_output {
 #define SLUICE_X(name, number, text) SLUICE_OUTPUT_##name = (number),
   SLUICE_OUTPUTS(SLUICE_X)
 #undef SLUICE_X
-      SLUICE_OUTPUT_COUNT = 2,
+      SLUICE_OUTPUT_COUNT = 3,
 } sluice_output;
 SLUICE_DECLARE_NAMES(output);
 

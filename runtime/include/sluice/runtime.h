@@ -125,6 +125,8 @@ typedef struct sluice_sampling {
   float presence_penalty, frequency_penalty;
   const sluice_seen_token *seen; /* [seen_count], each token at most once; read by sluice_step only */
   uint32_t seen_count;
+  uint32_t logprobs; /* 0: none; otherwise log-probabilities of the token that is chosen and of this many of the
+                        likeliest ones, at most SLUICE_MOST_LOGPROBS: sluice_step_result */
 } sluice_sampling;
 
 typedef struct sluice_chunk {
@@ -151,6 +153,19 @@ typedef sluice_status *sluice_observer(void *user, const char *name, sluice_dtyp
 /* Called around each launch when set; `seconds` is the launch's wall time. For bench and trace. */
 typedef void sluice_launch_hook(void *user, uint32_t launch, double seconds);
 
+/* Natural logarithms of probabilities: of the softmax of a row's logits, penalties applied, at temperature 1. They are
+ * computed where the logits are. */
+typedef struct sluice_token_logprob {
+  int32_t token;
+  float logprob;
+} sluice_token_logprob;
+
+typedef struct sluice_logprobs {
+  float chosen;   /* of the sampled token */
+  uint32_t count; /* of `top`; 0: the row's chunk wanted none, and `chosen` means nothing */
+  sluice_token_logprob top[SLUICE_MOST_LOGPROBS]; /* likeliest first, of equal ones the lower id */
+} sluice_logprobs;
+
 typedef struct sluice_step_result {
   /* [rows], in the chunks' order; valid until the next step. */
   const int32_t *sampled; /* the next token after each row */
@@ -158,6 +173,7 @@ typedef struct sluice_step_result {
   uint32_t rows;
   uint32_t nan_rows; /* how many have one: weights are damaged, or values too large for their type. The tokens of these
                         rows are chosen among the other logits (token 0 when there are none) and mean nothing. */
+  const sluice_logprobs *logprobs; /* [rows]; NULL when no chunk wanted any */
 } sluice_step_result;
 
 /* Runs one step. On an error that the batch caused (bad token, unknown sequence, cache full, ...) nothing has changed;
