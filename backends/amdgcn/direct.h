@@ -5,8 +5,8 @@
  * lane's own affair. So a layout of LDS that has no bank conflicts is made by the addresses in memory.
  *
  * The compiler does not know which load fills what is read: it is told that reads by direct_read have nothing to do
- * with these loads, and whoever uses both counts himself. Loads come in order, so "all but the last N" is what
- * direct_wait can wait for.
+ * with these loads, and whoever uses both counts himself and hides that he reads a place again. Loads come in order, so
+ * "all but the last N" is what direct_wait can wait for.
  */
 #ifndef BACKENDS_AMDGCN_DIRECT_H
 #define BACKENDS_AMDGCN_DIRECT_H

@@ -252,6 +252,15 @@ static void multiply_parts(emitter *e, const product *p, unsigned phase) {
         }
 }
 
+/* The same i32, which the compiler takes for one it has not seen: nothing is kept that was made of it before. */
+typedef enum register_kind { IN_VECTOR, IN_SCALAR } register_kind;
+static V made_anew(emitter *e, V word, register_kind kind) {
+  T type = LLVMFunctionType(e->i32, &e->i32, 1, 0);
+  const char *constraints = kind == IN_SCALAR ? "=s,0" : "=v,0";
+  V nothing = LLVMGetInlineAsm(type, "", 0, constraints, 4, 1, 0, LLVMInlineAsmDialectATT, 0);
+  return LLVMBuildCall2(e->builder, type, nothing, &word, 1, "");
+}
+
 /* Loads among matrix instructions, evenly. */
 static void mix(emitter *e, const product *p, unsigned phase) {
   const unsigned loads = (parts_before(p, phase + 1) - parts_before(p, phase)) * p->loads;
@@ -264,7 +273,8 @@ static void mix(emitter *e, const product *p, unsigned phase) {
 
 /* A step of the first group of waves or, `late`, of the second. */
 static void run_step(emitter *e, product *p, V step, bool late) {
-  V first = get(e, e->i32, p->first), before = get(e, e->i32, p->first_before);
+  /* A place that is read again has been loaded again, which the compiler does not see (direct.h). */
+  V first = made_anew(e, get(e, e->i32, p->first), IN_SCALAR), before = get(e, e->i32, p->first_before);
   for (unsigned phase = 0; phase < p->phases; phase++) {
     read_parts(e, p, phase, first);
     wave_order(e);
@@ -318,14 +328,6 @@ static V result_column(emitter *e, const product *p, unsigned w, unsigned n, V l
   return add(e, add(e, p->round.column, mul(e, tile, int64(e, TILE))), lane_column);
 }
 
-/* An i64 below 2^31 that the compiler takes for another one than before: what is made of it is made anew, not kept in
- * registers from one row to the next. */
-static V made_anew(emitter *e, V value) {
-  T type = LLVMFunctionType(e->i32, &e->i32, 1, 0);
-  V nothing = LLVMGetInlineAsm(type, "", 0, "=v,0", 4, 1, 0, LLVMInlineAsmDialectATT, 0), word = to_i32(e, value);
-  return LLVMBuildZExt(e->builder, LLVMBuildCall2(e->builder, type, nothing, &word, 1, ""), e->i64, "");
-}
-
 typedef V fetched_columns[X_TILES][MOST_PARTS][W_TILES][4];
 
 /* What else the results in tiles [from, to) of part `x` are made of, all on its way at a time; beyond the last row or
@@ -371,7 +373,9 @@ static void finish(emitter *e, const product *p) {
   for (unsigned x = 0; x < p->parts[true]; x++) {
     fetched_columns fetched;
     for (unsigned m = 0; m < X_TILES; m++) {
-      V first = made_anew(e, fragment_lane_part(e, &mfma_16x16.c, FRAGMENT_ROW, p->lane));
+      /* Columns are made anew for each row of tiles, not kept in registers from one to the next. */
+      V first = fragment_lane_part(e, &mfma_16x16.c, FRAGMENT_ROW, p->lane);
+      first = to_i64(e, made_anew(e, to_i32(e, first), IN_VECTOR));
       if (m % together == 0) fetch_tiles(e, p, x, m, m + together, first, fetched);
       V row = result_row(e, p, x, m);
       branch inside = if_begin(e, icmp(e, LLVMIntSLT, row, p->round.rows));

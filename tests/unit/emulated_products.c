@@ -80,11 +80,11 @@ typedef struct matrices {
   float *x, *gate, *up;
 } matrices;
 
-static float *numbers(const operand *o) {
-  const size_t count = o->bytes / 2;
-  float *values = malloc(count * sizeof *values);
+static float *numbers(const operand *o, int64_t rows, int64_t k) {
+  float *values = malloc((size_t)rows * (size_t)k * sizeof *values);
   assert_non_null(values);
-  for (size_t i = 0; i < count; i++) values[i] = (float)element_at(o->data, SLUICE_BF16, i);
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t i = 0; i < k; i++) values[r * k + i] = (float)element_at(o->data, SLUICE_BF16, (size_t)(r * k + i));
   return values;
 }
 
@@ -279,7 +279,7 @@ static void try_gemm(const char *target, const product_case *c, int64_t depth) {
   if (depth) check_loop(c, &profile, depth);
   gcn_profile_free(&profile);
   const operand *added = strcmp(c->epilogue, "add") == 0 ? &residual : NULL;
-  matrices in = {numbers(&x), numbers(&gate), numbers(&up)};
+  matrices in = {numbers(&x, c->rows, c->k), numbers(&gate, c->n, c->k), numbers(&up, c->n, c->k)};
   for (int64_t r = 0; r < c->rows; r++) check_row(c, &in, r, 0, added, &out, r);
   free_matrices(&in);
   free_all((operand[]){x, gate, up, residual, packed, sizes, out}, 7);
@@ -334,7 +334,8 @@ static void try_experts(const char *target, const product_case *c) {
   ((int32_t *)sizes.data)[SLUICE_SIZE_ONE] = 1;
   ((int32_t *)sizes.data)[SLUICE_SIZE_TOKENS] = (int32_t)(c->rows / c->slots_of_token);
   run(&l, c, (operand[]){x, packed, {0}, counts, order, tiles, out, sizes}, 8, NULL);
-  matrices in = {numbers(&x), numbers(&gate), numbers(&up)};
+  const int64_t w_rows = c->experts * c->n;
+  matrices in = {numbers(&x, x_rows, c->k), numbers(&gate, w_rows, c->k), numbers(&up, w_rows, c->k)};
   for (int64_t s = 0; s < c->rows; s++)
     check_row(c, &in, c->by_slot ? s : s / c->slots_of_token, ((int32_t *)expert_of.data)[s], NULL, &out, s);
   free_matrices(&in);
