@@ -56,6 +56,15 @@ for a, b in zip(host, device):
     assert all(abs(x - y) < 1e-4 for x, y in values), (a, b)
 END
 
+# A prompt long enough for the products of many rows gives the host's tokens.
+"$SLUICE" compile "$golden" --target host:x86-64 --dtype bfloat16 -o "$work/host.sluice" 2> /dev/null
+for ((i = 1; i <= 520; i++)); do echo $((i * 37 % 500)); done > "$work/prompt"
+arguments=(--weights synthetic:1 --ids "$work/prompt" --max-new 2 --json)
+"$SLUICE_RUN" generate "$work/host.sluice" "${arguments[@]}" | grep -o '"ids": \[[^]]*\]' > "$work/tokens.host"
+run gfx942 5 generate "$work/bfloat16.sluice" "${arguments[@]}" --device hip:0 | grep -o '"ids": \[[^]]*\]' > "$work/tokens.hip" \
+  || fail "generate with a long prompt on gfx942"
+cmp "$work/tokens.host" "$work/tokens.hip"
+
 # Code for another processor is refused by name.
 "$SLUICE" compile "$golden" --target mi355x -o "$work/other.sluice" 2> /dev/null
 if run gfx942 0 memory "$work/other.sluice" --device hip:0 > "$work/out" 2>&1; then fail "code for gfx950 opened on gfx942"; fi
