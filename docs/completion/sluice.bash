@@ -92,7 +92,7 @@ _sluice_run() {
         --presence-penalty --frequency-penalty --logprobs --seed --device --trust --threads --dump --dump-rows --dump-layers --trace --json --help" "$current"
       ;;
     template) _sluice_complete_from "--weights --template-name --tools --thinking --no-generation-prompt --ids --tokenizer --help" "$current" ;;
-    chat) _sluice_complete_from "--weights --system --tools --thinking --template-name --tokenizer --context --max-new --chunk --temperature --top-p --top-k --seed --device --trust --threads --times --help" "$current" ;;
+    chat) _sluice_complete_from "--weights --system --tools --thinking --template-name --tokenizer --context --max-new --chunk --temperature --top-p --top-k --stop --min-p --repetition-penalty --presence-penalty --frequency-penalty --logprobs --seed --device --trust --threads --json --times --help" "$current" ;;
     tokenize) _sluice_complete_from "--weights --tokenizer --ids --special --decode --help" "$current" ;;
     verify) _sluice_complete_from "--weights --golden --chunk --device --trust --threads --trace --json --help" "$current" ;;
     bench)

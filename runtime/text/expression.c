@@ -256,7 +256,8 @@ static sluice_status *compile(const char *pattern, size_t length, pcre2_code **o
   pcre2_set_newline(context, PCRE2_NEWLINE_LF);
   int error;
   PCRE2_SIZE place;
-  const uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_DOLLAR_ENDONLY | PCRE2_NEVER_BACKSLASH_C;
+  const uint32_t options =
+      PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_DOLLAR_ENDONLY | PCRE2_NEVER_BACKSLASH_C | PCRE2_USE_OFFSET_LIMIT;
   pcre2_code *code = pcre2_compile((PCRE2_SPTR)pattern, length, options, &error, &place, context);
   pcre2_compile_context_free(context);
   if (!code) {
@@ -274,7 +275,7 @@ static sluice_status *compile(const char *pattern, size_t length, pcre2_code **o
                         "character at least");
   }
   /* Without memory for machine code, as on hardened systems, PCRE2 interprets. */
-  pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);
+  pcre2_jit_compile(code, PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD);
   *out_code = code;
   return NULL;
 }

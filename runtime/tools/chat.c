@@ -1,26 +1,24 @@
 /* sluice-run chat: a conversation on a terminal, or line by line from a file. */
 #include "runtime/tools/chat_model.h"
 #include "runtime/tools/conversation.h"
+#include "runtime/tools/logprobs.h"
 #include "runtime/tools/options.h"
+#include "runtime/tools/stream.h"
 #include "sluice/file.h"
 #include "sluice/memory.h"
 
-#include <float.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define NOT_GIVEN_COUNT UINT64_MAX
-
 typedef struct chat_options {
   tool_model_options model;
   conversation_options conversation;
   const char *system, *tokenizer;
-  uint64_t max_new, chunk, context, top_k, seed;
-  double temperature, top_p;
-  bool times;
+  uint64_t max_new, chunk, context;
+  tool_sampling sampling;
+  bool times, json;
 } chat_options;
 
 typedef struct chat {
@@ -31,9 +29,10 @@ typedef struct chat {
   bool terminal;
   /* The answer at hand. */
   sluice_answer_parser *parser;
-  sluice_decoder decoder;
-  sluice_text piece, reasoning, content, calls; /* calls: JSON, separated by commas */
-  sluice_text names;                            /* of the calls, each with a newline */
+  text_stream stream;                        /* its text up to a stop string */
+  sluice_text reasoning, content, calls;     /* calls: JSON, separated by commas */
+  sluice_text names;                         /* of the calls, each with a newline */
+  sluice_text ids, logprobs, seconds, notes; /* JSON, separated by commas */
   sluice_answer_kind last;
   unsigned call_count, total_calls;
   uint64_t tokens;
@@ -58,6 +57,7 @@ static void catch_interrupt(struct sigaction *before) {
 /* ---- The answer as it comes ---- */
 
 static void print_words(chat *c, sluice_answer_kind kind, const char *text) {
+  if (c->options->json) return;
   if (kind != c->last && c->last != SLUICE_ANSWER_NOTE) fputs(c->terminal ? "\033[0m\n" : "\n", stdout);
   if (kind == SLUICE_ANSWER_REASONING && kind != c->last && c->terminal) fputs("\033[2m", stdout);
   for (const char *at = text; *at; at++) /* what a model writes must not control the terminal */
@@ -70,6 +70,9 @@ static sluice_status *on_event(void *user, const sluice_answer_event *event) {
   chat *c = user;
   switch (event->kind) {
   case SLUICE_ANSWER_NOTE:
+    if (c->notes.length) sluice_text_append(&c->notes, ", ", 2);
+    sluice_text_json_string(&c->notes, event->text);
+    if (c->options->json) return NULL;
     fflush(stdout);
     fprintf(stderr, "%snote: %s\n", c->terminal ? "\n" : "", event->text);
     return NULL;
@@ -96,21 +99,38 @@ static sluice_status *on_event(void *user, const sluice_answer_event *event) {
   return NULL;
 }
 
-static sluice_status *on_token(void *user, int32_t token, bool *out_more) {
+/* Gives the parser what the stream let through since it had printed `before` bytes. */
+static sluice_status *feed_parser(chat *c, size_t before) {
+  const size_t length = c->stream.printed - before;
+  return length ? sluice_answer_feed(c->parser, c->stream.text.data + before, length) : NULL;
+}
+
+static void append_separator(sluice_text *list) {
+  if (list->length) sluice_text_append(list, ", ", 2);
+}
+
+static sluice_status *on_token(void *user, int32_t token, const sluice_logprobs *logprobs, double seconds,
+                               bool *out_more) {
   chat *c = user;
-  *out_more = true;
-  c->tokens++;
-  c->piece.length = 0;
-  sluice_decode(&c->decoder, &token, 1, &c->piece);
-  if (c->piece.failed) return sluice_out_of_memory();
-  return c->piece.length ? sluice_answer_feed(c->parser, c->piece.data, c->piece.length) : NULL;
+  const size_t before = c->stream.printed;
+  append_separator(&c->ids);
+  sluice_text_printf(&c->ids, "%d", token);
+  if (c->tokens++) {
+    append_separator(&c->seconds);
+    sluice_text_json_double(&c->seconds, seconds);
+  }
+  append_separator(&c->logprobs);
+  if (logprobs) logprobs_append(logprobs, token, &c->logprobs);
+  SLUICE_TRY(text_stream_push(&c->stream, token));
+  SLUICE_TRY(feed_parser(c, before));
+  *out_more = !c->stream.stopped;
+  return NULL;
 }
 
 static sluice_status *finish_answer(chat *c) {
-  c->piece.length = 0;
-  sluice_decode_finish(&c->decoder, &c->piece);
-  if (c->piece.failed) return sluice_out_of_memory();
-  if (c->piece.length) SLUICE_TRY(sluice_answer_feed(c->parser, c->piece.data, c->piece.length));
+  const size_t before = c->stream.printed;
+  SLUICE_TRY(text_stream_finish(&c->stream));
+  SLUICE_TRY(feed_parser(c, before));
   return sluice_answer_finish(c->parser);
 }
 
@@ -130,15 +150,56 @@ static sluice_status *keep_answer(chat *c) {
   return failed ? sluice_out_of_memory() : NULL;
 }
 
-static void print_end(const chat *c, size_t prompt, const char *reason) {
+static double seconds_per_token(const chat *c) {
+  return c->tokens > 1 ? c->model.decode_seconds / (double)(c->tokens - 1) : 0;
+}
+
+static const char *text_of(const sluice_text *text) {
+  return text->data && text->length ? text->data : "";
+}
+
+/* One line of JSON: the message, and what generate --json tells of its tokens and times. */
+static sluice_status *print_json(const chat *c, size_t prompt, const char *reason) {
+  sluice_text out = {0};
+  const double each = seconds_per_token(c);
+  sluice_text_printf(&out, "{\"role\": \"assistant\", \"content\": ");
+  sluice_text_json_bytes(&out, text_of(&c->content), c->content.length);
+  if (c->reasoning.length) {
+    sluice_text_printf(&out, ", \"reasoning_content\": ");
+    sluice_text_json_bytes(&out, c->reasoning.data, c->reasoning.length);
+  }
+  if (c->call_count) sluice_text_printf(&out, ", \"tool_calls\": [%s]", c->calls.data);
+  sluice_text_printf(&out, ", \"notes\": [%s], \"ids\": [%s]", text_of(&c->notes), text_of(&c->ids));
+  if (c->options->sampling.logprobs) sluice_text_printf(&out, ", \"logprobs\": [%s]", text_of(&c->logprobs));
+  sluice_text_printf(&out, ", \"stopped\": \"%s\", \"prompt_tokens\": %zu, \"cached_tokens\": %zu", reason, prompt,
+                     c->model.reused);
+  sluice_text_printf(&out, ", \"token_seconds\": [%s], \"first_token_seconds\": ", text_of(&c->seconds));
+  sluice_text_json_double(&out, c->model.prompt_seconds);
+  sluice_text_printf(&out, ", \"decode_seconds\": ");
+  sluice_text_json_double(&out, c->model.decode_seconds);
+  sluice_text_printf(&out, ", \"tokens_per_second\": ");
+  sluice_text_json_double(&out, each > 0 ? 1 / each : 0);
+  sluice_text_printf(&out, "}\n");
+  const bool failed = out.failed;
+  if (!failed) fwrite(out.data, 1, out.length, stdout);
+  fflush(stdout);
+  sluice_text_free(&out);
+  return failed ? sluice_out_of_memory() : NULL;
+}
+
+static sluice_status *print_end(const chat *c, size_t prompt, const char *reason) {
+  if (strcmp(reason, "handler") == 0) reason = "stop_string";
+  if (c->options->json) return print_json(c, prompt, reason);
   fputs(c->terminal ? "\033[0m\n" : "\n", stdout);
   fflush(stdout);
-  if (!c->terminal && !c->options->times) return;
-  const double each = c->tokens > 1 ? c->model.decode_seconds / (double)(c->tokens - 1) : 0;
+  if (!c->terminal && !c->options->times) return NULL;
+  const double each = seconds_per_token(c);
   fprintf(stderr,
           "[%llu tokens after %zu, of which %zu were in the cache, %s; first token after %.2f s, then %.1f ms "
-          "each]\n",
-          (unsigned long long)c->tokens, prompt, c->model.reused, reason, c->model.prompt_seconds, 1e3 * each);
+          "each, %.1f tokens/s]\n",
+          (unsigned long long)c->tokens, prompt, c->model.reused, reason, c->model.prompt_seconds, 1e3 * each,
+          each > 0 ? 1 / each : 0);
+  return NULL;
 }
 
 /* How far the prompt is the same without the begin of an answer. */
@@ -158,15 +219,24 @@ static sluice_status *check_ids(const chat *c, const tool_prompt *prompt) {
   return NULL;
 }
 
+static void begin_answer(chat *c) {
+  sluice_text *const texts[] = {&c->reasoning, &c->content, &c->calls,    &c->names,
+                                &c->ids,       &c->seconds, &c->logprobs, &c->notes};
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) texts[i]->length = 0;
+  text_stream_free(&c->stream);
+  c->stream = (text_stream){.decoder = {.tokenizer = c->tokenizer},
+                            .stops = c->options->sampling.stops.items,
+                            .stop_count = c->options->sampling.stops.count};
+  c->call_count = 0;
+  c->tokens = 0;
+  c->last = SLUICE_ANSWER_NOTE;
+}
+
 static sluice_status *run_answer(chat *c, const sluice_rendered *rendered, const tool_prompt *prompt, size_t stem) {
   const char *reason = "";
   sluice_answer_options options = sluice_answer_options_for(c->conversation.template, rendered->text, rendered->length);
   options.schemas = conversation_tools(&c->conversation);
-  c->decoder = (sluice_decoder){.tokenizer = c->tokenizer};
-  c->reasoning.length = c->content.length = c->calls.length = c->names.length = 0;
-  c->call_count = 0;
-  c->tokens = 0;
-  c->last = SLUICE_ANSWER_NOTE;
+  begin_answer(c);
   SLUICE_TRY(check_ids(c, prompt));
   SLUICE_TRY(sluice_answer_create(&options, on_event, c, &c->parser));
   interrupted = 0;
@@ -175,8 +245,10 @@ static sluice_status *run_answer(chat *c, const sluice_rendered *rendered, const
   if (!status) status = finish_answer(c);
   sluice_answer_free(c->parser);
   c->parser = NULL;
+  if (!status && (c->ids.failed || c->seconds.failed || c->logprobs.failed || c->notes.failed))
+    status = sluice_out_of_memory();
+  if (!status) status = print_end(c, prompt->count, reason);
   if (status) return status;
-  print_end(c, prompt->count, reason);
   interrupted = 0;
   return keep_answer(c);
 }
@@ -328,26 +400,16 @@ static sluice_status *talk(chat *c) {
 
 /* ---- Opening ---- */
 
-static void set_sampling(const chat_options *options, chat_model *model) {
-  const generation_config *config = &model->config;
-  const double temperature = isnan(options->temperature) ? config->temperature : options->temperature;
-  const double top_p = isnan(options->top_p) ? config->top_p : options->top_p;
-  const uint64_t top_k = options->top_k == NOT_GIVEN_COUNT ? config->top_k : options->top_k;
-  model->sampling = (sluice_sampling){.temperature = (float)temperature,
-                                      .top_p = fmaxf((float)top_p, FLT_MIN), /* 0 is "off" there */
-                                      .top_k = (int32_t)top_k,
-                                      .seed = options->seed};
-}
-
 static sluice_status *open_all(const char *file, const chat_options *options, chat *c) {
   c->options = options;
-  c->terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+  c->terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) && !options->json;
   c->model.chunk = (uint32_t)options->chunk;
   c->model.show_progress = isatty(STDERR_FILENO);
   c->model.base = c->model.live = -1;
   SLUICE_TRY(conversation_open(&options->conversation, &c->conversation));
   SLUICE_TRY(generation_config_read(options->model.weights, &c->model.config));
-  set_sampling(options, &c->model);
+  c->model.options = options->sampling;
+  tool_sampling_set_defaults(&c->model.options, &c->model.config);
   SLUICE_TRY(tool_tokenizer_open(options->tokenizer, options->model.weights, &c->tokenizer));
   SLUICE_TRY(tool_open_model(file, &options->model, &c->model.model));
   return chat_model_start(&c->model, options->context);
@@ -357,7 +419,11 @@ static void close_all(chat *c) {
   chat_model_close(&c->model);
   sluice_tokenizer_close(c->tokenizer);
   conversation_close(&c->conversation);
-  sluice_text_free(&c->piece);
+  text_stream_free(&c->stream);
+  sluice_text_free(&c->ids);
+  sluice_text_free(&c->seconds);
+  sluice_text_free(&c->logprobs);
+  sluice_text_free(&c->notes);
   sluice_text_free(&c->reasoning);
   sluice_text_free(&c->content);
   sluice_text_free(&c->calls);
@@ -369,17 +435,13 @@ static sluice_status *check(chat_options *options) {
   if (options->max_new < 1) return sluice_error(SLUICE_USAGE, "--max-new must be at least 1");
   if (options->chunk < 1 || options->chunk > 1u << 24)
     return sluice_error(SLUICE_USAGE, "--chunk must lie in 1 .. %u", 1u << 24);
-  if (options->top_k > INT32_MAX && options->top_k != NOT_GIVEN_COUNT)
-    return sluice_error(SLUICE_USAGE, "--top-k must lie in 0 .. %d", INT32_MAX);
-  if (!isnan(options->top_p) && !(options->top_p >= 0 && options->top_p <= 1))
-    return sluice_error(SLUICE_USAGE, "--top-p must lie in 0 .. 1");
+  SLUICE_TRY(tool_sampling_check(&options->sampling, options->json));
   options->conversation.weights = options->model.weights;
   return NULL;
 }
 
 sluice_status *command_chat(int argc, char **argv) {
-  chat_options o = {
-      .max_new = UINT64_MAX, .chunk = 512, .temperature = (double)NAN, .top_p = (double)NAN, .top_k = NOT_GIVEN_COUNT};
+  chat_options o = {.max_new = UINT64_MAX, .chunk = 512, .sampling = TOOL_SAMPLING_NOT_GIVEN};
   const tool_option options[] = {
       {"--weights", TOOL_INPUT, &o.model.weights, "DIR", "the checkpoint, with its tokenizer and chat template"},
       {"--system", TOOL_TEXT, &o.system, "TEXT", "what the model is told first"},
@@ -390,13 +452,12 @@ sluice_status *command_chat(int argc, char **argv) {
       {"--context", TOOL_COUNT, &o.context, "N", "tokens of the conversation (what fits, at most 32768)"},
       {"--max-new", TOOL_COUNT, &o.max_new, "N", "tokens of an answer at most (no limit)"},
       {"--chunk", TOOL_COUNT, &o.chunk, "N", "feed prompts in steps of N tokens (512)"},
-      {"--temperature", TOOL_REAL, &o.temperature, "X", "0: the most likely token"},
-      {"--top-p", TOOL_REAL, &o.top_p, "X", "draw from the most likely tokens that reach probability X (1: all)"},
-      {"--top-k", TOOL_COUNT, &o.top_k, "N", "draw from the N most likely tokens (0: all)"},
-      {"--seed", TOOL_COUNT, &o.seed, "N", "of the random numbers (0)"},
+      TOOL_SAMPLING_OPTIONS(o.sampling),
       {"--device", TOOL_TEXT, &o.model.device, "D", "host, cuda:N, hip:N (host)"},
       {"--trust", TOOL_INPUT, &o.model.trust, "KEY", "run the bundle only if it is signed with this key"},
       {"--threads", TOOL_COUNT, &o.model.threads, "N", "threads on the host (0: one for each core)"},
+      {"--json", TOOL_FLAG, &o.json, NULL,
+       "print each answer as a line of JSON: the message, ids, why it ended, times"},
       {"--times", TOOL_FLAG, &o.times, NULL, "say tokens and times after each answer, also without a terminal"},
   };
   const tool_command command_line = {

@@ -37,6 +37,7 @@ void chat_model_forget(chat_model *chat) {
 }
 
 void chat_model_close(chat_model *chat) {
+  seen_tokens_free(&chat->seen);
   sluice_release(chat->base_ids.ids);
   sluice_release(chat->live_ids.ids);
   sluice_session_close(chat->session);
@@ -117,6 +118,7 @@ static sluice_status *check_length(const chat_model *chat, size_t count) {
 static sluice_status *generate(chat_model *chat, sluice_step_result result, uint64_t most,
                                const volatile sig_atomic_t *interrupted, chat_token_handler *handler, void *user,
                                const char **out_reason) {
+  double seconds = 0;
   for (uint64_t i = 0;; i++) {
     const int32_t token = result.sampled[0];
     bool more = true, stops = false;
@@ -125,15 +127,31 @@ static sluice_status *generate(chat_model *chat, sluice_step_result result, uint
                                                "for their type");
     *out_reason = "interrupted";
     if (*interrupted) return NULL;
-    *out_reason = "stop";
+    *out_reason = "stop_id";
     SLUICE_TRY(generation_stops(chat->model, &chat->config, token, &stops));
     if (stops) return NULL;
-    SLUICE_TRY(handler(user, token, &more));
-    *out_reason = more ? "length" : "handler";
+    SLUICE_TRY(handler(user, token, result.logprobs, seconds, &more));
+    *out_reason = !more ? "handler" : i + 1 == most ? "max_new" : "context";
     if (!more || i + 1 == most || chat->live_ids.count + 1 >= chat->context) return NULL;
+    seen_tokens_add(&chat->seen, token, true);
+    chat->sampling.seen_count = chat->seen.count;
+    const double start = tool_now();
     SLUICE_TRY(feed(chat, chat->live, &token, 1, &result));
+    seconds = tool_now() - start;
     SLUICE_TRY(add_ids(&chat->live_ids, &token, 1));
   }
+}
+
+/* The sampling of an answer: penalties know the whole conversation, and what is new in the answer. */
+static sluice_status *begin_sampling(chat_model *chat, const int32_t *prompt, size_t count) {
+  chat->sampling = tool_sampling_values(&chat->options);
+  seen_tokens_free(&chat->seen);
+  if (!tool_sampling_has_penalties(&chat->options)) return NULL;
+  SLUICE_TRY(seen_tokens_create(sluice_model_plan(chat->model)->header->vocabulary, &chat->seen));
+  for (size_t i = 0; i < count; i++) seen_tokens_add(&chat->seen, prompt[i], false);
+  chat->sampling.seen = chat->seen.list;
+  chat->sampling.seen_count = chat->seen.count;
+  return NULL;
 }
 
 sluice_status *chat_model_answer(chat_model *chat, const int32_t *prompt, size_t count, size_t stem, uint64_t most,
@@ -143,6 +161,7 @@ sluice_status *chat_model_answer(chat_model *chat, const int32_t *prompt, size_t
   if (!count) return sluice_error(SLUICE_INVALID, "the chat template gives an empty text");
   if (stem >= count) stem = count - 1; /* something has to be fed to choose the next token */
   SLUICE_TRY(check_length(chat, count));
+  SLUICE_TRY(begin_sampling(chat, prompt, count));
   const double start = tool_now();
   SLUICE_TRY(prepare(chat, prompt, count, stem));
   SLUICE_TRY(feed(chat, chat->live, prompt + stem, count - stem, &result));

@@ -1,14 +1,11 @@
 /* sluice-run generate: continues a prompt. */
-#include "runtime/tools/generation_config.h"
 #include "runtime/tools/logprobs.h"
-#include "runtime/tools/options.h"
 #include "runtime/tools/prompt.h"
 #include "runtime/tools/run.h"
+#include "runtime/tools/sampling.h"
 #include "runtime/tools/seen.h"
 #include "runtime/tools/stream.h"
 
-#include <float.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,16 +14,11 @@ typedef struct generate_options {
   tool_model_options model;
   const char *ids, *prompt, *prompt_file, *tokenizer;
   bool special; /* added tokens written in the prompt are tokens */
-  uint64_t max_new, chunk, top_k, seed, dump_rows, logprobs;
-  double temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
-  tool_list stops;
+  uint64_t max_new, chunk, dump_rows;
+  tool_sampling sampling;
   bool ignore_eos, allow_nan, dump_layers, json;
   const char *dump, *trace;
 } generate_options;
-
-/* What an option that was not given holds, until generation_config.json fills it. */
-#define NOT_GIVEN_COUNT UINT64_MAX
-#define NOT_GIVEN_REAL ((double)NAN)
 
 typedef struct generation {
   generation_config config;
@@ -46,15 +38,6 @@ typedef struct generation {
 } generation;
 
 /* ---- Before the model is opened ---- */
-
-/* Options that were not given become what the model's makers advise. */
-static void set_defaults(generate_options *options, const generation_config *config) {
-  if (isnan(options->temperature)) options->temperature = config->temperature;
-  if (isnan(options->top_p)) options->top_p = config->top_p;
-  if (isnan(options->min_p)) options->min_p = config->min_p;
-  if (isnan(options->repetition_penalty)) options->repetition_penalty = config->repetition_penalty;
-  if (options->top_k == NOT_GIVEN_COUNT) options->top_k = config->top_k;
-}
 
 static sluice_status *read_prompt(const generate_options *options, generation *g) {
   if (options->ids) return tool_prompt_ids(options->ids, &g->prompt);
@@ -104,7 +87,7 @@ static sluice_status *take(const sluice_model *model, const generate_options *op
   g->seconds[g->token_count] = seconds;
   g->tokens[g->token_count++] = token;
   seen_tokens_add(&g->seen, token, true);
-  if (options->logprobs) {
+  if (options->sampling.logprobs) {
     if (g->token_count > 1) sluice_text_printf(&g->logprobs, ", ");
     logprobs_append(logprobs, token, &g->logprobs);
     if (g->logprobs.failed) return sluice_out_of_memory();
@@ -147,16 +130,8 @@ static sluice_status *run_session(const sluice_model *model, sluice_session *ses
                                   generation *g, double opened) {
   int32_t sequence;
   SLUICE_TRY(sluice_sequence_add(session, &sequence));
-  sluice_sampling sampling = {.temperature = (float)options->temperature,
-                              .top_p = fmaxf((float)options->top_p, FLT_MIN), /* 0 is "off" there */
-                              .top_k = (int32_t)options->top_k,
-                              .seed = options->seed,
-                              .min_p = (float)options->min_p,
-                              .repetition_penalty = (float)options->repetition_penalty,
-                              .presence_penalty = (float)options->presence_penalty,
-                              .frequency_penalty = (float)options->frequency_penalty,
-                              .logprobs = (uint32_t)options->logprobs};
-  if (options->repetition_penalty != 1 || options->presence_penalty != 0 || options->frequency_penalty != 0) {
+  sluice_sampling sampling = tool_sampling_values(&options->sampling);
+  if (tool_sampling_has_penalties(&options->sampling)) {
     SLUICE_TRY(seen_tokens_create(sluice_model_plan(model)->header->vocabulary, &g->seen));
     for (uint32_t i = 0; i < g->prompt.count; i++) seen_tokens_add(&g->seen, g->prompt.ids[i], false);
     sampling.seen = g->seen.list;
@@ -216,7 +191,8 @@ static void append_tokens(sluice_text *text, const generate_options *options, co
     sluice_text_printf(text, ", \"text\": ");
     sluice_text_json_bytes(text, g->stream.text.data ? g->stream.text.data : "", g->stream.text.length);
   }
-  if (options->logprobs) sluice_text_printf(text, ", \"logprobs\": [%s]", g->logprobs.data ? g->logprobs.data : "");
+  if (options->sampling.logprobs)
+    sluice_text_printf(text, ", \"logprobs\": [%s]", g->logprobs.data ? g->logprobs.data : "");
   sluice_text_printf(text, ", \"token_seconds\": [");
   for (uint32_t i = 1; i < g->token_count; i++) {
     if (i > 1) sluice_text_printf(text, ", ");
@@ -293,11 +269,11 @@ static sluice_status *run_model(sluice_model *model, sluice_session **session, c
 
 static sluice_status *generate(const char *file, generate_options *options, generation *g) {
   SLUICE_TRY(generation_config_read(options->model.weights, &g->config));
-  set_defaults(options, &g->config);
+  tool_sampling_set_defaults(&options->sampling, &g->config);
   SLUICE_TRY(read_prompt(options, g));
-  g->stream = (text_stream){.decoder = {.tokenizer = g->tokenizer},
-                            .stops = options->stops.items,
-                            .stop_count = options->stops.count,
+  g->stream = (text_stream){.decoder = {.tokenizer = g->tokenizer, .skip_special = true},
+                            .stops = options->sampling.stops.items,
+                            .stop_count = options->sampling.stops.count,
                             .out = options->json ? NULL : stdout};
   sluice_model *model = NULL;
   double start = tool_now();
@@ -323,28 +299,13 @@ static sluice_status *check(const generate_options *options) {
   if (!options->model.weights || prompts != 1)
     return sluice_error(SLUICE_USAGE,
                         "generate needs --weights and one of --prompt, --prompt-file and --ids; see --help");
-  if (options->ids && (options->tokenizer || options->stops.count || options->special))
+  if (options->ids && (options->tokenizer || options->sampling.stops.count || options->special))
     return sluice_error(SLUICE_USAGE, "--tokenizer, --stop and --special go with --prompt or --prompt-file");
-  for (size_t i = 0; i < options->stops.count; i++)
-    if (!options->stops.items[i][0]) return sluice_error(SLUICE_USAGE, "--stop: an empty text would stop at once");
-  if (options->logprobs > SLUICE_MOST_LOGPROBS)
-    return sluice_error(SLUICE_USAGE, "--logprobs must lie in 0 .. %u", SLUICE_MOST_LOGPROBS);
-  if (options->logprobs && !options->json) return sluice_error(SLUICE_USAGE, "--logprobs needs --json");
+  SLUICE_TRY(tool_sampling_check(&options->sampling, options->json));
   if (options->max_new < 1 || options->max_new > INT32_MAX)
     return sluice_error(SLUICE_USAGE, "--max-new must lie in 1 .. %d", INT32_MAX);
   if (options->chunk < 1 || options->chunk > 1u << 24)
     return sluice_error(SLUICE_USAGE, "--chunk must lie in 1 .. %u", 1u << 24);
-  if (options->top_k > INT32_MAX && options->top_k != NOT_GIVEN_COUNT)
-    return sluice_error(SLUICE_USAGE, "--top-k must lie in 0 .. %d", INT32_MAX);
-  if (!isnan(options->top_p) && !(options->top_p >= 0 && options->top_p <= 1))
-    return sluice_error(SLUICE_USAGE, "--top-p must lie in 0 .. 1");
-  if (!isnan(options->min_p) && !(options->min_p >= 0 && options->min_p <= 1))
-    return sluice_error(SLUICE_USAGE, "--min-p must lie in 0 .. 1");
-  if (!isnan(options->repetition_penalty) &&
-      !(options->repetition_penalty >= 0.001 && options->repetition_penalty <= 1000))
-    return sluice_error(SLUICE_USAGE, "--repetition-penalty must lie in 0.001 .. 1000");
-  if (fabs(options->presence_penalty) > 1000 || fabs(options->frequency_penalty) > 1000)
-    return sluice_error(SLUICE_USAGE, "--presence-penalty and --frequency-penalty must lie in -1000 .. 1000");
   if (options->dump_rows < 1) return sluice_error(SLUICE_USAGE, "--dump-rows must be at least 1");
   if (options->dump_layers && !options->dump) return sluice_error(SLUICE_USAGE, "--dump-layers needs --dump");
   return NULL;
@@ -365,14 +326,7 @@ static sluice_status *generate_traced(const char *file, generate_options *o) {
 }
 
 sluice_status *command_generate(int argc, char **argv) {
-  generate_options o = {.max_new = 32,
-                        .chunk = 512,
-                        .dump_rows = 64,
-                        .temperature = NOT_GIVEN_REAL,
-                        .top_p = NOT_GIVEN_REAL,
-                        .min_p = NOT_GIVEN_REAL,
-                        .repetition_penalty = NOT_GIVEN_REAL,
-                        .top_k = NOT_GIVEN_COUNT};
+  generate_options o = {.max_new = 32, .chunk = 512, .dump_rows = 64, .sampling = TOOL_SAMPLING_NOT_GIVEN};
   const tool_option options[] = {
       {"--weights", TOOL_INPUT, &o.model.weights, "DIR|synthetic:SEED", "the checkpoint"},
       {"--prompt", TOOL_TEXT, &o.prompt, "TEXT", "the text to continue; the new text is printed as it comes"},
@@ -381,22 +335,11 @@ sluice_status *command_generate(int argc, char **argv) {
        "token ids to continue instead, separated by spaces, commas or newlines; new ids are printed"},
       {"--tokenizer", TOOL_INPUT, &o.tokenizer, "PATH", "the tokenizer's file or folder (the one beside the weights)"},
       {"--special", TOOL_FLAG, &o.special, NULL, "added tokens written in the prompt are tokens, not text"},
-      {"--stop", TOOL_LIST, &o.stops, "TEXT", "end where the new text has this; may be given 16 times"},
       {"--max-new", TOOL_COUNT, &o.max_new, "N", "new tokens at most (32)"},
       {"--ignore-eos", TOOL_FLAG, &o.ignore_eos, NULL, "do not stop at the model's stop ids"},
       {"--allow-nan", TOOL_FLAG, &o.allow_nan, NULL, "go on, with a warning, when logits hold NaN; otherwise an error"},
       {"--chunk", TOOL_COUNT, &o.chunk, "N", "feed the prompt in steps of N tokens (512)"},
-      {"--temperature", TOOL_REAL, &o.temperature, "X", "0: the most likely token"},
-      {"--top-p", TOOL_REAL, &o.top_p, "X",
-       "draw from the most likely tokens that reach probability X (1: all; 0: the most likely one)"},
-      {"--top-k", TOOL_COUNT, &o.top_k, "N", "draw from the N most likely tokens (0: all)"},
-      {"--min-p", TOOL_REAL, &o.min_p, "X", "leave out tokens less likely than X times the likeliest (0: none)"},
-      {"--repetition-penalty", TOOL_REAL, &o.repetition_penalty, "X",
-       "divide positive logits of tokens seen in prompt and output by X, multiply others (1: off)"},
-      {"--presence-penalty", TOOL_REAL, &o.presence_penalty, "X", "subtract X from logits of tokens generated before"},
-      {"--frequency-penalty", TOOL_REAL, &o.frequency_penalty, "X", "subtract X for each time they were"},
-      {"--logprobs", TOOL_COUNT, &o.logprobs, "N", "with --json: log-probabilities, and of the N likeliest tokens"},
-      {"--seed", TOOL_COUNT, &o.seed, "N", "of the random numbers (0)"},
+      TOOL_SAMPLING_OPTIONS(o.sampling),
       {"--device", TOOL_TEXT, &o.model.device, "D", "host, cuda:N, hip:N (host)"},
       {"--trust", TOOL_INPUT, &o.model.trust, "KEY", "run the bundle only if it is signed with this key"},
       {"--threads", TOOL_COUNT, &o.model.threads, "N", "threads on the host (0: one for each core)"},

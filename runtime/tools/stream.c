@@ -46,7 +46,6 @@ static sluice_status *advance(text_stream *s, bool last) {
 
 sluice_status *text_stream_push(text_stream *stream, int32_t id) {
   if (stream->stopped) return NULL;
-  stream->decoder.skip_special = true;
   sluice_decode(&stream->decoder, &id, 1, &stream->text);
   return advance(stream, false);
 }

@@ -7,7 +7,7 @@
 #include <stdio.h>
 
 typedef struct text_stream {
-  sluice_decoder decoder;
+  sluice_decoder decoder;   /* it says whether special tokens give text */
   const char *const *stops; /* none is empty */
   size_t stop_count;
   FILE *out;        /* NULL: nothing is printed */
@@ -16,7 +16,7 @@ typedef struct text_stream {
   bool stopped;     /* by a stop string */
 } text_stream;
 
-/* Takes the next token; special tokens give no text. Nothing more is taken once `stopped`. */
+/* Takes the next token. Nothing more is taken once `stopped`. */
 SLUICE_MUST_USE sluice_status *text_stream_push(text_stream *stream, int32_t id);
 /* The end: prints what was held back. */
 SLUICE_MUST_USE sluice_status *text_stream_finish(text_stream *stream);

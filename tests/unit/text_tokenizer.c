@@ -510,27 +510,65 @@ static void long_words(void **state) {
 }
 
 /* An expression that backtracks without end, on text that makes it: an error, soon. */
-static void slow_expression(void **state) {
-  (void)state;
+/* Encodes a text of `length` bytes, the letter `fill` and `last` at the end, with a tokenizer whose expression is
+ * `split`: the error, and the CPU time. */
+static sluice_status *encode_fill(const char *split, char fill, char last, size_t length, double *out_seconds) {
   sluice_text file = {0};
   sluice_tokenizer *t = NULL;
   sluice_encoder *e = NULL;
-  byte_file(&file, "null", SPLIT("(?:a+)+b|c"), "null", DECODER, BPE, "", "");
+  byte_file(&file, "null", split, "null", DECODER, BPE, "", "");
   must(sluice_tokenizer_parse_json(file.data, file.length, "slow.json", &t));
   must(sluice_encoder_create(t, &e));
-  char text[64];
-  memset(text, 'a', sizeof text);
+  char *text = malloc(length);
+  assert_non_null(text);
+  memset(text, fill, length);
+  text[length - 1] = last;
   const int32_t *ids;
   size_t count;
   const double start = cpu_seconds();
-  sluice_status *status = sluice_encode(e, text, sizeof text, NULL, &ids, &count);
-  assert_int_equal(sluice_status_code(status), SLUICE_INVALID);
-  assert_non_null(strstr(sluice_status_message(status), "backtrack"));
-  assert_true(cpu_seconds() - start < 10);
-  sluice_status_free(status);
+  sluice_status *status = sluice_encode(e, text, length, NULL, &ids, &count);
+  *out_seconds = cpu_seconds() - start;
+  if (!status) assert_int_equal(count, length); /* no merges: each byte is a token */
+  free(text);
   sluice_encoder_free(e);
   sluice_tokenizer_close(t);
   sluice_text_free(&file);
+  return status;
+}
+
+/* Whatever the expression, the time is linear in the text: one that would backtrack without end, or look ahead far and
+ * take little, again and again, is stopped. */
+static void slow_expressions(void **state) {
+  (void)state;
+  static const char *const slow[] = {SPLIT("(?:a+)+b|c"), SPLIT("a*[bc]|a"), SPLIT("a+b|a{1,3}"),
+                                     SPLIT("(?=a*b)a|a"), SPLIT("a(?!a*b)"), SPLIT("(?:a|aa)+b|a"),
+                                     SPLIT("[^b]+b|."),   SPLIT("a*b"),      SPLIT("a*a*a*a*b|a")};
+  for (size_t i = 0; i < sizeof slow / sizeof *slow; i++)
+    for (size_t length = 64; length <= (size_t)1 << 20; length *= 128) {
+      double seconds;
+      sluice_status *status = encode_fill(slow[i], 'a', 'a', length, &seconds);
+      if (status) {
+        assert_int_equal(sluice_status_code(status), SLUICE_INVALID);
+        assert_non_null(strstr(sluice_status_message(status), "backtrack"));
+      }
+      if (length == (size_t)1 << 20 && !status) fail_msg("%s is not stopped", slow[i]);
+      if (seconds > 20) fail_msg("%s takes %.1f s for %zu bytes", slow[i], seconds, length);
+      sluice_status_free(status);
+    }
+}
+
+/* Expressions that read long words once, or twice: as far as they like. */
+static void long_matches(void **state) {
+  (void)state;
+  static const char *const fine[] = {SPLIT("a+"), SPLIT("a+b|a+"),      SPLIT("[ab]*c|[ab]+"),
+                                     SPLIT("b+"), SPLIT("a{1,3}"),      SPLIT("a+(?!a)|b"),
+                                     SPLIT("a"),  SPLIT("b|a{100,300}")};
+  for (size_t i = 0; i < sizeof fine / sizeof *fine; i++)
+    for (int last = 0; last < 2; last++) {
+      double seconds;
+      must(encode_fill(fine[i], 'a', last ? 'b' : 'a', 1 << 20, &seconds));
+      if (seconds > 20) fail_msg("%s takes %.1f s", fine[i], seconds);
+    }
 }
 
 /* One tokenizer, an encoder for each thread: all get the ids that one thread alone gets. */
@@ -617,7 +655,8 @@ int main(void) {
       cmocka_unit_test(damaged_files),
       cmocka_unit_test(tiktoken),
       cmocka_unit_test(long_words),
-      cmocka_unit_test(slow_expression),
+      cmocka_unit_test(slow_expressions),
+      cmocka_unit_test(long_matches),
       cmocka_unit_test(memory_runs_short),
       cmocka_unit_test(threads_share_a_tokenizer),
   };
