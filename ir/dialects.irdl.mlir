@@ -652,9 +652,10 @@ irdl.dialect @kernel {
     %17 = irdl.base "#builtin.integer"
     %18 = irdl.base "#builtin.integer"
     %19 = irdl.base "#builtin.integer"
+    %20 = irdl.base "#builtin.integer"
     irdl.attributes {"label" = %5, "layer" = %6, "target" = %7, "cost" = %8, "heads" = %9, "dim" = %10, "page" = %11,
                      "page_bytes" = %12, "index_offset" = %13, "dtype" = %14, "transposed" = %15, "k" = %16, "query_tile" = %17,
-                     "local" = %18, "cache_first" = %19}
+                     "local" = %18, "cache_first" = %19, "many" = %20}
   }
   irdl.operation @block_max {
     %0 = irdl.base @kernel::@buffer

@@ -57,7 +57,7 @@ static const kernel_op launches[] = {
      LAUNCH "heads:positive dim:positive " PAGE "index_offset:multiple dtype:dtype"},
     {"block_score", "iq=value/dtype " PAGED "maxima=value/f32",
      LAUNCH "heads:positive dim:positive k:positive local:count " PAGE
-            "index_offset:multiple dtype:dtype query_tile:positive cache_first:count"},
+            "index_offset:multiple dtype:dtype query_tile:positive cache_first:count many:count"},
     {"block_max", "scores=value/f32 positions=input/positions maxima=value/f32",
      LAUNCH "heads:positive block:positive"},
     {"topk_blocks", "maxima=value/f32 positions=input/positions blocks=value/i32",

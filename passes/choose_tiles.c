@@ -126,8 +126,13 @@ static bool choose_attention(pass_state *state, MlirOperation op) {
 }
 
 static bool choose_selection(pass_state *state, MlirOperation op) {
-  const kernel_question scores = {
-      .family = "block_score", .matrix = mlirTypeIsABF16(element_of(mlirOperationGetOperand(op, 0))), .to = UINT32_MAX};
+  const bool fused = ir_is(op, "model.select_attention");
+  const kernel_question scores = {.family = "block_score",
+                                  .matrix = mlirTypeIsABF16(element_of(mlirOperationGetOperand(op, 0))),
+                                  .heads = ir_get_integer(op, fused ? "index_heads" : "heads"),
+                                  .head_dim = ir_get_integer(op, fused ? "index_dim" : "dim"),
+                                  .page = ir_get_integer(mlirOperationGetParentOperation(op), "model.page"),
+                                  .to = UINT32_MAX};
   return choose_query_tile(state, op) && choose(state, op, "tile.scores", &scores);
 }
 

@@ -156,31 +156,48 @@ static void lower_topk_blocks(lowering *l) {
 
 /* ---- selection in launches of its own ---- */
 
+/* The launch runs in steps of so many pages, at most, and so many tokens. */
+typedef struct score_steps {
+  sluice_plan_range pages, tokens;
+} score_steps;
+
+static void launch_score(lowering *l, MlirValue iq, MlirValue scores, int64_t heads, int64_t dim,
+                         const kernel_variant *v, const score_steps *steps, bool many) {
+  const int64_t k = ir_get_integer(l->op, "k"), element = l->f32 ? 4 : 2;
+  MlirValue buffers[] = {iq, input_buffer(l, "tiles"), input_buffer(l, "page_table"), cache_buffer(l), scores};
+  attribute_list list = {.count = 0};
+  attribute_integer(l, &list, "heads", heads);
+  attribute_integer(l, &list, "dim", dim);
+  attribute_integer(l, &list, "k", k);
+  attribute_integer(l, &list, "local", ir_get_integer(l->op, "local"));
+  page_attributes(l, &list);
+  attribute_integer(l, &list, "index_offset", cache_layout(l)->index_offset);
+  attribute_text(l, &list, "dtype", activation_name(l));
+  attribute_integer(l, &list, "query_tile", ir_get_integer(l->op, "tile.query"));
+  attribute_integer(l, &list, "cache_first", v->choice[CHOOSE_CACHE_FIRST]);
+  attribute_integer(l, &list, "many", many);
+  const sluice_plan_range ranges[] = {steps->tokens, steps->pages}; /* in the order of sluice_size */
+  launch_ranges(l, &list, ranges, COUNT_OF(ranges));
+  launch(l, "block_score", buffers, COUNT_OF(buffers), &list,
+         &(launch_cost){.row_bytes = heads * dim * element, .key_bytes = dim * element, .key_flops = 2 * heads * dim});
+}
+
 /* Scores each block into scratch value 0 of the op, which is returned. Short and long contexts may have kernels of
- * their own. */
+ * their own, and steps of many tokens one for all contexts. */
 static MlirValue launch_scores(lowering *l, MlirValue iq, int64_t heads, int64_t dim) {
-  int64_t k = ir_get_integer(l->op, "k"), element = l->f32 ? 4 : 2;
   MlirValue scores = scratch_buffer(l, 0, "block_scores", "f32", heads);
-  MlirValue score_buffers[] = {iq, input_buffer(l, "tiles"), input_buffer(l, "page_table"), cache_buffer(l), scores};
   kernel_variants variants;
   if (!variants_read(l->state, l->op, "tile.scores", "block_score", &variants)) return scores;
+  uint32_t few = 0;
   for (size_t i = 0; i < variants.count; i++) {
     const kernel_variant *v = &variants.item[i];
-    attribute_list score_list = {.count = 0};
-    attribute_integer(l, &score_list, "heads", heads);
-    attribute_integer(l, &score_list, "dim", dim);
-    attribute_integer(l, &score_list, "k", k);
-    attribute_integer(l, &score_list, "local", ir_get_integer(l->op, "local"));
-    page_attributes(l, &score_list);
-    attribute_integer(l, &score_list, "index_offset", cache_layout(l)->index_offset);
-    attribute_text(l, &score_list, "dtype", activation_name(l));
-    attribute_integer(l, &score_list, "query_tile", ir_get_integer(l->op, "tile.query"));
-    attribute_integer(l, &score_list, "cache_first", v->choice[CHOOSE_CACHE_FIRST]);
-    launch_range(l, &score_list, SLUICE_SIZE_PAGE_STRIDE, v->from, v->to);
-    launch(
-        l, "block_score", score_buffers, COUNT_OF(score_buffers), &score_list,
-        &(launch_cost){.row_bytes = heads * dim * element, .key_bytes = dim * element, .key_flops = 2 * heads * dim});
+    few = (uint32_t)v->choice[CHOOSE_FEW];
+    const score_steps steps = {{SLUICE_SIZE_PAGE_STRIDE, v->from, v->to},
+                               {SLUICE_SIZE_TOKENS, 0, few ? few : UINT32_MAX}};
+    launch_score(l, iq, scores, heads, dim, v, &steps, false);
   }
+  const score_steps many = {{SLUICE_SIZE_PAGE_STRIDE, 0, UINT32_MAX}, {SLUICE_SIZE_TOKENS, few + 1, UINT32_MAX}};
+  if (few) launch_score(l, iq, scores, heads, dim, &(kernel_variant){.from = 0}, &many, true);
   return scores;
 }
 

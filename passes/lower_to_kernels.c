@@ -333,10 +333,16 @@ void gemm_attributes(lowering *l, attribute_list *list, const kernel_variant *va
   launch_range(l, list, size, variant->from, variant->to);
 }
 
+void launch_ranges(lowering *l, attribute_list *list, const sluice_plan_range *ranges, size_t count) {
+  sluice_plan_range some[SLUICE_SIZE_COUNT];
+  uint32_t used = 0;
+  for (size_t i = 0; i < count; i++)
+    if (ranges[i].from > 0 || ranges[i].to < UINT32_MAX) some[used++] = ranges[i];
+  if (used) attribute_add(l, list, "launch.range", ir_ranges_attribute(l->context, some, used));
+}
+
 void launch_range(lowering *l, attribute_list *list, sluice_size size, uint32_t from, uint32_t to) {
-  if (from == 0 && to == UINT32_MAX) return;
-  const sluice_plan_range range = {size, from, to};
-  attribute_add(l, list, "launch.range", ir_ranges_attribute(l->context, &range, 1));
+  launch_ranges(l, list, &(sluice_plan_range){size, from, to}, 1);
 }
 
 void launch_gemm(lowering *l, const gemm_launch *g, const kernel_variant *variant) {

@@ -93,7 +93,8 @@ typedef struct gemm_launch {
   const char *x_dtype, *out_dtype;
 } gemm_launch;
 void launch_gemm(lowering *l, const gemm_launch *g, const kernel_variant *variant);
-/* The launch runs in steps with from <= `size` <= to only. */
+/* The launch runs in steps with from <= `size` <= to only; of all of the ranges. */
+void launch_ranges(lowering *l, attribute_list *list, const sluice_plan_range *ranges, size_t count);
 void launch_range(lowering *l, attribute_list *list, sluice_size size, uint32_t from, uint32_t to);
 
 /* lower_attention.c: false when the op is none of its. */

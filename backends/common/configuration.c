@@ -90,6 +90,7 @@ static sluice_status *check_bounds(const configuration *c, const char *family, c
                 {"attention_part", CHOOSE_PART_ROWS, 0, 1 << 16},
                 {"block_score", CHOOSE_SPLIT, 0, 1},
                 {"block_score", CHOOSE_CACHE_FIRST, 0, 1},
+                {"block_score", CHOOSE_FEW, 0, UINT32_MAX},
                 {"topk_attention", CHOOSE_CLUSTER, 0, 64},
                 {"topk_attention", CHOOSE_PER_PROCESSOR, 0, 64},
                 {"cache", CHOOSE_TRANSPOSED, 0, 1}};
@@ -238,7 +239,13 @@ static void block_score_defaults(const configuration *c, const kernel_question *
     return;
   }
   few_and_many(q->matrix ? c->tiles.cache_first_pages : 0, CHOOSE_CACHE_FIRST, 0, out);
-  for (size_t i = 0; i < out->count; i++) out->item[i].choice[CHOOSE_SPLIT] = 1;
+  const target_tiles *t = &c->tiles;
+  const bool many = q->matrix && t->many_tokens && q->page == t->many_page && q->head_dim == t->matrix_head_dim &&
+                    q->heads * t->query_tile <= t->many_rows;
+  for (size_t i = 0; i < out->count; i++) {
+    out->item[i].choice[CHOOSE_SPLIT] = 1;
+    out->item[i].choice[CHOOSE_FEW] = many ? t->many_tokens : 0;
+  }
 }
 
 static void topk_attention_defaults(const configuration *c, const kernel_question *q, kernel_variants *out) {
@@ -289,7 +296,7 @@ static const struct family {
     {"router", router_defaults, {CHOOSE_SPLIT, CHOOSE_PANEL, CHOOSE_MANY}, 3},
     {"attention", attention_defaults, {CHOOSE_QUERY_TILE}, 1},
     {"attention_part", attention_part_defaults, {CHOOSE_PARTS, CHOOSE_PART_ROWS}, 2},
-    {"block_score", block_score_defaults, {CHOOSE_SPLIT, CHOOSE_CACHE_FIRST}, 2},
+    {"block_score", block_score_defaults, {CHOOSE_SPLIT, CHOOSE_CACHE_FIRST, CHOOSE_FEW}, 3},
     {"topk_attention", topk_attention_defaults, {CHOOSE_CLUSTER, CHOOSE_PER_PROCESSOR}, 2},
     {"route", route_defaults, {0}, 0},
     {"join", join_defaults, {0}, 0},

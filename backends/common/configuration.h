@@ -25,6 +25,7 @@
   choice(WORKGROUPS, "workgroups")       /* that share the columns; 0: each slice has one */                           \
   choice(APART, "apart")                 /* 1: the shared expert has launches of its own, 0: it is one more expert */  \
   choice(SPLIT, "split")                 /* 1: what the op does is several launches, with memory between them */       \
+  choice(FEW, "few")                     /* steps of more tokens have a kernel made for many; 0: none have */            \
   choice(MANY, "many")                   /* 1: made for many tokens */                                                 \
   choice(QUERY_TILE, "query_tile")       /* tokens of a query tile */                                                  \
   choice(PARTS, "parts")                 /* workgroups that share the keys; 0: tiles of tokens */                                          \
@@ -48,7 +49,7 @@ const char *choice_name(kernel_choice choice);
  *   router          n (experts), k (width)                   tokens  split panel many
  *   attention       -                                        tokens  query_tile
  *   attention_part  heads, kv_heads, head_dim, page, matrix  tokens  parts part_rows
- *   block_score     matrix                                   pages   split cache_first
+ *   block_score     heads, head_dim, page, matrix            pages   split cache_first few
  *   topk_attention  heads, kv_heads, head_dim, page, matrix  tokens  cluster per_processor
  *   route           -                                        tokens  -
  *   join            -                                        tokens  -
@@ -151,6 +152,7 @@ typedef struct target_tiles {
   /* Steps of more tokens than many_tokens attend in tiles of several tokens, where pages have many_page tokens; 0: none
    * do. */
   uint32_t many_tokens, many_page;
+  uint32_t many_rows;     /* rows of queries of a query tile whose blocks are scored so, at most */
   bool transposed_values; /* pages hold values transposed and keys as rows, not the other way round */
 } target_tiles;
 

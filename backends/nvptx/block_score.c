@@ -280,6 +280,7 @@ static void load_first_keys(emitter *e, const scorer *s, const page_item *item, 
 
 bool nvptx_block_score(emitter *e, const kernel_spec *spec) {
   scorer s = {0};
+  if (attribute(e, "many")) return nvptx_tile_score(e, spec);
   if (!read_scorer(e, &s)) return false;
   kernel_shape shape = {.x = {SLUICE_SIZE_TOKENS_PAGES, 1, 1, s.cache_first ? WORKGROUPS : WORKGROUPS / 2},
                         .lanes = s.warps * 32,

@@ -11,6 +11,7 @@ extern const struct gemm_stream_engine nvptx_gemm_stream; /* stream.c, and wide.
 
 bool nvptx_router_logits(emitter *e, const kernel_spec *spec); /* router_logits.c */
 bool nvptx_block_score(emitter *e, const kernel_spec *spec);   /* block_score.c */
+bool nvptx_tile_score(emitter *e, const kernel_spec *spec);    /* tile_score.c */
 bool nvptx_topk_blocks(emitter *e, const kernel_spec *spec);   /* topk.c */
 
 bool nvptx_tile_attention(emitter *e, const kernel_spec *spec); /* tile_attention.c */

@@ -67,6 +67,7 @@ static target_tiles tiles(const char *target) {
                         .clusters = {{16, 6, 1}, {8, 8, 1}, {8, 16, 2}, {4, 32, 2}, {2, 64, 2}, {1, UINT32_MAX, 2}},
                         .many_tokens = 256,
                         .many_page = 128,
+                        .many_rows = 64,
                         .transposed_values = true};
 }
 

@@ -24,30 +24,23 @@
  * not copied: asynchronous copies fill up with zeros.
  */
 #include "backends/common/attention.h"
-#include "backends/nvptx/bulk.h"
 #include "backends/nvptx/nvptx.h"
 #include "backends/nvptx/own_kernels.h"
-#include "backends/nvptx/wgmma.h"
+#include "backends/nvptx/planes.h"
 
 #include <math.h>
 
 enum {
-  DIM = 128,
-  PAGE = 128,
+  DIM = PLANE_COLUMNS,
+  PAGE = PLANE_ROWS,
   TOKENS = 8, /* of an item */
   TOKEN_ROWS = 16,
   CONSUMERS = 2, /* warpgroups, 4 tokens each */
   ROWS = TOKENS * TOKEN_ROWS,
-  HALF_BYTES = 128 * SWIZZLE_ROW_BYTES, /* 64 columns of 128 rows */
-  PLANE_BYTES = 2 * HALF_BYTES,         /* Q of an item, keys or values of a page */
-  ROW_BYTES = DIM * 2,                  /* in memory: of Q, of keys; a dimension of values likewise */
   GROUP_ROWS_BYTES = WGMMA_ROWS * SWIZZLE_ROW_BYTES,
   QUERIES = 2, /* items whose Q there is room for */
   STAGES = 5,
   LANES = (CONSUMERS + 1) * WARPGROUP,
-  PIECES = 16,                    /* of 16 bytes in a row */
-  COPY_ROWS = WARPGROUP / PIECES, /* rows that the producer's lanes copy pieces of at a time */
-  COPIES = 128 / COPY_ROWS,
   LANES_OF_TOKEN = WARP / TOKENS, /* that have a token's list */
   MOST_ENTRIES = 8,               /* of a list in a lane */
   PRODUCER_REGISTERS = 40,
@@ -64,7 +57,7 @@ typedef struct tiler {
   V full, empty, queries_full, queries_empty;
   lane_place lane; /* of the workgroup */
   V warpgroup, warp;
-  V stage, parity, turn, turn_parity; /* locals, i32: place in the ring, and among the items' Q */
+  ring_place at, turn; /* in the ring, and among the items' Q */
 } tiler;
 
 /* 8 tokens and a kv head. */
@@ -77,19 +70,8 @@ static V stage_of(emitter *e, const tiler *a, V stage) {
   return byte_offset(e, a->ring, mul(e, stage, int64(e, PLANE_BYTES)));
 }
 
-static V barrier_of(emitter *e, V barriers, V number) {
-  return byte_offset(e, barriers, mul(e, number, int64(e, BULK_BARRIER_BYTES)));
-}
-
 static V wide_of(emitter *e, V local_i32) {
   return LLVMBuildZExt(e->builder, get(e, e->i32, local_i32), e->i64, "");
-}
-
-static void step_on(emitter *e, V place, V parity, int32_t places) {
-  V after = add(e, get(e, e->i32, place), int32(e, 1)), ends = icmp(e, LLVMIntEQ, after, int32(e, places));
-  set(e, place, select_(e, ends, int32(e, 0), after));
-  V flip = LLVMBuildZExt(e->builder, ends, e->i32, "");
-  set(e, parity, LLVMBuildXor(e->builder, get(e, e->i32, parity), flip, ""));
 }
 
 static int64_t items_of_tile(const tiler *a) {
@@ -185,57 +167,38 @@ static V page_at(emitter *e, const work_item *item, const walk *w) {
   return load_i32(e, item->page_table, LLVMBuildZExt(e->builder, at, e->i64, ""));
 }
 
-/* The lane's part of a plane of 128 rows of 16 pieces: piece `piece` of rows own_row, own_row + COPY_ROWS, ... */
-typedef struct copier {
-  V piece, own_row; /* i64 */
-  V from, to;       /* i64, bytes: of the first of them, in memory and in workgroup memory */
-} copier;
-
-static copier open_copier(emitter *e) {
-  V lane = and_(e, e->atoms->lane(e), int64(e, WARPGROUP - 1));
-  copier c = {.piece = and_(e, lane, int64(e, PIECES - 1)), .own_row = lshr(e, lane, int64(e, 4))};
-  c.from = add(e, mul(e, c.own_row, int64(e, ROW_BYTES)), mul(e, c.piece, int64(e, 16)));
-  V swizzled = LLVMBuildXor(e->builder, and_(e, c.piece, int64(e, 7)), c.own_row, ""); /* own_row is less than 8 */
-  c.to = add(e, mul(e, c.own_row, int64(e, SWIZZLE_ROW_BYTES)), mul(e, swizzled, int64(e, 16)));
-  c.to = add(e, c.to, mul(e, lshr(e, c.piece, int64(e, 3)), int64(e, HALF_BYTES)));
-  return c;
-}
-
-/* `bytes` (i32) of each piece are there. */
-static void copy_plane(emitter *e, const copier *c, V to, V from, V bytes) {
-  V first_to = byte_offset(e, to, c->to), first_from = byte_offset(e, from, c->from);
-  for (unsigned i = 0; i < COPIES; i++)
-    copy_async_part(e, byte_offset(e, first_to, int64(e, i * COPY_ROWS * SWIZZLE_ROW_BYTES)),
-                    byte_offset(e, first_from, int64(e, i * COPY_ROWS * ROW_BYTES)), bytes);
-}
-
 static void await_room(emitter *e, const tiler *a) {
-  V free = LLVMBuildXor(e->builder, wide_of(e, a->parity), int64(e, 1), "");
-  bulk_wait(e, barrier_of(e, a->empty, wide_of(e, a->stage)), free);
+  bulk_wait(e, barrier_at(e, a->empty, ring_stage(e, &a->at)), ring_room(e, &a->at));
 }
 
-/* The rows of Q: a token's heads, the last of which stands for those that there are not, as the last token does. */
-static void copy_queries(emitter *e, const tiler *a, const work_item *item, const copier *c) {
-  V turn = wide_of(e, a->turn), free = LLVMBuildXor(e->builder, wide_of(e, a->turn_parity), int64(e, 1), "");
-  bulk_wait(e, barrier_of(e, a->queries_empty, turn), free);
-  V to = byte_offset(e, byte_offset(e, a->queries, mul(e, turn, int64(e, PLANE_BYTES))), c->to);
-  for (unsigned i = 0; i < COPIES; i++) {
-    V row = add(e, c->own_row, int64(e, i * COPY_ROWS)), token = lshr(e, row, int64(e, 4));
-    token = imin(e, token, sub(e, item->count, int64(e, 1)));
-    V head = imin(e, and_(e, row, int64(e, TOKEN_ROWS - 1)), int64(e, a->group - 1));
-    head = add(e, head, mul(e, item->kv_head, int64(e, a->group)));
-    V from = add(e, mul(e, add(e, item->first, token), int64(e, a->heads)), head);
-    from = add(e, mul(e, from, int64(e, ROW_BYTES)), mul(e, c->piece, int64(e, 16)));
-    copy_async_part(e, byte_offset(e, to, int64(e, i * COPY_ROWS * SWIZZLE_ROW_BYTES)), byte_offset(e, a->q, from),
-                    int32(e, 16));
-  }
-  copies_arrive(e, barrier_of(e, a->queries_full, turn));
-  step_on(e, a->turn, a->turn_parity, QUERIES);
+/* Row `number` of Q: a token's heads, the last of which stands for those that there are not, as the last token does. */
+typedef struct query_rows {
+  const tiler *a;
+  const work_item *item;
+} query_rows;
+
+static V query_row(emitter *e, V number, void *user) {
+  const query_rows *q = user;
+  const tiler *a = q->a;
+  V token = imin(e, lshr(e, number, int64(e, 4)), sub(e, q->item->count, int64(e, 1)));
+  V head = imin(e, and_(e, number, int64(e, TOKEN_ROWS - 1)), int64(e, a->group - 1));
+  head = add(e, head, mul(e, q->item->kv_head, int64(e, a->group)));
+  V row = add(e, mul(e, add(e, q->item->first, token), int64(e, a->heads)), head);
+  return byte_offset(e, a->q, mul(e, row, int64(e, PLANE_ROW_BYTES)));
+}
+
+static void copy_queries(emitter *e, const tiler *a, const work_item *item, const plane_copier *c) {
+  V turn = ring_stage(e, &a->turn);
+  bulk_wait(e, barrier_at(e, a->queries_empty, turn), ring_room(e, &a->turn));
+  query_rows rows = {a, item};
+  plane_copy_rows(e, c, byte_offset(e, a->queries, mul(e, turn, int64(e, PLANE_BYTES))), query_row, &rows);
+  copies_arrive(e, barrier_at(e, a->queries_full, turn));
+  ring_step(e, &a->turn);
 }
 
 /* Says beside the stage at hand what it holds, before its keys arrive. */
 static void write_entry(emitter *e, const tiler *a, V page, V vote) {
-  V stage = wide_of(e, a->stage);
+  V stage = ring_stage(e, &a->at);
   V first = icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0));
   branch writes = if_begin(e, first);
   V pair[] = {page, vote};
@@ -245,15 +208,15 @@ static void write_entry(emitter *e, const tiler *a, V page, V vote) {
 
 /* The copies so far of the stage at hand are all of it. One arrival is that of the first lane, with the entry. */
 static void hand_over(emitter *e, const tiler *a) {
-  V full = barrier_of(e, a->full, wide_of(e, a->stage));
+  V full = barrier_at(e, a->full, ring_stage(e, &a->at));
   copies_arrive(e, full);
   branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
   bulk_arrive(e, full);
   if_end(e, &first);
-  step_on(e, a->stage, a->parity, STAGES);
+  ring_step(e, &a->at);
 }
 
-static void fill_item(emitter *e, const tiler *a, const work_item *item, const copier *c) {
+static void fill_item(emitter *e, const tiler *a, const work_item *item, const plane_copier *c) {
   copy_queries(e, a, item, c);
   walk w = open_walk(e, a, item);
   V next_page = local_set(e, e->i64, page_at(e, item, &w));
@@ -272,13 +235,13 @@ static void fill_item(emitter *e, const tiler *a, const work_item *item, const c
   set(e, next_page, page_at(e, item, &w));
   await_room(e, a);
   write_entry(e, a, number, vote);
-  copy_plane(e, c, stage_of(e, a, wide_of(e, a->stage)), keys, int32(e, 16));
+  plane_copy(e, c, stage_of(e, a, ring_stage(e, &a->at)), keys, int32(e, 16));
   hand_over(e, a);
   await_room(e, a);
   /* Of a dimension's values, piece p holds keys 8p to 8p + 7. */
   V left = sub(e, sub(e, end, mul(e, number, int32(e, PAGE))), to_i32(e, mul(e, c->piece, int64(e, 8))));
   V bytes = imax(e, imin(e, mul(e, left, int32(e, 2)), int32(e, 16)), int32(e, 0));
-  copy_plane(e, c, stage_of(e, a, wide_of(e, a->stage)), byte_offset(e, keys, int64(e, a->value_offset)), bytes);
+  plane_copy(e, c, stage_of(e, a, ring_stage(e, &a->at)), byte_offset(e, keys, int64(e, a->value_offset)), bytes);
   hand_over(e, a);
   LLVMBuildBr(e->builder, look);
   LLVMPositionBuilderAtEnd(e->builder, done);
@@ -289,7 +252,7 @@ static void fill_item(emitter *e, const tiler *a, const work_item *item, const c
 
 static void produce(emitter *e, const tiler *a) {
   registers_release(e, PRODUCER_REGISTERS);
-  copier c = open_copier(e);
+  plane_copier c = plane_copier_open(e);
   loop number = loop_begin(e, e->x, items_of_step(e, a), extent_of(e, &e->grid[0]));
   work_item item = find_item(e, a, number.index);
   branch real = if_begin(e, icmp(e, LLVMIntSGT, item.count, int64(e, 0)));
@@ -317,36 +280,35 @@ typedef struct attender {
 
 static void release_stage(emitter *e, const attender *t, V stage) {
   branch first = if_begin(e, t->first_lane);
-  bulk_arrive(e, barrier_of(e, t->a->empty, stage));
+  bulk_arrive(e, barrier_at(e, t->a->empty, stage));
   if_end(e, &first);
 }
 
 static void multiply_keys(emitter *e, const attender *t, V stage) {
-  wgmma_set_zero(e, &t->scores);
   const tiler *a = t->a;
-  V rows = add(e, mul(e, wide_of(e, a->turn), int64(e, PLANE_BYTES)), mul(e, a->warpgroup, int64(e, GROUP_ROWS_BYTES)));
+  V rows =
+      add(e, mul(e, ring_stage(e, &a->turn), int64(e, PLANE_BYTES)), mul(e, a->warpgroup, int64(e, GROUP_ROWS_BYTES)));
   V q = renewed(e, wgmma_swizzled_operand(e, shared_address(e, byte_offset(e, a->queries, rows))));
   V keys = renewed(e, wgmma_swizzled_operand(e, shared_address(e, stage_of(e, a, stage))));
-  for (int64_t step = 0; step < DIM / WGMMA_DEPTH; step++) {
-    const int64_t at = step / 4 * HALF_BYTES + step % 4 * WGMMA_DEPTH * 2;
-    wgmma(e, &t->scores, wgmma_operand_at(e, q, at), wgmma_operand_at(e, keys, at));
+  for (unsigned step = 0; step < DIM / WGMMA_DEPTH; step++) {
+    wgmma(e, &t->scores, wgmma_operand_at(e, q, plane_step(step)), wgmma_operand_at(e, keys, plane_step(step)),
+          step > 0);
   }
   wgmma_commit(e);
 }
 
 static void multiply_values(emitter *e, const attender *t) {
   V values = renewed(e, wgmma_swizzled_operand(e, shared_address(e, stage_of(e, t->a, wide_of(e, t->value_stage)))));
-  for (int64_t step = 0; step < PAGE / WGMMA_DEPTH; step++) {
+  for (unsigned step = 0; step < PAGE / WGMMA_DEPTH; step++) {
     V weight[4];
     for (unsigned i = 0; i < 4; i++) weight[i] = get(e, e->i32, t->weight[step][i]);
-    wgmma_registers(e, &t->output, weight,
-                    wgmma_operand_at(e, values, step / 4 * HALF_BYTES + step % 4 * WGMMA_DEPTH * 2));
+    wgmma_registers(e, &t->output, weight, wgmma_operand_at(e, values, plane_step(step)));
   }
   wgmma_commit(e);
 }
 
 static void await_values(emitter *e, const attender *t) {
-  bulk_wait(e, barrier_of(e, t->a->full, wide_of(e, t->value_stage)), wide_of(e, t->value_parity));
+  bulk_wait(e, barrier_at(e, t->a->full, wide_of(e, t->value_stage)), wide_of(e, t->value_parity));
   async_fence(e);
 }
 
@@ -433,16 +395,16 @@ static void take_weights(emitter *e, const attender *t) {
 
 /* Where the values of the page at hand, whose keys lie in the stage at hand, will be. */
 static void note_values(emitter *e, const attender *t) {
-  step_on(e, t->a->stage, t->a->parity, STAGES);
-  set(e, t->value_stage, get(e, e->i32, t->a->stage));
-  set(e, t->value_parity, get(e, e->i32, t->a->parity));
+  ring_step(e, &t->a->at);
+  set(e, t->value_stage, get(e, e->i32, t->a->at.stage));
+  set(e, t->value_parity, get(e, e->i32, t->a->at.parity));
   set(e, t->pending, int32(e, 1));
-  step_on(e, t->a->stage, t->a->parity, STAGES);
+  ring_step(e, &t->a->at);
 }
 
 /* Weights of a page while no product is under way. */
 static void attend_first(emitter *e, const attender *t, V page, V vote) {
-  V stage = wide_of(e, t->a->stage);
+  V stage = ring_stage(e, &t->a->at);
   wgmma_begin(e);
   multiply_keys(e, t, stage);
   wgmma_wait(e, 0);
@@ -455,7 +417,7 @@ static void attend_first(emitter *e, const attender *t, V page, V vote) {
 
 /* Weights of a page, beside the values of the one before. */
 static void attend_next(emitter *e, const attender *t, V page, V vote) {
-  V stage = wide_of(e, t->a->stage);
+  V stage = ring_stage(e, &t->a->at);
   await_values(e, t);
   wgmma_begin(e);
   multiply_keys(e, t, stage);
@@ -485,17 +447,17 @@ static void add_pending(emitter *e, const attender *t) {
  * count for the turn before. */
 static void pass_over(emitter *e, const attender *t) {
   for (unsigned plane = 0; plane < 2; plane++) {
-    V stage = wide_of(e, t->a->stage);
-    if (plane) bulk_wait(e, barrier_of(e, t->a->full, stage), wide_of(e, t->a->parity));
+    V stage = ring_stage(e, &t->a->at);
+    if (plane) bulk_wait(e, barrier_at(e, t->a->full, stage), ring_parity(e, &t->a->at));
     release_stage(e, t, stage);
-    step_on(e, t->a->stage, t->a->parity, STAGES);
+    ring_step(e, &t->a->at);
   }
 }
 
 /* The ring's next page; i1: whether there is one. */
 static V attend_page(emitter *e, const attender *t) {
-  V stage = wide_of(e, t->a->stage);
-  bulk_wait(e, barrier_of(e, t->a->full, stage), wide_of(e, t->a->parity));
+  V stage = ring_stage(e, &t->a->at);
+  bulk_wait(e, barrier_at(e, t->a->full, stage), ring_parity(e, &t->a->at));
   async_fence(e);
   V entry = load(e, vector_type(e->i32, 2), byte_offset(e, t->a->entries, mul(e, stage, int64(e, 8))));
   V page = LLVMBuildExtractElement(e->builder, entry, int32(e, 0), "");
@@ -531,8 +493,8 @@ static void store_output(emitter *e, const attender *t, const work_item *item, V
     V head = add(e, a->lane.g, int64(e, 8 * r));
     V real = and_(e, icmp(e, LLVMIntSLT, head, int64(e, a->group)), icmp(e, LLVMIntSLT, token, item->count));
     V row = add(e, mul(e, add(e, item->first, token), int64(e, a->heads)), mul(e, item->kv_head, int64(e, a->group)));
-    V to =
-        byte_offset(e, a->out, add(e, mul(e, add(e, row, head), int64(e, ROW_BYTES)), mul(e, a->lane.t, int64(e, 16))));
+    V to = byte_offset(e, a->out,
+                       add(e, mul(e, add(e, row, head), int64(e, PLANE_ROW_BYTES)), mul(e, a->lane.t, int64(e, 16))));
     for (unsigned four = 0; four < DIM / 32; four++) {
       V word[4];
       for (unsigned i = 0; i < 4; i++) {
@@ -577,7 +539,7 @@ static void attend_item(emitter *e, attender *t, const work_item *item) {
     set(e, t->sum[r], float32(e, 0));
   }
   set(e, t->pending, int32(e, 0));
-  bulk_wait(e, barrier_of(e, a->queries_full, wide_of(e, a->turn)), wide_of(e, a->turn_parity));
+  bulk_wait(e, barrier_at(e, a->queries_full, ring_stage(e, &a->turn)), ring_parity(e, &a->turn));
   LLVMBasicBlockRef again = LLVMAppendBasicBlockInContext(e->context, e->function, "again");
   LLVMBasicBlockRef done = LLVMAppendBasicBlockInContext(e->context, e->function, "attended");
   LLVMBuildBr(e->builder, again);
@@ -585,12 +547,12 @@ static void attend_item(emitter *e, attender *t, const work_item *item) {
   V more = attend_page(e, t);
   LLVMBuildCondBr(e->builder, more, again, done);
   LLVMPositionBuilderAtEnd(e->builder, done);
-  release_stage(e, t, wide_of(e, a->stage)); /* that of the end */
-  step_on(e, a->stage, a->parity, STAGES);
+  release_stage(e, t, ring_stage(e, &a->at)); /* that of the end */
+  ring_step(e, &a->at);
   branch first = if_begin(e, t->first_lane);
-  bulk_arrive(e, barrier_of(e, a->queries_empty, wide_of(e, a->turn)));
+  bulk_arrive(e, barrier_at(e, a->queries_empty, ring_stage(e, &a->turn)));
   if_end(e, &first);
-  step_on(e, a->turn, a->turn_parity, QUERIES);
+  ring_step(e, &a->turn);
 }
 
 /* What the item is, and who the lane, is found out again: so it needs no registers meanwhile. */
@@ -650,12 +612,12 @@ static V take_barriers(emitter *e, unsigned count) {
 static void init_barriers(emitter *e, const tiler *a) {
   branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
   for (int64_t i = 0; i < STAGES; i++) {
-    bulk_barrier_init(e, barrier_of(e, a->full, int64(e, i)), WARPGROUP + 1);
-    bulk_barrier_init(e, barrier_of(e, a->empty, int64(e, i)), CONSUMERS);
+    bulk_barrier_init(e, barrier_at(e, a->full, int64(e, i)), WARPGROUP + 1);
+    bulk_barrier_init(e, barrier_at(e, a->empty, int64(e, i)), CONSUMERS);
   }
   for (int64_t i = 0; i < QUERIES; i++) {
-    bulk_barrier_init(e, barrier_of(e, a->queries_full, int64(e, i)), WARPGROUP);
-    bulk_barrier_init(e, barrier_of(e, a->queries_empty, int64(e, i)), CONSUMERS);
+    bulk_barrier_init(e, barrier_at(e, a->queries_full, int64(e, i)), WARPGROUP);
+    bulk_barrier_init(e, barrier_at(e, a->queries_empty, int64(e, i)), CONSUMERS);
   }
   if_end(e, &first);
   e->atoms->barrier(e);
@@ -682,8 +644,8 @@ static void emit_kernel(emitter *e, const kernel_spec *spec, tiler *a, unsigned 
   V warp = uniform_warp(e, &a->lane);
   a->warpgroup = lshr(e, warp, int64(e, 2));
   a->warp = and_(e, warp, int64(e, 3));
-  V *const places[] = {&a->stage, &a->parity, &a->turn, &a->turn_parity};
-  for (unsigned i = 0; i < sizeof places / sizeof *places; i++) *places[i] = local_set(e, e->i32, int32(e, 0));
+  a->at = ring_place_open(e, STAGES);
+  a->turn = ring_place_open(e, QUERIES);
   branch role = if_begin(e, icmp(e, LLVMIntEQ, a->warpgroup, int64(e, 0)));
   produce(e, a);
   if_else(e, &role);

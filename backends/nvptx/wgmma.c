@@ -51,65 +51,68 @@ void wgmma_wait(emitter *e, unsigned left) {
   effect(e, text);
 }
 
-/* An instruction, or none, that changes all sums: `text` may name them $0, $1, ..., and the arguments behind them. */
-static void change_sums(emitter *e, const wgmma_sums *sums, const char *text, V *arguments, const char *kinds) {
-  enum { MOST = WGMMA_COLUMNS / 2 + 5 };
+/* An instruction, or none, that changes all sums, or sets them: `text` may name them $0, $1, ..., and the arguments
+ * behind them and, where it changes them, as many once more. */
+static void assemble(emitter *e, const wgmma_sums *sums, const char *text, V *arguments, const char *kinds,
+                     bool changes) {
+  enum { MOST = WGMMA_COLUMNS + 5 };
   const unsigned count = sums->columns / 2, others = (unsigned)strlen(kinds);
   T results[MOST], types[MOST];
   V values[MOST];
   char constraints[MOST * 8];
   size_t length = 0;
+  unsigned n = 0;
   for (unsigned i = 0; i < count; i++) {
-    results[i] = types[i] = e->f32;
-    values[i] = get(e, e->f32, sums->value[i]);
-    length += (size_t)snprintf(constraints + length, sizeof constraints - length, "=f,");
+    results[i] = e->f32;
+    length += (size_t)snprintf(constraints + length, sizeof constraints - length, changes ? "=f," : "=&f,");
   }
-  for (unsigned i = 0; i < count; i++)
+  for (unsigned i = 0; changes && i < count; i++, n++) {
+    types[n] = e->f32;
+    values[n] = get(e, e->f32, sums->value[i]);
     length += (size_t)snprintf(constraints + length, sizeof constraints - length, "%u,", i);
-  for (unsigned i = 0; i < others; i++) {
-    types[count + i] = LLVMTypeOf(arguments[i]);
-    values[count + i] = arguments[i];
+  }
+  for (unsigned i = 0; i < others; i++, n++) {
+    types[n] = LLVMTypeOf(arguments[i]);
+    values[n] = arguments[i];
     length += (size_t)snprintf(constraints + length, sizeof constraints - length, "%c,", kinds[i]);
   }
   snprintf(constraints + length, sizeof constraints - length, "~{memory}");
-  T type = LLVMFunctionType(LLVMStructTypeInContext(e->context, results, count, 0), types, count + others, 0);
+  T type = LLVMFunctionType(LLVMStructTypeInContext(e->context, results, count, 0), types, n, 0);
   V function =
       LLVMGetInlineAsm(type, text, strlen(text), constraints, strlen(constraints), 1, 0, LLVMInlineAsmDialectATT, 0);
-  V call = LLVMBuildCall2(e->builder, type, function, values, count + others, "");
+  V call = LLVMBuildCall2(e->builder, type, function, values, n, "");
   LLVMAddCallSiteAttribute(call, (LLVMAttributeIndex)LLVMAttributeFunctionIndex,
                            LLVMCreateEnumAttribute(e->context, LLVMGetEnumAttributeKindForName("convergent", 10), 0));
   for (unsigned i = 0; i < count; i++) set(e, sums->value[i], LLVMBuildExtractValue(e->builder, call, i, ""));
 }
 
-/* The instruction for operands "$N, ...", which stand behind the sums. */
-static void multiply(emitter *e, const wgmma_sums *sums, V *arguments, const char *kinds) {
-  const unsigned count = sums->columns / 2;
-  const bool registers = strlen(kinds) > 2;
+static void multiply(emitter *e, const wgmma_sums *sums, V *arguments, const char *kinds, bool added) {
+  const unsigned count = sums->columns / 2, first = added ? 2 * count : count;
   char text[1024];
   size_t length =
       (size_t)snprintf(text, sizeof text, "wgmma.mma_async.sync.aligned.m64n%uk16.f32.bf16.bf16 {", sums->columns);
   for (unsigned i = 0; i < count; i++)
     length += (size_t)snprintf(text + length, sizeof text - length, i ? ", $%u" : "$%u", i);
-  if (registers)
-    snprintf(text + length, sizeof text - length, "}, {$%u, $%u, $%u, $%u}, $%u, 1, 1, 1, 0;", 2 * count, 2 * count + 1,
-             2 * count + 2, 2 * count + 3, 2 * count + 4);
+  if (strlen(kinds) > 2)
+    snprintf(text + length, sizeof text - length, "}, {$%u, $%u, $%u, $%u}, $%u, %d, 1, 1, 0;", first, first + 1,
+             first + 2, first + 3, first + 4, added);
   else
-    snprintf(text + length, sizeof text - length, "}, $%u, $%u, 1, 1, 1, 0, 0;", 2 * count, 2 * count + 1);
-  change_sums(e, sums, text, arguments, kinds);
+    snprintf(text + length, sizeof text - length, "}, $%u, $%u, %d, 1, 1, 0, 0;", first, first + 1, added);
+  assemble(e, sums, text, arguments, kinds, added);
 }
 
-void wgmma(emitter *e, const wgmma_sums *sums, V a, V b) {
+void wgmma(emitter *e, const wgmma_sums *sums, V a, V b, bool added) {
   V arguments[] = {a, b};
-  multiply(e, sums, arguments, "ll");
+  multiply(e, sums, arguments, "ll", added);
 }
 
 void wgmma_registers(emitter *e, const wgmma_sums *sums, const V a[4], V b) {
   V arguments[] = {a[0], a[1], a[2], a[3], b};
-  multiply(e, sums, arguments, "rrrrl");
+  multiply(e, sums, arguments, "rrrrl", true);
 }
 
 void wgmma_settle(emitter *e, const wgmma_sums *sums) {
-  change_sums(e, sums, "", NULL, "");
+  assemble(e, sums, "", NULL, "", true);
 }
 
 void async_fence(emitter *e) {

@@ -46,8 +46,8 @@ V wgmma_swizzled_operand(emitter *e, V address);
 V wgmma_operand_at(emitter *e, V operand, int64_t bytes);
 
 void wgmma_begin(emitter *e);
-/* sums += A B for 16 columns of A and B. */
-void wgmma(emitter *e, const wgmma_sums *sums, V a, V b);
+/* sums += A B for 16 columns of A and B; sums = A B where nothing is to be `added`. */
+void wgmma(emitter *e, const wgmma_sums *sums, V a, V b, bool added);
 /* The same with A in registers: a lane's words of mma_bf16, rows as the sums have them. */
 void wgmma_registers(emitter *e, const wgmma_sums *sums, const V a[4], V b);
 void wgmma_commit(emitter *e);

@@ -25,9 +25,8 @@
  * transposed by movmatrix, and four of them change places in each quad of lanes: then a lane has 16 bytes of a row.
  */
 #include "backends/nvptx/wide.h"
-#include "backends/nvptx/bulk.h"
 #include "backends/nvptx/own_kernels.h"
-#include "backends/nvptx/wgmma.h"
+#include "backends/nvptx/planes.h"
 
 enum {
   PANEL = 16,
@@ -54,7 +53,7 @@ typedef struct wide {
   V ring, full, empty; /* workgroup memory: stages; barriers of each */
   lane_place lane;
   V warpgroup, warp; /* warp: its number in the warpgroup; i64, the same in all lanes of a warp */
-  V stage, parity;   /* locals, i32: where the warpgroup is in the ring; parity of the round */
+  ring_place at;
 } wide;
 
 unsigned wide_lanes(void) {
@@ -63,17 +62,6 @@ unsigned wide_lanes(void) {
 
 static V stage_memory(emitter *e, const wide *w, V stage) {
   return byte_offset(e, w->ring, mul(e, stage, int64(e, STAGE_BYTES)));
-}
-
-static V barrier_of(emitter *e, V barriers, V stage) {
-  return byte_offset(e, barriers, mul(e, stage, int64(e, BULK_BARRIER_BYTES)));
-}
-
-static void next_stage(emitter *e, const wide *w) {
-  V after = add(e, get(e, e->i32, w->stage), int32(e, 1)), ends = icmp(e, LLVMIntEQ, after, int32(e, STAGES));
-  set(e, w->stage, select_(e, ends, int32(e, 0), after));
-  V flip = LLVMBuildZExt(e->builder, ends, e->i32, "");
-  set(e, w->parity, LLVMBuildXor(e->builder, get(e, e->i32, w->parity), flip, ""));
 }
 
 /* A local of i32 as i64, known to be positive. */
@@ -120,9 +108,8 @@ static void fill_round(emitter *e, const wide *w, const gemm_round *round, const
   V announces = and_(e, leads, icmp(e, LLVMIntEQ, w->lane.lane, int64(e, 0)));
   V weights = byte_offset(e, round->weights, mul(e, w->lane.lane, int64(e, p->k * 2 * PANEL)));
   loop depth = loop_begin(e, int64(e, 0), int64(e, p->k / DEPTH), int64(e, 1));
-  V stage = wide_of(e, w->stage), full = barrier_of(e, w->full, stage), memory = stage_memory(e, w, stage);
-  V free = LLVMBuildXor(e->builder, wide_of(e, w->parity), int64(e, 1), "");
-  bulk_wait(e, barrier_of(e, w->empty, stage), free);
+  V stage = ring_stage(e, &w->at), full = barrier_at(e, w->full, stage), memory = stage_memory(e, w, stage);
+  bulk_wait(e, barrier_at(e, w->empty, stage), ring_room(e, &w->at));
   branch announced = if_begin(e, announces);
   bulk_expect(e, full, mul(e, pieces, int64(e, PIECE_BYTES)));
   if_end(e, &announced);
@@ -137,7 +124,7 @@ static void fill_round(emitter *e, const wide *w, const gemm_round *round, const
     copy_async(e, byte_offset(e, to, int64(e, i * COPY_ROWS * SWIZZLE_ROW_BYTES)),
                byte_offset(e, from, wide_of(e, c->row[i])), icmp(e, LLVMIntSLT, int64(e, i * COPY_ROWS), round->rows));
   copies_arrive(e, full);
-  next_stage(e, w);
+  ring_step(e, &w->at);
   loop_end(e, &depth);
 }
 
@@ -182,8 +169,8 @@ static void multiply_round(emitter *e, const wide *w, const weight_place *place,
   V before = local_set(e, e->i32, int32(e, -1)); /* the stage whose products are under way */
   V first_lane = icmp(e, LLVMIntEQ, and_(e, e->atoms->lane(e), int64(e, WARPGROUP - 1)), int64(e, 0));
   loop depth = loop_begin(e, int64(e, 0), int64(e, p->k / DEPTH), int64(e, 1));
-  V stage = wide_of(e, w->stage);
-  bulk_wait(e, barrier_of(e, w->full, stage), wide_of(e, w->parity));
+  V stage = ring_stage(e, &w->at);
+  bulk_wait(e, barrier_at(e, w->full, stage), ring_parity(e, &w->at));
   async_fence(e);
   V memory = shared_address(e, stage_memory(e, w, stage));
   V a = wgmma_core_operand(e, add(e, memory, to_i32(e, place->first)), GROUP_BYTES, place->stride);
@@ -192,20 +179,20 @@ static void multiply_round(emitter *e, const wide *w, const weight_place *place,
   for (int64_t step = 0; step < DEPTH / WGMMA_DEPTH; step++)
     for (unsigned i = 0; i < 2; i++)
       wgmma(e, &sums[i], wgmma_operand_at(e, a, step * 2 * GROUP_BYTES + i * place->second),
-            wgmma_operand_at(e, b, step * WGMMA_DEPTH * 2));
+            wgmma_operand_at(e, b, step * WGMMA_DEPTH * 2), true);
   wgmma_commit(e);
   wgmma_wait(e, 1);
   V done = get(e, e->i32, before);
   branch releases = if_begin(e, and_(e, first_lane, icmp(e, LLVMIntSGE, done, int32(e, 0))));
-  bulk_arrive(e, barrier_of(e, w->empty, wide_of(e, before)));
+  bulk_arrive(e, barrier_at(e, w->empty, wide_of(e, before)));
   if_end(e, &releases);
-  set(e, before, get(e, e->i32, w->stage));
-  next_stage(e, w);
+  set(e, before, get(e, e->i32, w->at.stage));
+  ring_step(e, &w->at);
   loop_end(e, &depth);
   wgmma_wait(e, 0);
   for (unsigned i = 0; i < 2; i++) wgmma_settle(e, &sums[i]);
   branch last = if_begin(e, first_lane);
-  bulk_arrive(e, barrier_of(e, w->empty, wide_of(e, before)));
+  bulk_arrive(e, barrier_at(e, w->empty, wide_of(e, before)));
   if_end(e, &last);
 }
 
@@ -375,16 +362,15 @@ void wide_multiply(emitter *e, const gemm_stream *p) {
   w.empty = workgroup_take(e, STAGES * BULK_BARRIER_BYTES);
   branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
   for (int64_t i = 0; i < STAGES; i++) {
-    bulk_barrier_init(e, barrier_of(e, w.full, int64(e, i)), WARPGROUP + 1);
-    bulk_barrier_init(e, barrier_of(e, w.empty, int64(e, i)), CONSUMERS);
+    bulk_barrier_init(e, barrier_at(e, w.full, int64(e, i)), WARPGROUP + 1);
+    bulk_barrier_init(e, barrier_at(e, w.empty, int64(e, i)), CONSUMERS);
   }
   if_end(e, &first);
   e->atoms->barrier(e);
   V warp = uniform_warp(e, &w.lane);
   w.warpgroup = lshr(e, warp, int64(e, 2));
   w.warp = and_(e, warp, int64(e, 3));
-  w.stage = local_set(e, e->i32, int32(e, 0));
-  w.parity = local_set(e, e->i32, int32(e, 0));
+  w.at = ring_place_open(e, STAGES);
   branch role = if_begin(e, icmp(e, LLVMIntEQ, w.warpgroup, int64(e, 0)));
   produce(e, &w);
   if_else(e, &role);

@@ -12,6 +12,8 @@
 
 // With pages of 128 tokens steps of many tokens attend in tiles.
 // RUN: sed 's/model.page = 16/model.page = 128/; s/block = 16/block = 128/' %s | sluice opt - --passes=choose-tiles,plan-buffers,lower-to-kernels --target h100 | FileCheck %s --check-prefix=MANY
+// MANY: "kernel.block_score"({{.*}}launch.range = ["tokens", 0, 256, "page_stride", 0, 128]{{.*}}many = 0 : i64
+// MANY: "kernel.block_score"({{.*}}launch.range = ["tokens", 257, 4294967295]{{.*}}many = 1 : i64
 // MANY: "kernel.topk_attention"({{.*}}cluster = 1 : i64{{.*}}launch.range = ["tokens", {{[0-9]+}}, 256]
 // MANY: "kernel.topk_blocks"({{.*}}launch.range = ["tokens", 257, 4294967295]
 // MANY: "kernel.block_attention"({{.*}}launch.range = ["tokens", 257, 4294967295]

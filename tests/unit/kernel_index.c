@@ -171,8 +171,8 @@ static void run_shape(const char *target, const shape *s, const batch_sequence *
                           s->dtype, NULL);
   int best = harness_add(h, "block_score", 5, "i:heads", s->heads, "i:dim", s->dim, "i:k", s->k, "i:local", s->local,
                          "i:page", s->page, "i:page_bytes", cache->page_bytes, "s:transposed", "keys", "i:index_offset",
-                         cache->index_offset, "s:dtype", s->dtype, "i:query_tile", s->query_tile, "i:cache_first",
-                         (int64_t)0, NULL);
+                         cache->index_offset, "s:dtype", s->dtype, "i:query_tile", s->query_tile, "i:many", 0,
+                         "i:cache_first", (int64_t)0, NULL);
   int maximum = harness_add(h, "block_max", 3, "i:heads", s->heads, "i:block", s->page, NULL);
   int topk = add_topk(h, s->heads, s->k, s->init, s->local, s->page);
   int select = harness_add(h, "index_select", 5, "i:heads", s->heads, "i:dim", s->dim, "i:k", s->k, "i:init", s->init,
