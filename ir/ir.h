@@ -95,8 +95,10 @@ int64_t ir_dimension(MlirValue value, intptr_t index); /* -1 for `?` */
 intptr_t ir_rank(MlirValue value);
 
 /* Of model.experts and model.experts_shared: */
-enum { IR_EXPERTS_SHARED = 6 };                      /* the first of the shared expert's three weights */
-bool ir_experts_shared(MlirOperation experts);       /* whether it is the second, and has them */
+enum { IR_EXPERTS_SHARED = 6 };                /* the first of the shared expert's three weights */
+bool ir_experts_shared(MlirOperation experts); /* whether it is the second, and has them */
+/* Elements of the counts of kernel.sort_experts, for `experts` with the shared one. */
+int64_t ir_experts_counts(int64_t experts);
 intptr_t ir_experts_residual(MlirOperation experts); /* operand, -1: none */
 
 /* Whether `op` is the kernel.expert_gemm that is the "first" or the "second" of two products that overlap. */

@@ -67,6 +67,10 @@ intptr_t ir_rank(MlirValue value) {
   return mlirTypeIsAShaped(type) && mlirShapedTypeHasRank(type) ? (intptr_t)mlirShapedTypeGetRank(type) : 0;
 }
 
+int64_t ir_experts_counts(int64_t experts) {
+  return 1 + experts + 1 + 2; /* tiles; first places; their end; tickets */
+}
+
 bool ir_experts_shared(MlirOperation experts) {
   return ir_is(experts, "model.experts_shared");
 }

@@ -72,7 +72,7 @@ typedef struct sorted_slots {
 static sorted_slots sort_slots(lowering *l, intptr_t routed, int64_t experts, bool shared,
                                const kernel_variant *variant) {
   sorted_slots s = {.experts = experts, .k = ir_dimension(operand(l, routed), 1), .shared = shared};
-  int64_t counts = experts + s.shared + 2, slots = s.k + s.shared;
+  int64_t counts = ir_experts_counts(experts + s.shared), slots = s.k + s.shared;
   s.counts = scratch_buffer(l, 0, "counts", "i32", counts);
   s.order = scratch_buffer(l, 1, "order", "i32", slots);
   s.tiles = scratch_buffer(l, 2, "expert_tiles", "i32", 4 * slots);

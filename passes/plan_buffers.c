@@ -121,7 +121,7 @@ static bool push_op(planner *p, intptr_t i) {
     experts++;
     k++;
   }
-  if (!push_scratch(p, i, "one", (experts + 2) * 4) || !push_scratch(p, i, "tokens", k * 4) ||
+  if (!push_scratch(p, i, "one", ir_experts_counts(experts) * 4) || !push_scratch(p, i, "tokens", k * 4) ||
       !push_scratch(p, i, "tokens", k * 16))
     return false;
   if (!fused) return true;

@@ -485,7 +485,8 @@ static void locate_tile(emitter *e, V number, gemm_round *round, void *user) {
   round->rows = g->rows;
 }
 
-static void expert_gemm_streamed(emitter *e, const kernel_spec *spec, const gemm *read, int64_t batch_bytes) {
+static void expert_gemm_streamed(emitter *e, const kernel_spec *spec, const gemm *read, int64_t experts,
+                                 int64_t batch_bytes) {
   stream_kernel s = {.g = *read, .batch_bytes = batch_bytes};
   gemm_stream product;
   if (!open_stream(e, &s, &product)) return;
@@ -502,6 +503,8 @@ static void expert_gemm_streamed(emitter *e, const kernel_spec *spec, const gemm
   s.g.out = product.out = e->argument[6];
   product.locate = locate_tile;
   product.row_step = EXPERT_ROW_STEP;
+  const int64_t which = attribute_is(e, "gather", "token") ? 0 : 1;
+  if (in_turns(e, &s.g)) product.ticket = element(e, e->i32, s.counts, int64(e, experts + 2 + which));
   product.alone = s.g.tile_m < FULL_TILE;
   product.first = order_by_die(e, e->x, int64(e, workgroups));
   product.end = mul(e, load_i32(e, s.counts, int64(e, 0)), int64(e, s.rounds));
@@ -603,7 +606,7 @@ void family_expert_gemm(emitter *e, const kernel_spec *spec) {
     if (shared)
       e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: a shared expert among experts that stream", spec->symbol);
     else
-      expert_gemm_streamed(e, spec, &g, batch_bytes);
+      expert_gemm_streamed(e, spec, &g, experts, batch_bytes);
     return;
   }
   kernel_shape shape = expert_shape(e, &g, slots);

@@ -44,6 +44,8 @@ typedef struct gemm_stream {
   int64_t workgroups; /* of the grid in x */
   V first, end;       /* i64: the workgroup's rounds are first, first + stride, ... before end, at least one */
   int64_t stride;
+  V ticket; /* i32 in memory, or NULL: in turns rounds are then those whose numbers the workgroup draws by counting up
+             */
   /* In turns: a tile takes the time of a multiple of so many rows, which divides tile_m. A kernel has a loop for each
    * multiple, so that small steps make large kernels. */
   int64_t row_step;

@@ -2,6 +2,9 @@
 #ifndef BACKENDS_COMMON_ROUTER_H
 #define BACKENDS_COMMON_ROUTER_H
 
+/* Behind the counts of a sort: numbers that the two products behind it may draw their work by, see docs/ir.md. */
+enum { EXPERT_TICKETS = 2 };
+
 #include "backends/common/emit.h"
 
 /* Sets e->status unless 1 <= k <= experts and there are not too many of them. */

@@ -22,11 +22,13 @@ static void write_tile(emitter *e, const expert_sort *o, V number, V expert, V f
   store_i32(e, int64(e, 0), o->tiles, add(e, entry, int64(e, 3)));
 }
 
-/* The counts behind those of the chosen experts, of which there are `tiles`. */
+/* The counts behind those of the chosen experts, of which there are `tiles`, and no ticket drawn yet. */
 static void finish_counts(emitter *e, const expert_sort *o, V tiles) {
   store_i32(e, add(e, tiles, shared_tiles(e, o)), o->counts, int64(e, 0));
   store_i32(e, o->chosen, o->counts, int64(e, o->experts + 1));
   if (o->shared) store_i32(e, add(e, o->chosen, o->tokens), o->counts, int64(e, o->experts + 2));
+  for (unsigned i = 0; i < EXPERT_TICKETS; i++)
+    store_i32(e, int64(e, 0), o->counts, int64(e, o->experts + o->shared + 2 + i));
 }
 
 /* The shared expert's places in `order`, and its tiles, behind all others. */

@@ -46,14 +46,17 @@ enum {
   PRODUCER_REGISTERS = 56,
   CONSUMER_REGISTERS = 224,
   LEAST_ROW_STEP = 16,
+  NUMBERS = 8, /* rounds whose numbers are known to all: more than the producer can be ahead of the slowest consumer,
+                  which is by a stage for each round at least */
 };
 
 typedef struct wide {
   const gemm_stream *product;
   V ring, full, empty; /* workgroup memory: stages; barriers of each */
   lane_place lane;
-  V warpgroup, warp; /* warp: its number in the warpgroup; i64, the same in all lanes of a warp */
-  ring_place at;
+  V warpgroup, warp;       /* warp: its number in the warpgroup; i64, the same in all lanes of a warp */
+  V numbers, numbers_full; /* workgroup memory: i32[NUMBERS] of rounds that were drawn, and a barrier for each */
+  ring_place at, turn;     /* in the ring; among the numbers */
 } wide;
 
 unsigned wide_lanes(void) {
@@ -67,6 +70,51 @@ static V stage_memory(emitter *e, const wide *w, V stage) {
 /* A local of i32 as i64, known to be positive. */
 static V wide_of(emitter *e, V local_i32) {
   return LLVMBuildZExt(e->builder, get(e, e->i32, local_i32), e->i64, "");
+}
+
+/* ---- rounds ---- */
+
+typedef void round_body(emitter *e, const wide *w, V number, void *user);
+
+/* The rounds of the workgroup, by all lanes of a warpgroup. */
+static void each_round(emitter *e, const wide *w, round_body *body, void *user) {
+  const gemm_stream *p = w->product;
+  if (!p->ticket) {
+    loop number = loop_begin(e, p->first, p->end, int64(e, p->stride));
+    body(e, w, number.index, user);
+    loop_end(e, &number);
+    return;
+  }
+  LLVMBasicBlockRef look = LLVMAppendBasicBlockInContext(e->context, e->function, "drawn");
+  LLVMBasicBlockRef inside = LLVMAppendBasicBlockInContext(e->context, e->function, "round");
+  LLVMBasicBlockRef done = LLVMAppendBasicBlockInContext(e->context, e->function, "rounds");
+  LLVMBuildBr(e->builder, look);
+  LLVMPositionBuilderAtEnd(e->builder, look);
+  V turn = ring_stage(e, &w->turn);
+  bulk_wait(e, barrier_at(e, w->numbers_full, turn), ring_parity(e, &w->turn));
+  V number = load_i32(e, w->numbers, turn);
+  ring_step(e, &w->turn);
+  LLVMBuildCondBr(e->builder, icmp(e, LLVMIntSLT, number, p->end), inside, done);
+  LLVMPositionBuilderAtEnd(e->builder, inside);
+  body(e, w, number, user);
+  LLVMBuildBr(e->builder, look);
+  LLVMPositionBuilderAtEnd(e->builder, done);
+}
+
+/* By one lane: i32. */
+static V draw_number(emitter *e, const gemm_stream *p) {
+  V argument = p->ticket;
+  return assembly(e, e->i32, "atom.global.relaxed.gpu.add.u32 $0, [$1], 1;", "=r,l,~{memory}", &argument, 1,
+                  ASSEMBLY_EFFECT);
+}
+
+/* The first lane tells all of the workgroup the number (i32) of the round behind those that its warpgroup knows of. */
+static void tell_number(emitter *e, const wide *w, V number) {
+  branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
+  V turn = ring_stage(e, &w->turn);
+  store(e, number, element(e, e->i32, w->numbers, turn));
+  bulk_arrive(e, barrier_at(e, w->numbers_full, turn));
+  if_end(e, &first);
 }
 
 /* ---- the producer ---- */
@@ -128,15 +176,31 @@ static void fill_round(emitter *e, const wide *w, const gemm_round *round, const
   loop_end(e, &depth);
 }
 
-static void produce(emitter *e, const wide *w) {
+static void produce_round(emitter *e, const wide *w, V number, void *user) {
   const gemm_stream *p = w->product;
+  gemm_round round;
+  p->locate(e, number, &round, p->user);
+  V next = local_set(e, e->i32, int32(e, 0)), draws = icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0));
+  if (p->ticket) { /* early: it is there when the round is filled */
+    branch first = if_begin(e, draws);
+    set(e, next, draw_number(e, p));
+    if_end(e, &first);
+  }
+  fill_round(e, w, &round, user);
+  if (p->ticket) tell_number(e, w, get(e, e->i32, next));
+}
+
+static void produce(emitter *e, const wide *w) {
   registers_release(e, PRODUCER_REGISTERS);
   copier c = open_copier(e);
-  loop number = loop_begin(e, p->first, p->end, int64(e, p->stride));
-  gemm_round round;
-  p->locate(e, number.index, &round, p->user);
-  fill_round(e, w, &round, &c);
-  loop_end(e, &number);
+  if (w->product->ticket) {
+    V first = local_set(e, e->i32, int32(e, 0));
+    branch draws = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
+    set(e, first, draw_number(e, w->product));
+    if_end(e, &draws);
+    tell_number(e, w, get(e, e->i32, first));
+  }
+  each_round(e, w, produce_round, &c);
   copy_async_commit(e);
   copy_async_wait(e, 0); /* nobody ends with copies under way */
 }
@@ -323,30 +387,33 @@ static void finish_round(emitter *e, const wide *open, const wgmma_sums sums[2],
     finish_single(e, w, round, sums);
 }
 
-static void consume(emitter *e, wide *w) {
+static void consume_round(emitter *e, const wide *w, V number, void *user) {
   const gemm_stream *p = w->product;
-  registers_claim(e, CONSUMER_REGISTERS);
-  w->warpgroup = sub(e, w->warpgroup, int64(e, 1));
-  weight_place place = find_weights(e, w);
-  loop number = loop_begin(e, p->first, p->end, int64(e, p->stride));
+  const weight_place *place = user;
   gemm_round round;
-  p->locate(e, number.index, &round, p->user);
+  p->locate(e, number, &round, p->user);
   wgmma_sums sums[2] = {wgmma_take(e, WIDE_ROWS), wgmma_take(e, WIDE_ROWS)};
   branch fits[WIDE_ROWS / LEAST_ROW_STEP];
   const unsigned row_step = (unsigned)p->row_step;
   unsigned choices = 0;
   for (unsigned rows = row_step; rows < WIDE_ROWS; rows += row_step, choices++) {
     fits[choices] = if_begin(e, icmp(e, LLVMIntSLE, round.rows, int64(e, rows)));
-    multiply_round(e, w, &place, sums, rows);
+    multiply_round(e, w, place, sums, rows);
     for (unsigned i = 0; i < 2; i++) /* nobody asks for the others */
       for (unsigned other = rows / 2; other < WIDE_ROWS / 2; other++)
         set(e, sums[i].value[other], LLVMGetPoison(e->f32));
     if_else(e, &fits[choices]);
   }
-  multiply_round(e, w, &place, sums, WIDE_ROWS);
+  multiply_round(e, w, place, sums, WIDE_ROWS);
   while (choices) if_end(e, &fits[--choices]);
-  finish_round(e, w, sums, number.index);
-  loop_end(e, &number);
+  finish_round(e, w, sums, number);
+}
+
+static void consume(emitter *e, wide *w) {
+  registers_claim(e, CONSUMER_REGISTERS);
+  w->warpgroup = sub(e, w->warpgroup, int64(e, 1));
+  weight_place place = find_weights(e, w);
+  each_round(e, w, consume_round, &place);
 }
 
 void wide_multiply(emitter *e, const gemm_stream *p) {
@@ -360,17 +427,21 @@ void wide_multiply(emitter *e, const gemm_stream *p) {
   w.ring = workgroup_take(e, (uint64_t)STAGES * STAGE_BYTES); /* first of all: x wants multiples of 1024 bytes */
   w.full = workgroup_take(e, STAGES * BULK_BARRIER_BYTES);
   w.empty = workgroup_take(e, STAGES * BULK_BARRIER_BYTES);
+  w.numbers = workgroup_take(e, NUMBERS * sizeof(int32_t));
+  w.numbers_full = workgroup_take(e, NUMBERS * BULK_BARRIER_BYTES);
   branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
   for (int64_t i = 0; i < STAGES; i++) {
     bulk_barrier_init(e, barrier_at(e, w.full, int64(e, i)), WARPGROUP + 1);
     bulk_barrier_init(e, barrier_at(e, w.empty, int64(e, i)), CONSUMERS);
   }
+  for (int64_t i = 0; i < NUMBERS; i++) bulk_barrier_init(e, barrier_at(e, w.numbers_full, int64(e, i)), 1);
   if_end(e, &first);
   e->atoms->barrier(e);
   V warp = uniform_warp(e, &w.lane);
   w.warpgroup = lshr(e, warp, int64(e, 2));
   w.warp = and_(e, warp, int64(e, 3));
   w.at = ring_place_open(e, STAGES);
+  w.turn = ring_place_open(e, NUMBERS);
   branch role = if_begin(e, icmp(e, LLVMIntEQ, w.warpgroup, int64(e, 0)));
   produce(e, &w);
   if_else(e, &role);

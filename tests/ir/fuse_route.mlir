@@ -30,17 +30,17 @@ func.func @f() {
   "kernel.observe"(%e) {dimension = 2 : i64, dtype = "i32", name = "layer.3.router.experts"} : (!kernel.buffer) -> ()
   %i = "kernel.input"() {name = "logit_rows"} : () -> !kernel.buffer
   %x = "kernel.arena"() {bytes = 64 : i64, dtype = "f32", name = "x", offset = 320 : i64, size = "tokens", width = 8 : i64} : () -> !kernel.buffer
-  %c0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 10 : i64} : () -> !kernel.buffer
+  %c0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 12 : i64} : () -> !kernel.buffer
   %o0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "order", offset = 192 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer
   %t0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "expert_tiles", offset = 256 : i64, size = "tokens", width = 8 : i64} : () -> !kernel.buffer
   "kernel.sort_experts"(%e, %c0, %o0, %t0) {cost = [40, 48, 0, 0, 0, 0, 0, 0, 0, 0], experts = 8 : i64, k = 2 : i64, label = "experts", launch.range = ["tokens", 0, 16], layer = 3 : i64, shared = 0 : i64, target = "cuda:sm_90a", tile_m = 8 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
   "kernel.select_rows"(%l, %i, %x) {cost = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0], dtype = "f32", label = "select_rows", launch.range = ["tokens", 0, 16], layer = 3 : i64, target = "cuda:sm_90a", width = 8 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
-  %c1 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 10 : i64} : () -> !kernel.buffer
+  %c1 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 12 : i64} : () -> !kernel.buffer
   %o1 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "order", offset = 192 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer
   %t1 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "expert_tiles", offset = 256 : i64, size = "tokens", width = 8 : i64} : () -> !kernel.buffer
   "kernel.sort_experts"(%e, %c1, %o1, %t1) {cost = [40, 48, 0, 0, 0, 0, 0, 0, 0, 0], experts = 8 : i64, k = 2 : i64, label = "experts", launch.range = ["tokens", 17, 256], layer = 3 : i64, shared = 0 : i64, target = "cuda:sm_90a", tile_m = 16 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
   "kernel.select_rows"(%l, %i, %x) {cost = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0], dtype = "f32", label = "select_rows", launch.range = ["tokens", 17, 256], layer = 3 : i64, target = "cuda:sm_90a", width = 8 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
-  %c2 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 10 : i64} : () -> !kernel.buffer
+  %c2 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 12 : i64} : () -> !kernel.buffer
   %o2 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "order", offset = 192 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer
   %t2 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "expert_tiles", offset = 256 : i64, size = "tokens", width = 8 : i64} : () -> !kernel.buffer
   "kernel.sort_experts"(%e, %c2, %o2, %t2) {cost = [40, 48, 0, 0, 0, 0, 0, 0, 0, 0], experts = 8 : i64, k = 2 : i64, label = "experts", launch.range = ["tokens", 257, 4294967295], layer = 3 : i64, shared = 0 : i64, target = "cuda:sm_90a", tile_m = 64 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
@@ -57,7 +57,7 @@ func.func @overlap() {
   %w = "kernel.arena"() {bytes = 64 : i64, dtype = "f32", name = "router.1", offset = 128 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer
   "kernel.topk_experts"(%l, %b, %e, %w) {cost = [0, 40, 0, 0, 0, 32, 0, 0, 0, 0], experts = 8 : i64, k = 2 : i64, label = "router", layer = 3 : i64, target = "cuda:sm_90a"} : (!kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
   "kernel.observe"(%e) {dimension = 2 : i64, dtype = "i32", name = "layer.3.router.experts"} : (!kernel.buffer) -> ()
-  %c0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 10 : i64} : () -> !kernel.buffer
+  %c0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 12 : i64} : () -> !kernel.buffer
   %o0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "order", offset = 0 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer
   %t0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "expert_tiles", offset = 256 : i64, size = "tokens", width = 8 : i64} : () -> !kernel.buffer
   "kernel.sort_experts"(%e, %c0, %o0, %t0) {cost = [40, 48, 0, 0, 0, 0, 0, 0, 0, 0], experts = 8 : i64, k = 2 : i64, label = "experts", launch.range = ["tokens", 0, 4294967295], layer = 3 : i64, shared = 0 : i64, target = "cuda:sm_90a", tile_m = 16 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
@@ -76,7 +76,7 @@ func.func @between() {
   "kernel.observe"(%e) {dimension = 2 : i64, dtype = "i32", name = "layer.3.router.experts"} : (!kernel.buffer) -> ()
   %i = "kernel.input"() {name = "logit_rows"} : () -> !kernel.buffer
   %x = "kernel.arena"() {bytes = 64 : i64, dtype = "f32", name = "x", offset = 320 : i64, size = "tokens", width = 8 : i64} : () -> !kernel.buffer
-  %c0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 10 : i64} : () -> !kernel.buffer
+  %c0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 12 : i64} : () -> !kernel.buffer
   %o0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "order", offset = 192 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer
   %t0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "expert_tiles", offset = 256 : i64, size = "tokens", width = 8 : i64} : () -> !kernel.buffer
   "kernel.select_rows"(%l, %i, %x) {cost = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0], dtype = "f32", label = "select_rows", launch.range = ["tokens", 0, 16], layer = 3 : i64, target = "cuda:sm_90a", width = 8 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
@@ -94,7 +94,7 @@ func.func @part() {
   %w = "kernel.arena"() {bytes = 64 : i64, dtype = "f32", name = "router.1", offset = 128 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer
   "kernel.topk_experts"(%l, %b, %e, %w) {cost = [0, 40, 0, 0, 0, 32, 0, 0, 0, 0], experts = 8 : i64, k = 2 : i64, label = "router", layer = 3 : i64, target = "cuda:sm_90a"} : (!kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
   "kernel.observe"(%e) {dimension = 2 : i64, dtype = "i32", name = "layer.3.router.experts"} : (!kernel.buffer) -> ()
-  %c0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 10 : i64} : () -> !kernel.buffer
+  %c0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 12 : i64} : () -> !kernel.buffer
   %o0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "order", offset = 192 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer
   %t0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "expert_tiles", offset = 256 : i64, size = "tokens", width = 8 : i64} : () -> !kernel.buffer
   "kernel.sort_experts"(%e, %c0, %o0, %t0) {cost = [40, 48, 0, 0, 0, 0, 0, 0, 0, 0], experts = 8 : i64, k = 2 : i64, label = "experts", launch.range = ["tokens", 0, 16], layer = 3 : i64, shared = 0 : i64, target = "cuda:sm_90a", tile_m = 16 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()

@@ -19,7 +19,7 @@ func.func @ranges() {
   %g = "kernel.weight"() {batch = 1 : i64, columns = 16 : i64, dtype = "f32", group = 1 : i64, layout = "rows", name = "gate", panel = 0 : i64, rank = 2 : i64, rows = 8 : i64, source_rows = [8], sources = ["gate"]} : () -> !kernel.buffer
   %l = "kernel.arena"() {bytes = 64 : i64, dtype = "f32", name = "router_logits", offset = 0 : i64, size = "tokens", width = 8 : i64} : () -> !kernel.buffer
   %b = "kernel.weight"() {batch = 1 : i64, columns = 8 : i64, dtype = "f32", group = 1 : i64, layout = "rows", name = "bias", panel = 0 : i64, rank = 1 : i64, rows = 1 : i64, source_rows = [1], sources = ["bias"]} : () -> !kernel.buffer
-  %c = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 10 : i64} : () -> !kernel.buffer
+  %c = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 12 : i64} : () -> !kernel.buffer
   %o = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "order", offset = 192 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer
   %t = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "expert_tiles", offset = 256 : i64, size = "tokens", width = 8 : i64} : () -> !kernel.buffer
   %e = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "router", offset = 64 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer
@@ -47,7 +47,7 @@ func.func @beside() {
   %n = "kernel.none"() : () -> !kernel.buffer
   %l = "kernel.arena"() {bytes = 64 : i64, dtype = "f32", name = "router_logits", offset = 0 : i64, size = "tokens", width = 8 : i64} : () -> !kernel.buffer
   %b = "kernel.weight"() {batch = 1 : i64, columns = 8 : i64, dtype = "f32", group = 1 : i64, layout = "rows", name = "bias", panel = 0 : i64, rank = 1 : i64, rows = 1 : i64, source_rows = [1], sources = ["bias"]} : () -> !kernel.buffer
-  %c = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 10 : i64} : () -> !kernel.buffer
+  %c = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 12 : i64} : () -> !kernel.buffer
   %o = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "order", offset = 192 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer
   %t = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "expert_tiles", offset = 256 : i64, size = "tokens", width = 8 : i64} : () -> !kernel.buffer
   %e = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "router", offset = 64 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer
@@ -72,7 +72,7 @@ func.func @experts() {
   %g = "kernel.weight"() {batch = 1 : i64, columns = 16 : i64, dtype = "f32", group = 1 : i64, layout = "rows", name = "gate", panel = 0 : i64, rank = 2 : i64, rows = 8 : i64, source_rows = [8], sources = ["gate"]} : () -> !kernel.buffer
   %l = "kernel.arena"() {bytes = 64 : i64, dtype = "f32", name = "router_logits", offset = 0 : i64, size = "tokens", width = 8 : i64} : () -> !kernel.buffer
   %b = "kernel.weight"() {batch = 1 : i64, columns = 8 : i64, dtype = "f32", group = 1 : i64, layout = "rows", name = "bias", panel = 0 : i64, rank = 1 : i64, rows = 1 : i64, source_rows = [1], sources = ["bias"]} : () -> !kernel.buffer
-  %c = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 10 : i64} : () -> !kernel.buffer
+  %c = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 12 : i64} : () -> !kernel.buffer
   %o = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "order", offset = 192 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer
   %t = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "expert_tiles", offset = 256 : i64, size = "tokens", width = 8 : i64} : () -> !kernel.buffer
   %e = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "router", offset = 64 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer
@@ -98,7 +98,7 @@ func.func @no_combination() {
   %g = "kernel.weight"() {batch = 1 : i64, columns = 16 : i64, dtype = "f32", group = 1 : i64, layout = "rows", name = "gate", panel = 0 : i64, rank = 2 : i64, rows = 8 : i64, source_rows = [8], sources = ["gate"]} : () -> !kernel.buffer
   %l = "kernel.arena"() {bytes = 64 : i64, dtype = "f32", name = "router_logits", offset = 0 : i64, size = "tokens", width = 8 : i64} : () -> !kernel.buffer
   %b = "kernel.weight"() {batch = 1 : i64, columns = 8 : i64, dtype = "f32", group = 1 : i64, layout = "rows", name = "bias", panel = 0 : i64, rank = 1 : i64, rows = 1 : i64, source_rows = [1], sources = ["bias"]} : () -> !kernel.buffer
-  %c = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 10 : i64} : () -> !kernel.buffer
+  %c = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 12 : i64} : () -> !kernel.buffer
   %o = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "order", offset = 192 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer
   %t = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "expert_tiles", offset = 256 : i64, size = "tokens", width = 8 : i64} : () -> !kernel.buffer
   %e = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "router", offset = 64 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer

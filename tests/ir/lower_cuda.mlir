@@ -13,7 +13,7 @@
 // CHECK: "kernel.cache"() {has_index = 1 : i64, layer = 0 : i64
 // CHECK: "kernel.cache_append"{{.*}}part = "index_key"{{.*}}transposed = "values"
 // CHECK: %[[S:.*]] = "kernel.arena"() {bytes = 64 : i64, dtype = "f32", name = "{{.*}}block_scores", offset = 0 : i64, size = "tokens_pages", width = 2 : i64}
-// CHECK: "kernel.block_score"(%{{[^,]*}}, %[[TILES:[^,]*]], %[[TABLE:[^,]*]], %[[POOL:[^,]*]], %[[S]]) {cache_first = 0 : i64{{.*}}dim = 32 : i64, dtype = "bf16", heads = 2 : i64, index_offset = {{[0-9]+}} : i64, k = 4 : i64{{.*}}launch.range = ["page_stride", 0, 128]{{.*}}local = 1 : i64, page = 16 : i64, page_bytes = {{[0-9]+}} : i64, query_tile = 16 : i64{{.*}}transposed = "values"
+// CHECK: "kernel.block_score"(%{{[^,]*}}, %[[TILES:[^,]*]], %[[TABLE:[^,]*]], %[[POOL:[^,]*]], %[[S]]) {cache_first = 0 : i64{{.*}}dim = 32 : i64, dtype = "bf16", heads = 2 : i64, index_offset = {{[0-9]+}} : i64, k = 4 : i64{{.*}}launch.range = ["page_stride", 0, 128]{{.*}}local = 1 : i64, many = 0 : i64, page = 16 : i64, page_bytes = {{[0-9]+}} : i64, query_tile = 16 : i64{{.*}}transposed = "values"
 // CHECK-NEXT: "kernel.block_score"({{.*}}, %[[S]]) {cache_first = 1 : i64{{.*}}launch.range = ["page_stride", 129, 4294967295]
 // CHECK-NEXT: "kernel.topk_blocks"(%[[S]], %{{[^,]*}}, %[[B:.*]]) {block = 16 : i64, {{.*}}heads = 2 : i64, init = 0 : i64, k = 4 : i64{{.*}}local = 1 : i64
 // CHECK: "kernel.block_attention"(%[[Q:[^,]*]], %[[B]], %[[TILES]], %[[TABLE]], %{{.*}}, %{{.*}}) {{.*}}head_dim = 16 : i64, heads = 4 : i64, k = 4 : i64, kv_heads = 2 : i64{{.*}}query_tile = 16 : i64{{.*}}transposed = "values"

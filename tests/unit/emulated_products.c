@@ -322,7 +322,7 @@ static void try_experts(const char *target, const product_case *c) {
   operand up = random_operand(&random, SLUICE_BF16, c->experts * matrix);
   const size_t batch = (size_t)matrix_elements(c) * 2;
   operand packed = zeros((size_t)c->experts * batch), expert_of = zeros((size_t)c->rows * 4);
-  operand counts = zeros((size_t)(c->experts + 2) * 4), order = zeros((size_t)c->rows * 4);
+  operand counts = zeros((size_t)(c->experts + 4) * 4), order = zeros((size_t)c->rows * 4);
   operand tiles = zeros((size_t)(c->rows + MOST_EXPERTS) * 16), sizes = zeros(SLUICE_SIZE_COUNT * 4);
   operand out = {poisoned_elements(c->out, (size_t)(c->rows * c->n)),
                  (size_t)(c->rows * c->n) * sluice_dtype_size(c->out)};

@@ -162,7 +162,7 @@ static void check_experts(kernel_harness *h, const gemm_case *c, random_state *r
   }
   /* Random routing, sorted by expert. */
   int32_t *expert_of = malloc((size_t)(slots + 1) * 4), *order = malloc((size_t)(slots + 1) * 4);
-  int32_t *tiles = malloc((size_t)(slots + 1) * 16), *counts = calloc((size_t)experts + 2, 4);
+  int32_t *tiles = malloc((size_t)(slots + 1) * 16), *counts = calloc((size_t)experts + 4, 4);
   assert_true(expert_of && order && tiles && counts);
   for (int64_t s = 0; s < slots; s++)
     expert_of[s] = (int32_t)(s % of_token == c->top_k ? c->experts : random_between(random, 0, c->experts - 1));

@@ -194,7 +194,7 @@ static void sort_experts_groups_slots(void **state) {
       const int64_t experts = shapes[i].experts + shared, slots = tokens[n] * (k + shared);
       int32_t *expert = calloc((size_t)slots + 1, sizeof *expert);           /* of each slot */
       int32_t *chosen = calloc((size_t)(tokens[n] * k) + 1, sizeof *chosen); /* without the shared one */
-      int32_t *counts = poisoned_elements(SLUICE_F32, (size_t)experts + 2);
+      int32_t *counts = poisoned_elements(SLUICE_F32, (size_t)experts + 4);
       int32_t *order = poisoned_elements(SLUICE_F32, (size_t)slots),
               *tiles = poisoned_elements(SLUICE_F32, (size_t)slots * 4);
       assert_true(expert && chosen);
@@ -222,7 +222,9 @@ static void sort_experts_groups_slots(void **state) {
       }
       assert_int_equal(counts[0], tile_count);
       assert_int_equal(counts[1 + experts], slots);
-      assert_int_equal(counts[2 + experts], -1); /* untouched */
+      assert_int_equal(counts[2 + experts], 0); /* tickets */
+      assert_int_equal(counts[3 + experts], 0);
+      assert_int_equal(counts[4 + experts], -1); /* untouched */
       assert_int_equal(order[slots], -1);
       assert_int_equal(tiles[tile_count * 4], -1);
       free(expert);
@@ -267,7 +269,7 @@ static void route_chooses_and_sorts(void **state) {
         }
         for (int64_t e = 0; e < experts; e++) bias[e] = e % 3 ? 0 : bias[e];
         /* counts, order, expert_tiles, experts, weights, by both. */
-        const size_t sizes[] = {(size_t)(experts + shapes[i].shared) + 2, (size_t)slots, (size_t)slots * 4,
+        const size_t sizes[] = {(size_t)(experts + shapes[i].shared) + 4, (size_t)slots, (size_t)slots * 4,
                                 (size_t)(tokens[n] * k), (size_t)(tokens[n] * k)};
         void *apart[5], *together[5];
         for (int o = 0; o < 5; o++) {
