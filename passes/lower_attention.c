@@ -156,15 +156,16 @@ static void lower_topk_blocks(lowering *l) {
 
 /* ---- selection in launches of its own ---- */
 
+enum { SCORE_BUFFERS = 5 };
+
 /* The launch runs in steps of so many pages, at most, and so many tokens. */
 typedef struct score_steps {
   sluice_plan_range pages, tokens;
 } score_steps;
 
-static void launch_score(lowering *l, MlirValue iq, MlirValue scores, int64_t heads, int64_t dim,
+static void launch_score(lowering *l, MlirValue buffers[SCORE_BUFFERS], int64_t heads, int64_t dim,
                          const kernel_variant *v, const score_steps *steps, bool many) {
   const int64_t k = ir_get_integer(l->op, "k"), element = l->f32 ? 4 : 2;
-  MlirValue buffers[] = {iq, input_buffer(l, "tiles"), input_buffer(l, "page_table"), cache_buffer(l), scores};
   attribute_list list = {.count = 0};
   attribute_integer(l, &list, "heads", heads);
   attribute_integer(l, &list, "dim", dim);
@@ -178,7 +179,7 @@ static void launch_score(lowering *l, MlirValue iq, MlirValue scores, int64_t he
   attribute_integer(l, &list, "many", many);
   const sluice_plan_range ranges[] = {steps->tokens, steps->pages}; /* in the order of sluice_size */
   launch_ranges(l, &list, ranges, COUNT_OF(ranges));
-  launch(l, "block_score", buffers, COUNT_OF(buffers), &list,
+  launch(l, "block_score", buffers, SCORE_BUFFERS, &list,
          &(launch_cost){.row_bytes = heads * dim * element, .key_bytes = dim * element, .key_flops = 2 * heads * dim});
 }
 
@@ -188,16 +189,17 @@ static MlirValue launch_scores(lowering *l, MlirValue iq, int64_t heads, int64_t
   MlirValue scores = scratch_buffer(l, 0, "block_scores", "f32", heads);
   kernel_variants variants;
   if (!variants_read(l->state, l->op, "tile.scores", "block_score", &variants)) return scores;
+  MlirValue buffers[] = {iq, input_buffer(l, "tiles"), input_buffer(l, "page_table"), cache_buffer(l), scores};
   uint32_t few = 0;
   for (size_t i = 0; i < variants.count; i++) {
     const kernel_variant *v = &variants.item[i];
     few = (uint32_t)v->choice[CHOOSE_FEW];
     const score_steps steps = {{SLUICE_SIZE_PAGE_STRIDE, v->from, v->to},
                                {SLUICE_SIZE_TOKENS, 0, few ? few : UINT32_MAX}};
-    launch_score(l, iq, scores, heads, dim, v, &steps, false);
+    launch_score(l, buffers, heads, dim, v, &steps, false);
   }
   const score_steps many = {{SLUICE_SIZE_PAGE_STRIDE, 0, UINT32_MAX}, {SLUICE_SIZE_TOKENS, few + 1, UINT32_MAX}};
-  if (few) launch_score(l, iq, scores, heads, dim, &(kernel_variant){.from = 0}, &many, true);
+  if (few) launch_score(l, buffers, heads, dim, &(kernel_variant){.from = 0}, &many, true);
   return scores;
 }
 
