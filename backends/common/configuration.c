@@ -152,6 +152,11 @@ static void stream_rounds(kernel_variant *v, const kernel_question *q, const gem
   v->choice[CHOOSE_SLICE] = (int64_t)((share + rounds - 1) / rounds) * panel;
 }
 
+static bool suits_turns(const kernel_question *q, const gemm_range *range) {
+  return q->n % range->turn_multiple == 0 && q->k % range->turn_multiple == 0 && q->n >= range->turn_least &&
+         q->k >= range->turn_least;
+}
+
 static void product_defaults(const configuration *c, const kernel_question *q, bool experts, kernel_variants *out) {
   const target_tiles *t = &c->tiles;
   if (!q->matrix || !t->matrix_panel || q->k % c->facts->matrix.depth) {
@@ -165,7 +170,7 @@ static void product_defaults(const configuration *c, const kernel_question *q, b
   for (bool last = false; !last; range++) {
     last = range->to == UINT32_MAX;
     if (range->to < q->from || range->from > q->to) continue;
-    if (range->turn_depth && (q->n % range->turn_columns || q->k % range->turn_depth)) {
+    if (range->turn_multiple && !suits_turns(q, range)) {
       if (out->count) out->item[out->count - 1].to = range->to < q->to ? range->to : q->to;
       continue;
     }
@@ -176,7 +181,7 @@ static void product_defaults(const configuration *c, const kernel_question *q, b
     v->choice[CHOOSE_GROUP] = c->facts->matrix.group;
     v->choice[CHOOSE_SLICE] = range->slice;
     v->choice[CHOOSE_APART] = experts && range->apart;
-    if (range->workgroups) stream_rounds(v, q, range, t->matrix_panel, !experts && !range->turn_depth);
+    if (range->workgroups) stream_rounds(v, q, range, t->matrix_panel, !experts && !range->turn_multiple);
   }
 }
 

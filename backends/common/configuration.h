@@ -113,9 +113,10 @@ typedef struct gemm_range {
   /* For experts: the shared expert's products are launches of their own, tiled as these or, where they share columns,
    * as other products with so many rows; otherwise it is one more expert. */
   bool apart;
-  /* In turns: the workgroups make tiles of the whole product, for which its columns and its depth are multiples of
-   * these; the range before goes on where they are not. 0: not in turns. */
-  uint32_t turn_columns, turn_depth;
+  /* In turns: the workgroups make tiles of the whole product, where its columns and its depth are multiples of
+   * turn_multiple and at least turn_least; otherwise the range before goes on. The rule is the same for both products
+   * of experts, one's columns being the other's depth. 0: not in turns. */
+  uint32_t turn_multiple, turn_least;
 } gemm_range;
 enum { MOST_GEMM_RANGES = 8 };
 

@@ -96,3 +96,13 @@ for op in ("linear", "lm_head"):
     ), op
 EOF
 done
+
+# The products of experts share one sort, whatever the widths: both have kernels of the same tiles.
+for hidden in 96 224 512 1536; do
+  for inner in 96 256 320 1024; do
+    sed -E "s/\"hidden_size\": [0-9]+/\"hidden_size\": $hidden/; s/\"(shared_)?intermediate_size\": [0-9]+/\"\1intermediate_size\": $inner/" \
+      "$golden/nano/config.json" > "$work/widths.json"
+    "$SLUICE" compile "$work/widths.json" --target h100 --emit kernel-ir -o "$work/widths.mlir" 2> "$work/err" || { cat "$work/err"; exit 1; }
+    if [ "$hidden-$inner" = 1536-1024 ]; then grep 'kernel.expert_gemm.*tile_m = 192' "$work/widths.mlir" > /dev/null; fi
+  done
+done
