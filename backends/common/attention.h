@@ -4,8 +4,9 @@
 
 #include "backends/common/emit.h"
 
-/* Stands for "no score yet". Finite, so that differences with it are never NaN, and below every score that matters. */
-#define NO_SCORE (-1e30)
+/* Stands for "no score yet": the lowest float. Finite, so that differences with it are never NaN, and above no score.
+ */
+#define NO_SCORE (-3.4028234663852886e38)
 
 /* The query tile of a workgroup (SLUICE_INPUT_TILES). All values are i64. */
 typedef struct query_tile {

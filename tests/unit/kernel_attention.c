@@ -245,30 +245,53 @@ static void chunking(void **state) {
   harness_free(h);
 }
 
-/* Large scores of either sign: the running maximum keeps the exponents in range. */
-static void large_scores(void **state) {
-  (void)state;
-  shape s = {2, 1, 16, 16, 4, 16, 2, 0, 1, "f32"};
-  batch_sequence one = {0, 60};
+/* Keys whose first element alone is not 0, so that many have exactly the same score. */
+static void score_by_first_element(const shape *s, double query_even, double query_odd, double key_even,
+                                   double key_odd) {
+  enum { LENGTH = 60, DIM = 16, HEADS = 2 };
+  batch_sequence one = {0, LENGTH};
   random_state random = {3};
   kernel_harness *h = harness_create(best_target());
-  int dense = add_kernel(h, "attention", 5, &s);
+  int dense = add_kernel(h, "attention", 5, s), sparse = add_kernel(h, "block_attention", 6, s);
   harness_compile(h);
-  ragged_batch *batch = batch_create(&random, &one, 1, s.page, s.query_tile);
-  paged_cache *cache = cache_create(batch, SLUICE_F32, 1, 16, 16);
+  ragged_batch *batch = batch_create(&random, &one, 1, s->page, s->query_tile);
+  paged_cache *cache = cache_create(batch, SLUICE_F32, 1, DIM, DIM);
   cache_fill(cache, batch, &random, 1.0, false);
-  for (int64_t j = 0; j < 60; ++j) element_put(cache_key(cache, batch, 0, j, 0, 0), SLUICE_F32, 0, j % 2 ? 1e4 : -1e4);
-  void *q = random_elements(&random, SLUICE_F32, 60 * 32, 1.0), *out = poisoned_elements(SLUICE_F32, 60 * 32);
-  for (size_t i = 0; i < 60 * 2; ++i) element_put(q, SLUICE_F32, i * 16, i % 3 ? -1e3 : 1e3);
-  for (int64_t j = 0; j < 60; ++j) /* many keys with exactly the same score */
-    for (int64_t d = 1; d < 16; ++d) element_put(cache_key(cache, batch, 0, j, 0, d), SLUICE_F32, 0, 0);
-  harness_run(h, dense, (void *[]){q, batch->tile, batch->page_table, cache->data, out}, batch->sizes, batch->tiles, 1);
-  check_output(&s, batch, cache, q, out, NULL, "large scores");
+  for (int64_t j = 0; j < LENGTH; ++j) {
+    element_put(cache_key(cache, batch, 0, j, 0, 0), SLUICE_F32, 0, j % 2 ? key_odd : key_even);
+    for (int64_t d = 1; d < DIM; ++d) element_put(cache_key(cache, batch, 0, j, 0, d), SLUICE_F32, 0, 0);
+  }
+  const size_t rows = (size_t)LENGTH * HEADS;
+  void *q = random_elements(&random, SLUICE_F32, rows * DIM, 1.0), *out = poisoned_elements(SLUICE_F32, rows * DIM);
+  for (size_t i = 0; i < rows; ++i) element_put(q, SLUICE_F32, i * DIM, i % 3 ? query_odd : query_even);
+  void *tile = batch->tile, *table = batch->page_table;
+  harness_run(h, dense, (void *[]){q, tile, table, cache->data, out}, batch->sizes, batch->tiles, 1);
+  check_output(s, batch, cache, q, out, NULL, "attention, large scores");
+  int32_t *lists = random_lists(&random, s, batch);
+  memset(out, 0xff, rows * DIM * sizeof(float));
+  harness_run(h, sparse, (void *[]){q, lists, tile, table, cache->data, out}, batch->sizes, batch->tiles, 1);
+  check_output(s, batch, cache, q, out, lists, "block_attention, large scores");
+  free(lists);
   free(q);
   free(out);
   cache_free(cache);
   batch_free(batch);
   harness_free(h);
+}
+
+/* Large scores of either sign: the running maximum keeps the exponents in range. */
+static void large_scores(void **state) {
+  (void)state;
+  const shape s = {2, 1, 16, 16, 4, 16, 2, 0, 1, "f32"};
+  score_by_first_element(&s, 1e3, -1e3, -1e4, 1e4);
+}
+
+/* Rows of which every key scores far below 0: the best of them has all weight, as anywhere. */
+static void scores_far_below_zero(void **state) {
+  (void)state;
+  const shape s = {2, 1, 16, 16, 4, 16, 2, 0, 1, "f32"};
+  score_by_first_element(&s, 4e16, 4e16, -1e16, -1e16); /* -1e32 */
+  score_by_first_element(&s, 4e18, 8e18, -1e19, -2e19); /* -1e37 to -4e37 */
 }
 
 int main(void) {
@@ -277,6 +300,7 @@ int main(void) {
       cmocka_unit_test(levels),
       cmocka_unit_test(chunking),
       cmocka_unit_test(large_scores),
+      cmocka_unit_test(scores_far_below_zero),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
