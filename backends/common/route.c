@@ -20,7 +20,9 @@ static V own_key(emitter *e, const routing *r, V number) {
   return element(e, e->i64, r->keys, add(e, mul(e, number, int64(e, e->lanes)), e->atoms->lane(e)));
 }
 
-static void make_keys(emitter *e, const routing *r, V logits) {
+/* Returns 0, or NaN if one of the lane's scores is NaN. */
+static V make_keys(emitter *e, const routing *r, V logits) {
+  V nothing = local_set(e, e->f32, float32(e, 0));
   loop each = loop_begin(e, int64(e, 0), int64(e, r->per_lane), int64(e, r->at_once));
   V number[AT_ONCE], expert[AT_ONCE], logit[AT_ONCE], bias[AT_ONCE];
   for (int64_t i = 0; i < r->at_once; i++) {
@@ -32,10 +34,12 @@ static void make_keys(emitter *e, const routing *r, V logits) {
   }
   for (int64_t i = 0; i < r->at_once; i++) {
     V key = expert_key(e, fadd_(e, sigmoid(e, logit[i]), bias[i]), expert[i]);
+    set(e, nothing, keep_nan(e, key, get(e, e->f32, nothing)));
     key = select_(e, icmp(e, LLVMIntSLT, expert[i], int64(e, r->experts)), key, int64(e, INT64_MIN));
     store(e, key, own_key(e, r, number[i]));
   }
   loop_end(e, &each);
+  return get(e, e->f32, nothing);
 }
 
 /* The largest key of the wave below `bound`. */
@@ -66,9 +70,9 @@ static void choose(emitter *e, const routing *r, V expert[MOST_CHOSEN]) {
     }
 }
 
-/* Writes the choices and their shares of the sum of their scores, which are added in this order. */
-static void write_choices(emitter *e, const routing *r, V token, V logits, V expert[MOST_CHOSEN]) {
-  V score[MOST_CHOSEN] = {NULL}, sum = float32(e, 0), first = mul(e, token, int64(e, r->k));
+/* Writes the choices and their shares of the sum of their scores, which are added to `sum` in this order. */
+static void write_choices(emitter *e, const routing *r, V token, V logits, V sum, V expert[MOST_CHOSEN]) {
+  V score[MOST_CHOSEN] = {NULL}, first = mul(e, token, int64(e, r->k));
   for (int64_t i = 0; i < r->k; i++) {
     score[i] = sigmoid(e, load_f32(e, SLUICE_F32, logits, expert[i], 1));
     sum = fadd_(e, sum, score[i]);
@@ -126,9 +130,9 @@ void family_route(emitter *e, const kernel_spec *spec) {
   loop token = loop_begin(e, first, o.tokens, waves);
   V logits = element(e, e->f32, e->argument[0], mul(e, token.index, int64(e, o.experts)));
   V expert[MOST_CHOSEN] = {NULL};
-  make_keys(e, &r, logits);
+  V nothing = e->atoms->reduce_wave(e, make_keys(e, &r, logits), REDUCE_ADD);
   choose(e, &r, expert);
-  write_choices(e, &r, token.index, logits, expert);
+  write_choices(e, &r, token.index, logits, nothing, expert);
   loop_end(e, &token);
   e->atoms->barrier(e);
   sort_slots(e, &o);

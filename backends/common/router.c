@@ -3,6 +3,8 @@
 #include "backends/common/families.h"
 #include "backends/common/tile.h"
 
+#include <math.h>
+
 enum { MAX_EXPERTS = 4096 };
 
 /* ---- the choice of one token ---- */
@@ -37,6 +39,11 @@ V expert_of_key(emitter *e, V key) {
   return sub(e, int64(e, UINT32_MAX), and_(e, key, int64(e, UINT32_MAX)));
 }
 
+V keep_nan(emitter *e, V key, V sum) {
+  const int64_t least_number = ((int64_t)INT32_MIN + 1) * ((int64_t)1 << 32);
+  return select_(e, icmp(e, LLVMIntSLT, key, int64(e, least_number)), float32(e, NAN), sum);
+}
+
 static void key_body(emitter *e, V offset, unsigned vector, void *user) {
   const choice *c = user;
   V score = sigmoid(e, load_f32(e, SLUICE_F32, c->logits, offset, vector));
@@ -69,6 +76,7 @@ static void list_in_turn(emitter *e, const choice *c, V least, V out_experts, V 
   V sum = local_set(e, e->f32, float32(e, 0));
   loop each = loop_begin(e, int64(e, 0), int64(e, c->experts), int64(e, 1));
   V key = load(e, e->i64, element(e, e->i64, c->keys, each.index));
+  set(e, sum, keep_nan(e, key, get(e, e->f32, sum)));
   branch chosen = if_begin(e, icmp(e, LLVMIntSGE, key, least));
   V at = get(e, e->i64, place);
   V score = load_f32(e, SLUICE_F32, c->scores, each.index, 1);
@@ -90,8 +98,10 @@ static void list_in_turn(emitter *e, const choice *c, V least, V out_experts, V 
 static void list_at_once(emitter *e, const choice *c, V least, V out_experts, V out_weights) {
   enum { AT_ONCE = 8 };
   V listed = workgroup_take(e, (uint64_t)c->k * sizeof(float)); /* scores in order */
+  V nothing = local_set(e, e->f32, float32(e, 0));              /* 0, or NaN */
   loop mine = lane_loop(e, int64(e, 0), int64(e, c->experts));
   V key = load(e, e->i64, element(e, e->i64, c->keys, mine.index));
+  set(e, nothing, keep_nan(e, key, get(e, e->f32, nothing)));
   branch chosen = if_begin(e, icmp(e, LLVMIntSGE, key, least));
   V place = local_set(e, e->i64, int64(e, 0));
   loop before = loop_begin(e, int64(e, 0), mine.index, int64(e, AT_ONCE));
@@ -106,9 +116,10 @@ static void list_at_once(emitter *e, const choice *c, V least, V out_experts, V 
   store_f32(e, SLUICE_F32, load_f32(e, SLUICE_F32, c->scores, mine.index, 1), listed, get(e, e->i64, place));
   if_end(e, &chosen);
   loop_end(e, &mine);
+  V first = e->atoms->reduce(e, get(e, e->f32, nothing), REDUCE_ADD);
   e->atoms->barrier(e);
   loop slots = lane_loop(e, int64(e, 0), int64(e, c->k));
-  V sum = local_set(e, e->f32, float32(e, 0));
+  V sum = local_set(e, e->f32, first);
   loop all = loop_begin(e, int64(e, 0), int64(e, c->k), int64(e, 1));
   set(e, sum, fadd_(e, get(e, e->f32, sum), load_f32(e, SLUICE_F32, listed, all.index, 1)));
   loop_end(e, &all);
@@ -118,7 +129,7 @@ static void list_at_once(emitter *e, const choice *c, V least, V out_experts, V 
 }
 
 /* Takes `c`'s k experts with the largest sigmoid + bias and writes them in ascending order, with their share of the sum
- * of the unbiased scores. */
+ * of the unbiased scores; NaN for all of them if sigmoid + bias of any expert is NaN. */
 static void choose(emitter *e, choice *c, V out_experts, V out_weights) {
   const int64_t vector = e->vector;
   row_loop(e, c->experts, key_body, c);

@@ -16,6 +16,10 @@ bool expert_counts_are_valid(emitter *e, const kernel_spec *spec, int64_t expert
 V expert_key(emitter *e, V biased, V id);
 V expert_of_key(emitter *e, V key);
 
+/* `sum`, or NaN where `key` is that of a NaN. No such expert need be among the chosen ones, so a token's sum of scores
+ * also takes in this: that a gate or an activation is damaged shows in the weights, and so in the logits. Scalars. */
+V keep_nan(emitter *e, V key, V sum);
+
 /* The family router_logits: x, gate (rows f32), logits f32 [tokens][experts]. */
 typedef struct router_logits {
   int64_t experts, width;

@@ -199,11 +199,13 @@ if longer max-positions; then fail "max-positions: too long"; fi
 grep -F 'compile it with a larger --max-context' "$work/err" > /dev/null || fail "max-positions: expected advice"
 
 # ---- NaN ----
-code=0
-generate base "$work/nan-weight" > "$work/out" || code=$?
-if [ "$code" != 1 ] || ! grep -F NaN "$work/err" > /dev/null; then fail "nan-weight: exit $code, expected an error that says NaN"; fi
-generate base "$work/nan-weight" --json > "$work/out" || true
-grep -F '"stopped": "nan"' "$work/out" > /dev/null || fail "nan-weight: --json does not say so"
+for name in nan-weight nan-gate; do # a gate's NaN keeps an expert from being chosen, but shows in the weights
+  code=0
+  generate base "$work/$name" > "$work/out" || code=$?
+  if [ "$code" != 1 ] || ! grep -F NaN "$work/err" > /dev/null; then fail "$name: exit $code, expected an error that says NaN"; fi
+  generate base "$work/$name" --json > "$work/out" || true
+  grep -F '"stopped": "nan"' "$work/out" > /dev/null || fail "$name: --json does not say so"
+done
 
 # ---- types ----
 uncompiled dtypes-differ '"dtype" is "bfloat16", but "dtype" of text_config is "float32": they must agree'

@@ -209,6 +209,10 @@ class Maker:
         name = LAYER + "1.self_attn.o_proj.weight"
         dtype, shape, data = self.base[name]
         self.case("nan-weight", tensors={**self.base, name: (dtype, shape, b"\xc0\x7f" + data[2:])})
+        name = next(k for k in self.base if k.endswith("block_sparse_moe.gate.weight"))
+        dtype, shape, data = self.base[name]
+        nan = {"F32": b"\0\0\xc0\x7f", "BF16": b"\xc0\x7f"}[dtype]
+        self.case("nan-gate", tensors={**self.base, name: (dtype, shape, nan + data[len(nan):])})
 
     # ---- quantised ----
 
