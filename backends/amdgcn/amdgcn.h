@@ -15,12 +15,15 @@ extern const atoms amdgcn_atoms;
 extern const struct gemm_engine amdgcn_gemm;               /* few_rows.c */
 extern const struct gemm_stream_engine amdgcn_gemm_stream; /* many_rows.c */
 
-/* attention.c: kernels of the target's own, see own_kernel. */
-bool amdgcn_attention(emitter *e, const kernel_spec *spec);
-bool amdgcn_block_attention(emitter *e, const kernel_spec *spec);
+/* Kernels of the target's own, see own_kernel. */
+bool amdgcn_attention(emitter *e, const kernel_spec *spec);       /* attention.c */
+bool amdgcn_block_attention(emitter *e, const kernel_spec *spec); /* attention.c */
+bool amdgcn_block_score(emitter *e, const kernel_spec *spec);     /* block_score.c */
 
 /* Whether the target is gfx950 (CDNA 4), not gfx942 (CDNA 3). */
 bool amdgcn_is_gfx950(const emitter *e);
+/* Over groups of `lanes` neighbouring lanes (2, 4, 8 or 16) of a wave; all of a group get the result. */
+V amdgcn_reduce_row(emitter *e, V value, unsigned lanes, reduction operation);
 /* Number of the wave in the workgroup, i64, the same for all its lanes and known to be: in a scalar register. */
 V amdgcn_wave(emitter *e);
 

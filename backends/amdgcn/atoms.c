@@ -150,14 +150,19 @@ static V exchange(emitter *e, V value, unsigned distance) {
   return bitcast(e, result, LLVMTypeOf(value));
 }
 
-/* Rows of 16 lanes by permutations that come with an instruction: after each, groups of 2, 4, 8, 16 lanes agree. Then
- * the rows, at most four, through scalar registers. */
+/* By permutations that come with an instruction: after each, groups of 2, 4, 8, 16 lanes agree. */
+V amdgcn_reduce_row(emitter *e, V value, unsigned lanes, reduction operation) {
+  static const int controls[] = {SWAP_NEIGHBOURS, SWAP_PAIRS, MIRROR_HALF_ROW, MIRROR_ROW};
+  for (unsigned i = 0; i < 4 && 2u << i <= lanes; i++)
+    value = combine(e, value, each_word(e, value, permute, controls[i]), operation);
+  return value;
+}
+
+/* Rows of 16 lanes first, then the rows, at most four, through scalar registers. */
 static V reduce_wave(emitter *e, V value, reduction operation) {
   enum { ROW = 16 };
-  static const int controls[] = {SWAP_NEIGHBOURS, SWAP_PAIRS, MIRROR_HALF_ROW, MIRROR_ROW};
   unsigned width = e->lanes < AMDGCN_WAVE ? e->lanes : AMDGCN_WAVE;
-  for (unsigned i = 0; i < 4 && 2u << i <= width; i++)
-    value = combine(e, value, each_word(e, value, permute, controls[i]), operation);
+  value = amdgcn_reduce_row(e, value, width < ROW ? width : ROW, operation);
   if (width <= ROW) return value;
   V rows[AMDGCN_WAVE / ROW];
   unsigned count = width / ROW;
@@ -188,8 +193,10 @@ static V rsqrt(emitter *e, V x) {
   return fdiv_(e, splat(e, float32(e, 1), width_of(x)), intrinsic(e, "llvm.sqrt", &type, 1, &x, 1));
 }
 
-static const own_kernel own_kernels[] = {
-    {"attention", amdgcn_attention}, {"block_attention", amdgcn_block_attention}, {NULL, NULL}};
+static const own_kernel own_kernels[] = {{"attention", amdgcn_attention},
+                                         {"block_attention", amdgcn_block_attention},
+                                         {"block_score", amdgcn_block_score},
+                                         {NULL, NULL}};
 
 const atoms amdgcn_atoms = {.name = "amdgcn",
                             .begin = begin,
