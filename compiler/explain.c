@@ -120,12 +120,13 @@ static sluice_status *write_choices(const sluice_plan *plan, const sluice_plan_l
   for (int i = 0; i < CHOICE_COUNT; i++) {
     const char *name = choice_name((kernel_choice)i);
     const sluice_json_value *value = sluice_json_get(sluice_json_root(document), name);
-    if (!value || value->kind != SLUICE_JSON_NUMBER) continue;
-    sluice_text_printf(out, json ? "%s\"%s\":%.0f" : "%s%s %.0f",
-                       first  ? (json ? "" : "  ")
-                       : json ? ","
-                              : ", ",
-                       name, value->number);
+    const bool number = value && value->kind == SLUICE_JSON_NUMBER;
+    if (!number && !(value && value->kind == SLUICE_JSON_STRING)) continue;
+    sluice_text_printf(out, json ? "%s\"%s\":" : "%s%s ", first ? (json ? "" : "  ") : json ? "," : ", ", name);
+    if (number)
+      sluice_text_printf(out, "%.0f", value->number);
+    else /* a name of ours */
+      sluice_text_printf(out, json ? "\"%s\"" : "%s", value->string);
     first = false;
   }
   sluice_json_free(document);

@@ -1,6 +1,7 @@
 /* ir_verify: functions, attribute domains, and the order of cache reads and writes. The ops themselves are in
  * verify_model.c and verify_kernel.c. */
 #include "ir/verify.h"
+#include "backends/common/configuration.h"
 #include "sluice/memory.h"
 #include "sluice/plan.h"
 
@@ -59,6 +60,8 @@ static const integer_kind integer_kinds[] = {
 /* The names of a table of plan.h, separated by `|`. */
 #define OR(name, number, text) "|" text
 #define NAMES(TABLE) &(TABLE(OR))[1]
+/* Likewise of a table whose rows have no numbers. */
+#define OR_TEXT(name, text) "|" text
 
 typedef struct choice_kind {
   const char *name, *choices;
@@ -71,6 +74,7 @@ static const choice_kind choice_kinds[] = {
     {"input", NAMES(SLUICE_INPUTS)},
     {"output", NAMES(SLUICE_OUTPUTS)},
     {"layout", NAMES(SLUICE_LAYOUTS)},
+    {"schedule", &(KERNEL_SCHEDULES(OR_TEXT))[1]},
 };
 
 static bool verify_integer(verify_state *state, const char *name, MlirAttribute value, const integer_kind *kind) {

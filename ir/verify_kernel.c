@@ -1,5 +1,6 @@
 /* The `kernel` dialect: what each operand of a launch must be, and which attributes it has with which domain. One table
  * row for each op; docs/ir.md describes the rows. */
+#include "backends/common/legal.h"
 #include "ir/ranges.h"
 #include "ir/verify.h"
 
@@ -27,12 +28,12 @@ typedef struct kernel_op {
 #define ATTENTION_OF_TOKENS                                                                                            \
   "heads:positive kv_heads:positive head_dim:positive scale:positive_number " PAGE "value_offset:multiple dtype:dtype"
 #define ATTENTION ATTENTION_OF_TOKENS " query_tile:positive"
-#define PARTS " parts:positive part_rows:positive"
+#define PARTS " schedule:schedule parts:positive part_rows:positive"
 #define PLACE "positions=input/positions sequence=input/sequence page_table=input/page_table cache=cache"
 #define PAGED "tiles=input/tiles page_table=input/page_table cache=cache "
 #define GEMM                                                                                                           \
   "x_dtype:dtype weight_dtype:dtype out_dtype:dtype tile_m:positive panel:positive slice:positive group:positive "     \
-  "workgroups:count"
+  "workgroups:count schedule:schedule lanes:positive stages:positive"
 
 static const kernel_op launches[] = {
     {"embed", "tokens=input/tokens table=rows/weight_dtype out=value/dtype",
@@ -71,7 +72,8 @@ static const kernel_op launches[] = {
      LAUNCH "heads:positive kv_heads:positive head_dim:positive dtype:dtype" PARTS},
     {"block_attention", "q=value/dtype blocks=value/i32 " PAGED "out=value/dtype", LAUNCH ATTENTION " k:positive"},
     {"topk_attention", "q=value/dtype maxima=value/f32 " PLACE " out=value/dtype blocks=value/i32",
-     LAUNCH ATTENTION_OF_TOKENS " cluster:positive per_processor:positive k:positive init:count local:count"},
+     LAUNCH ATTENTION_OF_TOKENS
+     " schedule:schedule cluster:positive per_processor:positive k:positive init:count local:count"},
     {"select_attention", "q=value/dtype iq=value/dtype " PAGED "out=value/dtype blocks=value/i32",
      LAUNCH ATTENTION " index_dim:positive k:positive init:count local:count index_offset:multiple max_pages:positive"},
     {"router", "x=value/dtype gate=panels/f32 bias=rows/f32 experts=value/i32 weights=value/f32",
@@ -358,22 +360,36 @@ static bool verify_shared_weight(verify_state *state, MlirOperation w) {
   return verify_fail(state, "shared_w has %lld matrices, expected one", (long long)ir_get_integer(shared, "batch"));
 }
 
-/* Slices are whole panels. Streamed products take 8 columns together, and 8 rows of x and 32 columns at a time. */
-static bool verify_tile(verify_state *state) {
-  if (integer(state, "slice") % integer(state, "panel"))
-    return verify_fail(state, "'slice' is %lld, expected a multiple of 'panel', %lld",
-                       (long long)integer(state, "slice"), (long long)integer(state, "panel"));
-  if (!integer(state, "workgroups")) return true;
-  static const struct {
-    char name[8];
-    int64_t multiple;
-  } streamed[] = {{"group", 8}, {"tile_m", 8}, {"k", 32}};
-  for (size_t i = 0; i < sizeof streamed / sizeof *streamed; i++)
-    if (integer(state, streamed[i].name) % streamed[i].multiple)
-      return verify_fail(state, "'%s' is %lld, expected a multiple of %lld in a product with 'workgroups'",
-                         streamed[i].name, (long long)integer(state, streamed[i].name),
-                         (long long)streamed[i].multiple);
-  return true;
+/* The choices of the launch are legal ones of its target (backends/common/legal.h). `question` has the family and the
+ * shape. Choices that the op has no attribute for are 0. */
+static bool verify_choices(verify_state *state, kernel_question *question) {
+  MlirStringRef name = ir_get_string(state->op, "target");
+  char target[32];
+  snprintf(target, sizeof target, "%.*s", (int)name.length, name.data);
+  const kernel_choice *choices;
+  const size_t count = family_choices(question->family, &choices);
+  kernel_variant variant = {.from = question->from, .to = question->to};
+  for (size_t i = 0; i < count; i++) {
+    const char *attribute = choice_name(choices[i]);
+    if (!ir_has(state->op, attribute)) continue;
+    MlirStringRef text = choices[i] == CHOOSE_SCHEDULE ? ir_get_string(state->op, attribute) : (MlirStringRef){0};
+    variant.choice[choices[i]] =
+        text.length ? (int64_t)schedule_find(text.data, text.length) : integer(state, attribute);
+  }
+  sluice_status *status = legal_check(target, question, &variant);
+  if (!status) return true;
+  verify_fail(state, "%s", sluice_status_message(status));
+  sluice_status_free(status);
+  return false;
+}
+
+static bool verify_tile(verify_state *state, bool pairs) {
+  kernel_question question = {.family = ir_is(state->op, "kernel.gemm") ? "gemm" : "expert_gemm",
+                              .n = integer(state, "n"),
+                              .k = integer(state, "k"),
+                              .pairs = pairs,
+                              .matrix = text_equals(ir_get_string(state->op, "x_dtype"), "bf16")};
+  return verify_choices(state, &question);
 }
 
 static bool verify_gemm(verify_state *state) {
@@ -385,7 +401,7 @@ static bool verify_gemm(verify_state *state) {
                        (long long)ir_get_integer(w, "columns"), (long long)integer(state, "k"));
   if (pairs ? rows % 2 || rows / 2 != n : rows != n)
     return verify_fail(state, "w has %lld rows, expected %s%lld", (long long)rows, pairs ? "twice " : "", (long long)n);
-  if (!verify_tile(state)) return false;
+  if (!verify_tile(state, pairs)) return false;
   if (ir_is(state->op, "kernel.expert_gemm")) return verify_shared_weight(state, w) && verify_overlap(state);
   bool add = text_equals(ir_get_string(state->op, "epilogue"), "add");
   if (add != !is_none(state, 2))
@@ -414,6 +430,7 @@ static bool verify_partials(verify_state *state) {
   const bool part = ir_is(state->op, "kernel.attention_part");
   MlirOperation partials = ir_definition(mlirOperationGetOperand(state->op, part ? OF_PART : OF_MERGE));
   int64_t needed = 4, head_dim = integer(state, "head_dim");
+  if (!verify_choices(state, &(kernel_question){.family = "attention_part"})) return false;
   if (integer(state, "heads") > integer(state, "kv_heads") * integer(state, "part_rows"))
     return verify_fail(state, "a kv head has %lld query heads, expected at most %lld, the attribute 'part_rows'",
                        (long long)(integer(state, "heads") / integer(state, "kv_heads")),

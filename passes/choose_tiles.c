@@ -66,6 +66,8 @@ static bool choose_shared(pass_state *state, MlirOperation op, const char *name,
       part.from = v->from;
       part.to = v->to;
       if (!variants_find(state, op, &part, &some)) return false;
+    } else {
+      configuration_complete(state->configuration, q, &some.item[0]);
     }
     if (shared.count + some.count > MOST_VARIANTS)
       return pass_fail(state, op, "more than %d kernels for the shared expert", MOST_VARIANTS);

@@ -275,7 +275,7 @@ static launch_cost attention_cost(const lowering *l, int64_t limit) {
 static void launch_shared_attention(lowering *l, const kernel_variant *v, MlirValue q, MlirValue out,
                                     MlirValue partials) {
   const struct cache_layout *layout = cache_layout(l);
-  const int64_t parts = v->choice[CHOOSE_PARTS], rows = v->choice[CHOOSE_PART_ROWS];
+  const int64_t parts = v->choice[CHOOSE_PARTS];
   MlirValue part_buffers[] = {q,
                               input_buffer(l, "positions"),
                               input_buffer(l, "sequence"),
@@ -285,8 +285,7 @@ static void launch_shared_attention(lowering *l, const kernel_variant *v, MlirVa
                               partials};
   attribute_list list = {.count = 0};
   attention_attributes(l, &list);
-  attribute_integer(l, &list, "parts", parts);
-  attribute_integer(l, &list, "part_rows", rows);
+  choice_attributes(l, &list, "attention_part", v);
   launch_range(l, &list, SLUICE_SIZE_TOKENS, v->from, v->to);
   launch_cost cost = attention_cost(l, 0);
   launch(l, "attention_part", part_buffers, COUNT_OF(part_buffers), &list, &cost);
@@ -296,8 +295,7 @@ static void launch_shared_attention(lowering *l, const kernel_variant *v, MlirVa
   attribute_integer(l, &merge, "kv_heads", layout->kv_heads);
   attribute_integer(l, &merge, "head_dim", layout->head_dim);
   attribute_text(l, &merge, "dtype", activation_name(l));
-  attribute_integer(l, &merge, "parts", parts);
-  attribute_integer(l, &merge, "part_rows", rows);
+  choice_attributes(l, &merge, "attention_part", v);
   const uint32_t shared = (uint32_t)(parts / 2 / layout->kv_heads); /* more tokens have a workgroup each */
   if (shared < v->from) return;
   launch_range(l, &merge, SLUICE_SIZE_TOKENS, v->from, shared < v->to ? shared : v->to);
@@ -371,8 +369,7 @@ static void launch_topk_attention(lowering *l, const kernel_variants *variants, 
     }
     attribute_list list = {.count = 0};
     attention_attributes(l, &list);
-    attribute_integer(l, &list, "cluster", v->choice[CHOOSE_CLUSTER]);
-    attribute_integer(l, &list, "per_processor", v->choice[CHOOSE_PER_PROCESSOR]);
+    choice_attributes(l, &list, "topk_attention", v);
     selection_attributes(l, &list);
     launch_range(l, &list, SLUICE_SIZE_TOKENS, v->from, v->to);
     launch(l, "topk_attention", buffers, COUNT_OF(buffers), &list, &cost);

@@ -326,10 +326,16 @@ static int64_t tile(lowering *l, const char *name) {
   return 16;
 }
 
+void choice_attributes(lowering *l, attribute_list *list, const char *family, const kernel_variant *variant) {
+  const kernel_choice *choices;
+  const size_t count = family_choices(family, &choices);
+  for (size_t i = 0; i < count; i++)
+    attribute_add(l, list, choice_name(choices[i]),
+                  variant_attribute(l->state, choices[i], variant->choice[choices[i]]));
+}
+
 void gemm_attributes(lowering *l, attribute_list *list, const kernel_variant *variant, sluice_size size) {
-  static const kernel_choice choices[] = {CHOOSE_TILE_M, CHOOSE_PANEL, CHOOSE_SLICE, CHOOSE_GROUP, CHOOSE_WORKGROUPS};
-  for (size_t i = 0; i < COUNT_OF(choices); i++)
-    attribute_integer(l, list, choice_name(choices[i]), variant->choice[choices[i]]);
+  choice_attributes(l, list, "gemm", variant);
   launch_range(l, list, size, variant->from, variant->to);
 }
 

@@ -83,7 +83,9 @@ int64_t weight_batch_bytes(const lowering *l, MlirValue weight, bool pairs, int6
 /* Columns of a panel that lie together, in the weights of the op at hand. */
 int64_t weight_group(const lowering *l);
 
-/* The attributes tile_m, panel, slice, group and workgroups of one kernel of a product, and its range of `size`. */
+/* The choices of `family` in a variant. */
+void choice_attributes(lowering *l, attribute_list *list, const char *family, const kernel_variant *variant);
+/* Those of one kernel of a product, and its range of `size`. */
 void gemm_attributes(lowering *l, attribute_list *list, const kernel_variant *variant, sluice_size size);
 /* A launch of kernel.gemm. */
 typedef struct gemm_launch {

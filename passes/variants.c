@@ -33,10 +33,15 @@ static void set(MlirOperation op, const char *name, MlirAttribute value) {
   mlirOperationSetAttributeByName(op, mlirStringRefCreateFromCString(name), value);
 }
 
-static MlirNamedAttribute named(pass_state *state, const char *name, int64_t value) {
+/* A choice as an attribute: schedules by their names. */
+MlirAttribute variant_attribute(pass_state *state, kernel_choice choice, int64_t value) {
+  if (choice == CHOOSE_SCHEDULE) return ir_string(state->context, schedule_name((kernel_schedule)value));
+  return ir_integer(state->context, value);
+}
+
+static MlirNamedAttribute named(pass_state *state, const char *name, MlirAttribute value) {
   MlirContext mlir = ir_mlir(state->context);
-  return mlirNamedAttributeGet(mlirIdentifierGet(mlir, mlirStringRefCreateFromCString(name)),
-                               ir_integer(state->context, value));
+  return mlirNamedAttributeGet(mlirIdentifierGet(mlir, mlirStringRefCreateFromCString(name)), value);
 }
 
 void variants_write(pass_state *state, MlirOperation op, const char *name, const char *family,
@@ -48,14 +53,15 @@ void variants_write(pass_state *state, MlirOperation op, const char *name, const
     const kernel_variant *variant = &variants->item[v];
     MlirNamedAttribute entries[CHOICE_COUNT + 2];
     intptr_t n = 0;
-    entries[n++] = named(state, "from", variant->from);
-    entries[n++] = named(state, "to", variant->to);
+    entries[n++] = named(state, "from", ir_integer(state->context, variant->from));
+    entries[n++] = named(state, "to", ir_integer(state->context, variant->to));
     for (size_t i = 0; i < count; i++) {
       const char *shared = common_attribute(choices[i]);
       if (shared)
         set(op, shared, ir_integer(state->context, variant->choice[choices[i]]));
       else
-        entries[n++] = named(state, choice_name(choices[i]), variant->choice[choices[i]]);
+        entries[n++] =
+            named(state, choice_name(choices[i]), variant_attribute(state, choices[i], variant->choice[choices[i]]));
     }
     items[v] = mlirDictionaryAttrGet(ir_mlir(state->context), n, entries);
   }
@@ -64,6 +70,11 @@ void variants_write(pass_state *state, MlirOperation op, const char *name, const
 
 static bool entry(MlirAttribute dictionary, const char *name, int64_t *out) {
   MlirAttribute value = mlirDictionaryAttrGetElementByName(dictionary, mlirStringRefCreateFromCString(name));
+  if (!mlirAttributeIsNull(value) && mlirAttributeIsAString(value)) {
+    MlirStringRef text = mlirStringAttrGetValue(value);
+    *out = schedule_find(text.data, text.length);
+    return *out < SCHEDULE_COUNT;
+  }
   if (mlirAttributeIsNull(value) || !mlirAttributeIsAInteger(value)) return false;
   *out = mlirIntegerAttrGetValueInt(value);
   return true;
@@ -99,5 +110,5 @@ bool variants_read(pass_state *state, MlirOperation op, const char *name, const 
   for (intptr_t i = 0; i < count; i++)
     if (!read_variant(state, op, name, family, mlirArrayAttrGetElement(list, i), &out->item[out->count++]))
       return false;
-  return !failed(state, op, configuration_check(state->configuration, family, out));
+  return !failed(state, op, configuration_check(state->configuration, &(kernel_question){.family = family}, out));
 }

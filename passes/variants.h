@@ -13,6 +13,9 @@
 /* Asks the pass's configuration; false when the pass has failed. */
 bool variants_find(pass_state *state, MlirOperation op, const kernel_question *question, kernel_variants *out);
 
+/* A choice's value as an attribute: an i64, of a schedule its name. */
+MlirAttribute variant_attribute(pass_state *state, kernel_choice choice, int64_t value);
+
 /* Writes the choices of `family`. */
 void variants_write(pass_state *state, MlirOperation op, const char *name, const char *family,
                     const kernel_variants *variants);

@@ -12,6 +12,16 @@
 enum { AMDGCN_WAVE = 64 };
 
 extern const atoms amdgcn_atoms;
+/* What these can do, and the lanes and stages they have by default; see backend. */
+extern const family_schedule amdgcn_schedules[];
+void amdgcn_complete(const char *target, const kernel_question *question, kernel_variant *variant);
+void amdgcn_rows_complete(const kernel_question *question, kernel_variant *variant);
+illegal_choice amdgcn_rows_relate(const char *target, const kernel_question *question, const int64_t choice[]);
+void amdgcn_stream_complete(const char *target, const kernel_question *question, kernel_variant *variant);
+illegal_choice amdgcn_stream_relate(const char *target, const kernel_question *question, const int64_t choice[]);
+/* Bytes of a lane in one load straight to LDS: 16 on gfx950, 4 on gfx942. */
+unsigned amdgcn_direct_bytes(const char *target);
+
 extern const struct gemm_engine amdgcn_gemm;               /* few_rows.c */
 extern const struct gemm_stream_engine amdgcn_gemm_stream; /* many_rows.c */
 

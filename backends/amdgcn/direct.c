@@ -6,8 +6,12 @@
 
 enum { LDS = 3 };
 
+unsigned amdgcn_direct_bytes(const char *target) {
+  return strcmp(target, "hip:gfx950") == 0 ? 16 : 4;
+}
+
 unsigned direct_bytes(const emitter *e) {
-  return amdgcn_is_gfx950(e) ? 16 : 4;
+  return amdgcn_direct_bytes(e->target);
 }
 
 V direct_memory(emitter *e, V memory) {

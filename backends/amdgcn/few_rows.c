@@ -26,17 +26,27 @@ typedef struct split {
   unsigned waves, unroll; /* waves * unroll divides the number of steps */
 } split;
 
-static split split_depth(const gemm_product *p) {
-  const int64_t steps = p->k / STEP, vectors = p->matrices * (p->slice / TILE) + (p->tile_m + TILE - 1) / TILE;
+void amdgcn_rows_complete(const kernel_question *q, kernel_variant *v) {
+  const int64_t steps = q->k / STEP;
+  const int64_t vectors =
+      (q->pairs ? 2 : 1) * (v->choice[CHOOSE_SLICE] / TILE) + (v->choice[CHOOSE_TILE_M] + TILE - 1) / TILE;
   split s = {.waves = 1, .unroll = 1};
   while (s.waves < MOST_WAVES && steps % (s.waves * 2) == 0) s.waves *= 2;
   while (s.unroll < MOST_UNROLL && s.unroll * vectors * 2 <= IN_FLIGHT && steps % (s.waves * s.unroll * 2) == 0)
     s.unroll *= 2;
-  return s;
+  v->choice[CHOOSE_LANES] = (int64_t)s.waves * AMDGCN_WAVE;
+  v->choice[CHOOSE_STAGES] = s.unroll;
 }
 
-static unsigned lanes(const gemm_product *p) {
-  return split_depth(p).waves * AMDGCN_WAVE;
+illegal_choice amdgcn_rows_relate(const char *target, const kernel_question *q, const int64_t v[]) {
+  (void)target;
+  if (q->n == 0) return (illegal_choice){0};
+  const int64_t most = MOST_TILES / (q->pairs ? 2 : 1) * TILE, steps = q->k / STEP;
+  const int64_t waves = v[CHOOSE_LANES] / AMDGCN_WAVE;
+  if (v[CHOOSE_SLICE] > most) return (illegal_choice){CHOOSE_SLICE, "at most", most};
+  if (steps % waves) return (illegal_choice){CHOOSE_LANES, "64 times a divisor of", steps};
+  if (steps / waves % v[CHOOSE_STAGES]) return (illegal_choice){CHOOSE_STAGES, "a divisor of", steps / waves};
+  return (illegal_choice){0};
 }
 
 typedef struct product {
@@ -141,10 +151,10 @@ static void find_operands(emitter *e, product *p) {
 
 static void multiply(emitter *e, const gemm_product *g) {
   product p = {.given = g,
-               .split = split_depth(g),
+               .split = {g->lanes / AMDGCN_WAVE, g->stages},
                .m = g->matrices * (unsigned)(g->slice / TILE),
                .n = (unsigned)((g->tile_m + TILE - 1) / TILE)};
-  if (p.m > MOST_TILES || p.n > MOST_TILES) {
+  if (p.m > MOST_TILES || p.n > MOST_TILES || p.split.unroll > MOST_UNROLL) {
     e->status =
         sluice_error(SLUICE_INTERNAL, "kernel %s: %u by %u tiles do not fit in registers", e->spec->symbol, p.m, p.n);
     return;
@@ -169,4 +179,4 @@ static void multiply(emitter *e, const gemm_product *g) {
   add_up(e, &p);
 }
 
-const gemm_engine amdgcn_gemm = {.lanes = lanes, .multiply = multiply};
+const gemm_engine amdgcn_gemm = {.multiply = multiply};

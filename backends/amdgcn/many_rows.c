@@ -83,6 +83,30 @@ static void list_parts(product *p) {
   for (unsigned x = 1; x < p->parts[true]; x++) p->part[p->count++] = (part){true, x, x};
 }
 
+/* Columns of a step, where a load is of `bytes`; and parts of such steps that LDS has room for. */
+static int64_t depth_of_step(int64_t k, unsigned bytes) {
+  return bytes == VECTOR && k % (2 * STEP) == 0 ? 2 * STEP : STEP;
+}
+
+static int64_t most_places(const char *target, const kernel_question *q) {
+  const int64_t part_bytes = PART * depth_of_step(q->k, amdgcn_direct_bytes(target)) * 2;
+  const int64_t places = amdgcn_backend.facts(target)->workgroup_bytes / part_bytes;
+  return places < MOST_PLACES ? places : MOST_PLACES;
+}
+
+/* LDS is full of parts. */
+void amdgcn_stream_complete(const char *target, const kernel_question *q, kernel_variant *v) {
+  v->choice[CHOOSE_LANES] = WAVES * AMDGCN_WAVE;
+  v->choice[CHOOSE_STAGES] = most_places(target, q);
+}
+
+illegal_choice amdgcn_stream_relate(const char *target, const kernel_question *q, const int64_t v[]) {
+  if (q->n == 0) return (illegal_choice){0};
+  const int64_t most = MOST_PARTS * PART / (q->pairs ? 2 : 1), places = most_places(target, q);
+  if (v[CHOOSE_SLICE] > most) return (illegal_choice){CHOOSE_SLICE, "at most", most};
+  return v[CHOOSE_STAGES] == places ? (illegal_choice){0} : (illegal_choice){CHOOSE_STAGES, "just", places};
+}
+
 static bool choose_shape(emitter *e, product *p) {
   const gemm_stream *g = p->given;
   const int64_t columns = g->panels * g->matrices * TILE;
@@ -94,13 +118,12 @@ static bool choose_shape(emitter *e, product *p) {
     return false;
   }
   const unsigned bytes = direct_bytes(e);
-  p->depth = bytes == VECTOR && g->k % (2 * STEP) == 0 ? 2 * STEP : STEP;
+  p->depth = depth_of_step(g->k, bytes);
   p->steps = g->k / p->depth;
   p->part_bytes = PART * p->depth * 2;
   p->load_bytes = bytes * AMDGCN_WAVE;
   p->loads = (unsigned)(p->part_bytes / WAVES / p->load_bytes);
-  p->places = (unsigned)(e->facts->workgroup_bytes / p->part_bytes);
-  if (p->places > MOST_PLACES) p->places = MOST_PLACES;
+  p->places = g->stages;
   list_parts(p);
   return true;
 }
@@ -435,9 +458,4 @@ static void multiply(emitter *e, const gemm_stream *g) {
   loop_end(e, &rounds);
 }
 
-static unsigned lanes(const gemm_stream *given) {
-  (void)given;
-  return WAVES * AMDGCN_WAVE;
-}
-
-const gemm_stream_engine amdgcn_gemm_stream = {.lanes = lanes, .multiply = multiply};
+const gemm_stream_engine amdgcn_gemm_stream = {.multiply = multiply};

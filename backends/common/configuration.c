@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* Columns of w that lie together where no matrix instructions are used. */
-enum { PAIR = 2, MOST_CHOICES = 6 };
+enum { PAIR = 2, MOST_CHOICES = 10 };
 
 typedef struct record {
   kernel_question question;
@@ -16,6 +16,7 @@ struct configuration {
   const char *target; /* the caller's */
   const target_facts *facts;
   target_tiles tiles;
+  void (*complete)(const char *target, const kernel_question *question, kernel_variant *variant);
   record *records;
   size_t count, capacity;
 };
@@ -27,12 +28,29 @@ const char *choice_name(kernel_choice choice) {
   return names[choice];
 }
 
+static const char *const schedule_names[] = {
+#define SCHEDULE_TEXT(name, text) text,
+    KERNEL_SCHEDULES(SCHEDULE_TEXT)
+#undef SCHEDULE_TEXT
+};
+
+const char *schedule_name(kernel_schedule schedule) {
+  return (size_t)schedule < SCHEDULE_COUNT ? schedule_names[schedule] : "?";
+}
+
+kernel_schedule schedule_find(const char *name, size_t length) {
+  size_t i = 0;
+  while (i < SCHEDULE_COUNT && (strlen(schedule_names[i]) != length || memcmp(schedule_names[i], name, length) != 0))
+    i++;
+  return (kernel_schedule)i;
+}
+
 sluice_status *configuration_open(const char *target, configuration **out_configuration) {
   const backend *b = backend_find(target);
   if (!b) return sluice_error(SLUICE_UNSUPPORTED, "no kernels are known for target '%s'", target);
   configuration *c = sluice_allocate(sizeof *c);
   if (!c) return sluice_out_of_memory();
-  *c = (configuration){.target = target, .facts = b->facts(target), .tiles = b->tiles(target)};
+  *c = (configuration){.target = target, .facts = b->facts(target), .tiles = b->tiles(target), .complete = b->complete};
   *out_configuration = c;
   return NULL;
 }
@@ -49,69 +67,14 @@ const target_facts *configuration_facts(const configuration *c) {
 
 /* ---- what is legal ---- */
 
-static sluice_status *illegal(const configuration *c, const char *family, kernel_choice choice, int64_t found,
-                              const char *expected, int64_t number) {
-  return sluice_error(SLUICE_INVALID, "configuration of %s for %s: '%s' is %lld, expected %s %lld", family, c->target,
-                      choice_name(choice), (long long)found, expected, (long long)number);
-}
-
-static sluice_status *check_product(const configuration *c, const char *family, const int64_t *v) {
-  const matrix_facts *m = &c->facts->matrix;
-  static const kernel_choice positive[] = {CHOOSE_TILE_M, CHOOSE_PANEL, CHOOSE_SLICE};
-  for (size_t i = 0; i < sizeof positive / sizeof *positive; i++)
-    if (v[positive[i]] < 1) return illegal(c, family, positive[i], v[positive[i]], "at least", 1);
-  if (v[CHOOSE_WORKGROUPS] < 0) return illegal(c, family, CHOOSE_WORKGROUPS, v[CHOOSE_WORKGROUPS], "at least", 0);
-  if (v[CHOOSE_SLICE] % v[CHOOSE_PANEL])
-    return illegal(c, family, CHOOSE_SLICE, v[CHOOSE_SLICE], "a multiple of the panel,", v[CHOOSE_PANEL]);
-  if (v[CHOOSE_GROUP] == PAIR) {
-    if (v[CHOOSE_SLICE] != v[CHOOSE_PANEL])
-      return illegal(c, family, CHOOSE_SLICE, v[CHOOSE_SLICE], "the panel,", v[CHOOSE_PANEL]);
-    return v[CHOOSE_WORKGROUPS] ? illegal(c, family, CHOOSE_WORKGROUPS, v[CHOOSE_WORKGROUPS], "with pairs", 0) : NULL;
-  }
-  if (m->group == 0 || v[CHOOSE_GROUP] != m->group)
-    return illegal(c, family, CHOOSE_GROUP, v[CHOOSE_GROUP], "2 or, with matrix instructions,", m->group);
-  if (v[CHOOSE_TILE_M] % m->rows) return illegal(c, family, CHOOSE_TILE_M, v[CHOOSE_TILE_M], "a multiple of", m->rows);
-  if (v[CHOOSE_PANEL] % m->columns)
-    return illegal(c, family, CHOOSE_PANEL, v[CHOOSE_PANEL], "a multiple of", m->columns);
-  return NULL;
-}
-
-/* Bounds of choices beside those of products. */
-static sluice_status *check_bounds(const configuration *c, const char *family, const int64_t *v) {
-  static const struct {
-    const char *family;
-    kernel_choice choice;
-    int64_t least, most;
-  } bounds[] = {{"expert_gemm", CHOOSE_APART, 0, 1},
-                {"router", CHOOSE_SPLIT, 0, 1},
-                {"router", CHOOSE_MANY, 0, 1},
-                {"attention", CHOOSE_QUERY_TILE, 1, 1 << 16},
-                {"attention_part", CHOOSE_PARTS, 0, 1 << 16},
-                {"attention_part", CHOOSE_PART_ROWS, 0, 1 << 16},
-                {"block_score", CHOOSE_SPLIT, 0, 1},
-                {"block_score", CHOOSE_CACHE_FIRST, 0, 1},
-                {"block_score", CHOOSE_FEW, 0, UINT32_MAX},
-                {"topk_attention", CHOOSE_CLUSTER, 0, 64},
-                {"topk_attention", CHOOSE_PER_PROCESSOR, 0, 64},
-                {"cache", CHOOSE_TRANSPOSED, 0, 1}};
-  for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++) {
-    if (strcmp(bounds[i].family, family) != 0) continue;
-    const int64_t found = v[bounds[i].choice];
-    if (found < bounds[i].least) return illegal(c, family, bounds[i].choice, found, "at least", bounds[i].least);
-    if (found > bounds[i].most) return illegal(c, family, bounds[i].choice, found, "at most", bounds[i].most);
-  }
-  return NULL;
-}
-
-sluice_status *configuration_check(const configuration *c, const char *family, const kernel_variants *variants) {
-  const bool product = strcmp(family, "gemm") == 0 || strcmp(family, "expert_gemm") == 0;
+sluice_status *configuration_check(const configuration *c, const kernel_question *question,
+                                   const kernel_variants *variants) {
   for (size_t i = 0; i < variants->count; i++) {
     const kernel_variant *v = &variants->item[i];
     if (v->from > v->to || (i && v->from <= v[-1].to))
       return sluice_error(SLUICE_INVALID, "configuration of %s for %s: variant %zu is for sizes %u to %u, behind %u",
-                          family, c->target, i, v->from, v->to, i ? v[-1].to : 0);
-    if (product) SLUICE_TRY(check_product(c, family, v->choice));
-    SLUICE_TRY(check_bounds(c, family, v->choice));
+                          question->family, c->target, i, v->from, v->to, i ? v[-1].to : 0);
+    SLUICE_TRY(legal_check(c->target, question, v));
   }
   return NULL;
 }
@@ -126,6 +89,15 @@ bool variants_cover(const kernel_variants *variants, uint32_t from, uint32_t to)
 }
 
 /* ---- defaults ---- */
+
+void configuration_complete(const configuration *c, const kernel_question *question, kernel_variant *variant) {
+  if (variant->choice[CHOOSE_SCHEDULE] != SCHEDULE_TILES && c->complete) {
+    c->complete(c->target, question, variant);
+    return;
+  }
+  variant->choice[CHOOSE_LANES] = c->facts->lanes;
+  variant->choice[CHOOSE_STAGES] = 1;
+}
 
 static kernel_variant *add_variant(kernel_variants *out, uint32_t from, uint32_t to) {
   kernel_variant *v = &out->item[out->count++];
@@ -164,6 +136,7 @@ static void product_defaults(const configuration *c, const kernel_question *q, b
     v->choice[CHOOSE_TILE_M] = experts ? t->expert_tile_m : t->gemm_tile_m;
     v->choice[CHOOSE_PANEL] = v->choice[CHOOSE_SLICE] = t->gemm_panel;
     v->choice[CHOOSE_GROUP] = PAIR;
+    configuration_complete(c, q, v);
     return;
   }
   const gemm_range *range = experts ? t->expert_ranges : t->ranges;
@@ -181,7 +154,11 @@ static void product_defaults(const configuration *c, const kernel_question *q, b
     v->choice[CHOOSE_GROUP] = c->facts->matrix.group;
     v->choice[CHOOSE_SLICE] = range->slice;
     v->choice[CHOOSE_APART] = experts && range->apart;
+    v->choice[CHOOSE_SCHEDULE] = !range->workgroups     ? SCHEDULE_ROWS
+                                 : range->turn_multiple ? SCHEDULE_TURNS
+                                                        : SCHEDULE_STREAM;
     if (range->workgroups) stream_rounds(v, q, range, t->matrix_panel, !experts && !range->turn_multiple);
+    configuration_complete(c, q, v);
   }
 }
 
@@ -235,6 +212,7 @@ static void attention_part_defaults(const configuration *c, const kernel_questio
   kernel_variant *v = add_variant(out, 0, few);
   v->choice[CHOOSE_PARTS] = c->tiles.attention_parts;
   v->choice[CHOOSE_PART_ROWS] = c->tiles.matrix_group;
+  v->choice[CHOOSE_SCHEDULE] = SCHEDULE_PARTS;
   if (few < UINT32_MAX) add_variant(out, few + 1, UINT32_MAX);
 }
 
@@ -263,6 +241,7 @@ static void topk_attention_defaults(const configuration *c, const kernel_questio
     if (to == 0 || to < from) continue;
     if (to > few) to = few;
     kernel_variant *v = add_variant(out, from, to);
+    v->choice[CHOOSE_SCHEDULE] = SCHEDULE_CLUSTER;
     v->choice[CHOOSE_CLUSTER] = t->clusters[i].size;
     v->choice[CHOOSE_PER_PROCESSOR] = t->clusters[i].per_processor;
     if (to == UINT32_MAX) return;
@@ -286,6 +265,10 @@ static void cache_defaults(const configuration *c, const kernel_question *q, ker
   add_variant(out, 0, UINT32_MAX)->choice[CHOOSE_TRANSPOSED] = c->tiles.transposed_values;
 }
 
+#define PRODUCT_CHOICES                                                                                                \
+  CHOOSE_SCHEDULE, CHOOSE_TILE_M, CHOOSE_PANEL, CHOOSE_GROUP, CHOOSE_SLICE, CHOOSE_WORKGROUPS, CHOOSE_LANES,           \
+      CHOOSE_STAGES
+
 /* All families that have something to choose. */
 static const struct family {
   const char *name;
@@ -293,16 +276,13 @@ static const struct family {
   kernel_choice choices[MOST_CHOICES];
   size_t count;
 } families[] = {
-    {"gemm", gemm_defaults, {CHOOSE_TILE_M, CHOOSE_PANEL, CHOOSE_GROUP, CHOOSE_SLICE, CHOOSE_WORKGROUPS}, 5},
-    {"expert_gemm",
-     expert_gemm_defaults,
-     {CHOOSE_TILE_M, CHOOSE_PANEL, CHOOSE_GROUP, CHOOSE_SLICE, CHOOSE_WORKGROUPS, CHOOSE_APART},
-     6},
+    {"gemm", gemm_defaults, {PRODUCT_CHOICES}, 8},
+    {"expert_gemm", expert_gemm_defaults, {PRODUCT_CHOICES, CHOOSE_APART}, 9},
     {"router", router_defaults, {CHOOSE_SPLIT, CHOOSE_PANEL, CHOOSE_MANY}, 3},
     {"attention", attention_defaults, {CHOOSE_QUERY_TILE}, 1},
-    {"attention_part", attention_part_defaults, {CHOOSE_PARTS, CHOOSE_PART_ROWS}, 2},
+    {"attention_part", attention_part_defaults, {CHOOSE_SCHEDULE, CHOOSE_PARTS, CHOOSE_PART_ROWS}, 3},
     {"block_score", block_score_defaults, {CHOOSE_SPLIT, CHOOSE_CACHE_FIRST, CHOOSE_FEW}, 3},
-    {"topk_attention", topk_attention_defaults, {CHOOSE_CLUSTER, CHOOSE_PER_PROCESSOR}, 2},
+    {"topk_attention", topk_attention_defaults, {CHOOSE_SCHEDULE, CHOOSE_CLUSTER, CHOOSE_PER_PROCESSOR}, 3},
     {"route", route_defaults, {0}, 0},
     {"join", join_defaults, {0}, 0},
     {"cache", cache_defaults, {CHOOSE_TRANSPOSED}, 1},
@@ -331,7 +311,7 @@ static bool same_shape(const kernel_question *a, const kernel_question *b) {
 sluice_status *configuration_add(configuration *c, const kernel_question *question, const kernel_variants *variants) {
   if (!find_family(question->family))
     return sluice_error(SLUICE_INVALID, "a configuration of '%s': there is nothing to choose", question->family);
-  SLUICE_TRY(configuration_check(c, question->family, variants));
+  SLUICE_TRY(configuration_check(c, question, variants));
   if (!variants_cover(variants, question->from, question->to))
     return sluice_error(SLUICE_INVALID, "configuration of %s for %s: its variants leave out some of the sizes %u to %u",
                         question->family, c->target, question->from, question->to);
@@ -371,5 +351,5 @@ sluice_status *configuration_find(const configuration *c, const kernel_question 
   const struct family *f = find_family(question->family);
   if (f) f->choose(c, question, &all);
   cut(question, &all, out_variants);
-  return configuration_check(c, question->family, out_variants);
+  return configuration_check(c, question, out_variants);
 }

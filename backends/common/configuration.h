@@ -33,7 +33,19 @@
   choice(CLUSTER, "cluster")             /* workgroups that share the blocks of a token and kv head; 0: tiles of tokens */                 \
   choice(PER_PROCESSOR, "per_processor") /* workgroups that a processor has room for, at least */                      \
   choice(CACHE_FIRST, "cache_first")     /* see sluice_plan_kernel */                                                  \
-  choice(TRANSPOSED, "transposed_values") /* 1: pages hold values transposed and keys as rows; 0: the other way round */
+  choice(TRANSPOSED, "transposed_values") /* 1: pages hold values transposed and keys as rows; 0: the other way round */ \
+  choice(SCHEDULE, "schedule")           /* a kernel_schedule */                                                       \
+  choice(LANES, "lanes")                 /* of a workgroup */                                                          \
+  choice(STAGES, "stages")               /* steps of the depth, or pages, that are under way at a time; 1: none is ahead */
+
+/* How a kernel goes about its work; in the IR by these names. */
+#define KERNEL_SCHEDULES(schedule)                                                                                     \
+  schedule(TILES, "tiles")     /* each workgroup has a tile; without matrix instructions, or with them inside it */    \
+  schedule(ROWS, "rows")       /* few rows of x: weights go from memory to registers, waves share the depth */         \
+  schedule(STREAM, "stream")   /* workgroups share the columns; what they read passes through workgroup memory */      \
+  schedule(TURNS, "turns")     /* workgroups stay and make one large tile after the other */                           \
+  schedule(PARTS, "parts")     /* workgroups share the keys of a token, and their results are merged */                \
+  schedule(CLUSTER, "cluster") /* those of a cluster share the blocks of a token */
 /* clang-format on */
 
 #define KERNEL_CHOICE_NAME(name, text) CHOOSE_##name,
@@ -41,16 +53,24 @@ typedef enum kernel_choice { KERNEL_CHOICES(KERNEL_CHOICE_NAME) CHOICE_COUNT } k
 #undef KERNEL_CHOICE_NAME
 const char *choice_name(kernel_choice choice);
 
+#define KERNEL_SCHEDULE_NAME(name, text) SCHEDULE_##name,
+typedef enum kernel_schedule { KERNEL_SCHEDULES(KERNEL_SCHEDULE_NAME) SCHEDULE_COUNT } kernel_schedule;
+#undef KERNEL_SCHEDULE_NAME
+const char *schedule_name(kernel_schedule schedule); /* "?" when there is none */
+/* The schedule of a name; SCHEDULE_COUNT: none. */
+kernel_schedule schedule_find(const char *name, size_t length);
+
 /* What is asked. Fields that a family does not list are 0.
  *
  *   family          shape                                    sizes   choices
- *   gemm            n, k, pairs, matrix                      tokens  tile_m panel group slice workgroups
+ *   gemm            n, k, pairs, matrix                      tokens  schedule tile_m panel group slice workgroups
+ *                                                                    lanes stages
  *   expert_gemm     n, k, pairs, matrix                      tokens  the same, and apart
  *   router          n (experts), k (width)                   tokens  split panel many
  *   attention       -                                        tokens  query_tile
- *   attention_part  heads, kv_heads, head_dim, page, matrix  tokens  parts part_rows
+ *   attention_part  heads, kv_heads, head_dim, page, matrix  tokens  schedule parts part_rows
  *   block_score     heads, head_dim, page, matrix            pages   split cache_first few
- *   topk_attention  heads, kv_heads, head_dim, page, matrix  tokens  cluster per_processor
+ *   topk_attention  heads, kv_heads, head_dim, page, matrix  tokens  schedule cluster per_processor
  *   route           -                                        tokens  -
  *   join            -                                        tokens  -
  *   cache           -                                        tokens  transposed_values
@@ -97,9 +117,14 @@ size_t family_choices(const char *family, const kernel_choice **out_choices);
 /* Whether there is a variant for each size. */
 bool variants_cover(const kernel_variants *variants, uint32_t from, uint32_t to);
 
-/* SLUICE_INVALID unless the variants ascend and the family can do what they say on the target. */
-SLUICE_MUST_USE sluice_status *configuration_check(const configuration *c, const char *family,
+/* SLUICE_INVALID unless the variants ascend and the family can do what they say on the target (legal.h). Of a question
+ * without a shape only what does not depend on one is looked at. */
+SLUICE_MUST_USE sluice_status *configuration_check(const configuration *c, const kernel_question *question,
                                                    const kernel_variants *variants);
+
+/* Sets those choices of a variant that follow from the others and the shape (lanes, stages) to the target's defaults.
+ */
+void configuration_complete(const configuration *c, const kernel_question *question, kernel_variant *variant);
 
 /* ---- a target's defaults, for those who write one ---- */
 

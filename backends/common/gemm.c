@@ -15,10 +15,12 @@ typedef enum epilogue { EPILOGUE_NONE, EPILOGUE_ADD, EPILOGUE_SWIGLU } epilogue;
 
 typedef struct gemm {
   int64_t n, k, tile_m;
-  int64_t panel;      /* rows of w in a panel of the weight */
-  int64_t slice;      /* columns of out of one workgroup: one panel or several; streamed: that it makes at a time */
-  int64_t workgroups; /* streamed: that share the panels; 0: each slice has its own */
-  int64_t group;      /* columns of w that lie together in a panel */
+  int64_t panel;          /* rows of w in a panel of the weight */
+  int64_t slice;          /* columns of out of one workgroup: one panel or several; streamed: that it makes at a time */
+  int64_t workgroups;     /* streamed: that share the panels; 0: each slice has its own */
+  int64_t group;          /* columns of w that lie together in a panel */
+  unsigned lanes, stages; /* of a workgroup; see gemm_product, gemm_stream */
+  bool turns;             /* streamed, in tiles in turns */
   epilogue epilogue;
   sluice_dtype x_dtype, weight_dtype, out_dtype;
   double alpha, limit;
@@ -51,6 +53,9 @@ static void read_attributes(emitter *e, gemm *g) {
   g->slice = attribute(e, "slice");
   g->workgroups = attribute(e, "workgroups");
   g->group = attribute(e, "group");
+  g->lanes = (unsigned)attribute(e, "lanes");
+  g->stages = (unsigned)attribute(e, "stages");
+  g->turns = attribute_is(e, "schedule", "turns");
   g->epilogue = attribute_is(e, "epilogue", "swiglu") ? EPILOGUE_SWIGLU
                 : attribute_is(e, "epilogue", "add")  ? EPILOGUE_ADD
                                                       : EPILOGUE_NONE;
@@ -150,16 +155,15 @@ static gemm_product engine_product(gemm *g) {
                         .tile_m = g->tile_m,
                         .panel = g->panel,
                         .slice = g->slice,
+                        .lanes = g->lanes,
+                        .stages = g->stages,
                         .matrices = g->epilogue == EPILOGUE_SWIGLU ? 2 : 1};
 }
 
-static kernel_shape shape_of(const emitter *e, gemm *g, sluice_plan_extent y) {
+static kernel_shape shape_of(const gemm *g, sluice_plan_extent y) {
   kernel_shape shape = {
       .x = {SLUICE_SIZE_ONE, 1, (uint32_t)((g->n + g->slice - 1) / g->slice), 0}, .y = y, .rows = {g->n}};
-  if (has_engine(g)) {
-    gemm_product product = engine_product(g);
-    shape.lanes = e->atoms->gemm->lanes(&product);
-  }
+  if (has_engine(g)) shape.lanes = g->lanes;
   return shape;
 }
 
@@ -287,6 +291,9 @@ static bool open_stream(emitter *e, stream_kernel *s, gemm_stream *product) {
                            .matrices = s->matrices,
                            .panels = s->round_panels,
                            .workgroups = g->workgroups,
+                           .lanes = g->lanes,
+                           .stages = g->stages,
+                           .turns = g->turns,
                            .x_row = stream_x_row,
                            .fetch = fetch_residual,
                            .finish = finish_elements,
@@ -347,12 +354,6 @@ static void order_tiles(emitter *e, int64_t workgroups, int64_t tile_m) {
   e->y = get(e, e->i64, y);
 }
 
-/* Whether tiles of so many rows are made in turns. */
-static bool in_turns(const emitter *e, const gemm *g) {
-  const gemm_stream_engine *engine = e->atoms->gemm_stream;
-  return engine && engine->turn_rows && g->tile_m >= engine->turn_rows;
-}
-
 /* Steps of rows of tiles in turns: the tiles of a product can be chosen so that large ones do, experts cannot. */
 enum { PRODUCT_ROW_STEP = 64, EXPERT_ROW_STEP = 16 };
 
@@ -405,10 +406,9 @@ static void gemm_in_turns(emitter *e, const kernel_spec *spec, const gemm *read,
   gemm *g = &s.g;
   gemm_stream product;
   if (!open_stream(e, &s, &product)) return;
-  kernel_begin(e, spec,
-               (kernel_shape){.x = {SLUICE_SIZE_ONE, 1, (uint32_t)g->workgroups, 0},
-                              .rows = {g->n},
-                              .lanes = e->atoms->gemm_stream->lanes(&product)});
+  kernel_begin(
+      e, spec,
+      (kernel_shape){.x = {SLUICE_SIZE_ONE, 1, (uint32_t)g->workgroups, 0}, .rows = {g->n}, .lanes = g->lanes});
   g->x = product.x = e->argument[0];
   g->out = product.out = e->argument[3];
   g->residual = e->argument[2];
@@ -428,7 +428,7 @@ static void gemm_in_turns(emitter *e, const kernel_spec *spec, const gemm *read,
 }
 
 static void gemm_streamed(emitter *e, const kernel_spec *spec, const gemm *read, sluice_size size) {
-  if (in_turns(e, read)) {
+  if (read->turns) {
     gemm_in_turns(e, spec, read, size);
     return;
   }
@@ -440,7 +440,7 @@ static void gemm_streamed(emitter *e, const kernel_spec *spec, const gemm *read,
                (kernel_shape){.x = {SLUICE_SIZE_ONE, 1, (uint32_t)g->workgroups, 0},
                               .y = {size, (uint32_t)g->tile_m, 1, 0},
                               .rows = {g->n},
-                              .lanes = e->atoms->gemm_stream->lanes(&product),
+                              .lanes = g->lanes,
                               .begins_early = true});
   g->x = e->argument[0];
   g->residual = e->argument[2];
@@ -477,7 +477,7 @@ static void locate_tile(emitter *e, V number, gemm_round *round, void *user) {
   V all = to_i32(e, ceil_div(e, sub(e, end, first), g->tile_m));
   V within = to_i32(e, sub(e, number, mul(e, sub(e, tile, before), int64(e, s->rounds))));
   V panel = mul(e, to_i64(e, udiv(e, within, all)), int64(e, s->round_panels));
-  V height = in_turns(e, g) ? even_rows(e, sub(e, end, first), to_i64(e, all), EXPERT_ROW_STEP) : int64(e, g->tile_m);
+  V height = g->turns ? even_rows(e, sub(e, end, first), to_i64(e, all), EXPERT_ROW_STEP) : int64(e, g->tile_m);
   g->first_row = add(e, first, mul(e, to_i64(e, urem(e, within, all)), height));
   g->rows = imin(e, sub(e, end, g->first_row), height);
   V weights = byte_offset(e, s->weights, mul(e, expert, int64(e, s->batch_bytes)));
@@ -492,9 +492,7 @@ static void expert_gemm_streamed(emitter *e, const kernel_spec *spec, const gemm
   if (!open_stream(e, &s, &product)) return;
   const int64_t workgroups = s.g.workgroups;
   kernel_begin(e, spec,
-               (kernel_shape){.x = {SLUICE_SIZE_ONE, 1, (uint32_t)workgroups, 0},
-                              .rows = {s.g.n},
-                              .lanes = e->atoms->gemm_stream->lanes(&product)});
+               (kernel_shape){.x = {SLUICE_SIZE_ONE, 1, (uint32_t)workgroups, 0}, .rows = {s.g.n}, .lanes = s.g.lanes});
   s.g.x = product.x = e->argument[0];
   s.weights = e->argument[1];
   s.counts = e->argument[3];
@@ -526,7 +524,7 @@ void family_gemm(emitter *e, const kernel_spec *spec) {
     gemm_streamed(e, spec, &g, size);
     return;
   }
-  kernel_shape shape = shape_of(e, &g, (sluice_plan_extent){size, (uint32_t)g.tile_m, 1, 0});
+  kernel_shape shape = shape_of(&g, (sluice_plan_extent){size, (uint32_t)g.tile_m, 1, 0});
   shape.begins_early = has_engine(&g); /* the engine reads weights before x is there */
   kernel_begin(e, spec, shape);
   g.x = e->argument[0];
@@ -578,7 +576,7 @@ static V tile_item(emitter *e, V entry, int32_t item) {
 
 /* The shape of a kernel whose workgroups have a tile, or several in turn. */
 static kernel_shape expert_shape(emitter *e, gemm *g, int64_t slots) {
-  kernel_shape shape = shape_of(e, g, tile_rows(e, g, slots));
+  kernel_shape shape = shape_of(g, tile_rows(e, g, slots));
   const bool several = shape.y.divisor > 1;
   /* Tiles in turn: what the loop keeps is not worth half of the workgroups, unless few lanes do all the work. */
   if (g->tile_m == 16) shape.workgroups_per_processor = shape.lanes == e->facts->lanes ? 2 : 1;

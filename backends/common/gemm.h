@@ -13,17 +13,16 @@ typedef struct gemm_product {
   void *user;
   V rows; /* i64, 1 .. tile_m */
   int64_t k, tile_m, panel;
-  int64_t slice;     /* columns of the workgroup: a multiple of the panel */
-  unsigned matrices; /* 1, or 2: gate and up */
-  V weights;         /* first panel of the slice; with two matrices gate and up in turn */
-  V panels;          /* i64: panels of the slice that each matrix has, at least 1 */
-  bool early;        /* the kernel did not wait yet: `multiply` does, before it reads x (await_previous) */
-  V c[2];            /* f32 [tile_m][slice] in workgroup memory, for each matrix */
+  int64_t slice;          /* columns of the workgroup: a multiple of the panel */
+  unsigned lanes, stages; /* of the workgroup; steps of its depth that a wave has under way */
+  unsigned matrices;      /* 1, or 2: gate and up */
+  V weights;              /* first panel of the slice; with two matrices gate and up in turn */
+  V panels;               /* i64: panels of the slice that each matrix has, at least 1 */
+  bool early;             /* the kernel did not wait yet: `multiply` does, before it reads x (await_previous) */
+  V c[2];                 /* f32 [tile_m][slice] in workgroup memory, for each matrix */
 } gemm_product;
 
-/* Lanes of a workgroup that computes such a product. */
 typedef struct gemm_engine {
-  unsigned (*lanes)(const gemm_product *product);
   void (*multiply)(emitter *e, const gemm_product *product); /* the caller puts a barrier behind it */
 } gemm_engine;
 
@@ -39,10 +38,12 @@ typedef struct gemm_round {
 
 typedef struct gemm_stream {
   int64_t n, k, tile_m;
-  unsigned matrices;  /* 1, or 2: gate and up */
-  int64_t panels;     /* of each matrix in a round, at most */
-  int64_t workgroups; /* of the grid in x */
-  V first, end;       /* i64: the workgroup's rounds are first, first + stride, ... before end, at least one */
+  unsigned matrices;      /* 1, or 2: gate and up */
+  int64_t panels;         /* of each matrix in a round, at most */
+  int64_t workgroups;     /* of the grid in x */
+  unsigned lanes, stages; /* of a workgroup; steps of the depth that are in its memory or on their way */
+  bool turns;             /* the rounds of a workgroup are tiles of the whole product */
+  V first, end;           /* i64: the workgroup's rounds are first, first + stride, ... before end, at least one */
   int64_t stride;
   V ticket; /* i32 in memory, or NULL: in turns rounds are then those whose numbers the workgroup draws by counting up
              */
@@ -71,10 +72,6 @@ typedef struct gemm_stream {
 } gemm_stream;
 
 typedef struct gemm_stream_engine {
-  /* Tiles of so many rows of x, or more, are made in turns: the rounds of a workgroup are tiles of the whole product,
-   * with `panels` of its panels each, of all matrices together at most turn_panels. 0: there are none. */
-  int64_t turn_rows, turn_panels;
-  unsigned (*lanes)(const gemm_stream *product);
   void (*multiply)(emitter *e, const gemm_stream *product);
 } gemm_stream_engine;
 

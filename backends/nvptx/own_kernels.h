@@ -4,8 +4,17 @@
 #define BACKENDS_NVPTX_OWN_KERNELS_H
 
 #include "backends/common/emit.h"
+#include "backends/common/legal.h"
 
 extern const own_kernel nvptx_own_kernels[];
+/* What they can do, and the lanes and stages that they have by default; see backend. */
+extern const family_schedule nvptx_schedules[];
+void nvptx_complete(const char *target, const kernel_question *question, kernel_variant *variant);
+void nvptx_rows_complete(const kernel_question *question, kernel_variant *variant);
+illegal_choice nvptx_rows_relate(const char *target, const kernel_question *question, const int64_t choice[]);
+void nvptx_stream_complete(const kernel_question *question, kernel_variant *variant);
+illegal_choice nvptx_stream_relate(const char *target, const kernel_question *question, const int64_t choice[]);
+
 extern const struct gemm_engine nvptx_gemm;               /* skinny.c */
 extern const struct gemm_stream_engine nvptx_gemm_stream; /* stream.c, and wide.c for tiles in turns */
 

@@ -17,18 +17,25 @@ typedef struct split {
   unsigned warps, unroll; /* warps * unroll divides the number of steps */
 } split;
 
-static split split_depth(const gemm_product *p) {
-  int64_t steps = p->k / STEP;
+void nvptx_rows_complete(const kernel_question *q, kernel_variant *v) {
+  const int64_t steps = q->k / STEP, *choice = v->choice;
   /* Words in flight for each lane: 16-row tiles of w, of each matrix, two vectors each, and tiles of x. */
-  int64_t vectors = p->matrices * (p->slice / 16) * 2 + p->tile_m / 8;
+  const int64_t vectors = (q->pairs ? 2 : 1) * (choice[CHOOSE_SLICE] / 16) * 2 + choice[CHOOSE_TILE_M] / 8;
   split s = {.warps = 1, .unroll = 1};
   while (s.warps < MOST_WARPS && steps % (s.warps * 2) == 0) s.warps *= 2;
   while (s.unroll < MOST_UNROLL && s.unroll * vectors * 2 <= 16 && steps % (s.warps * s.unroll * 2) == 0) s.unroll *= 2;
-  return s;
+  v->choice[CHOOSE_LANES] = s.warps * 32;
+  v->choice[CHOOSE_STAGES] = s.unroll;
 }
 
-static unsigned lanes(const gemm_product *p) {
-  return split_depth(p).warps * 32;
+illegal_choice nvptx_rows_relate(const char *target, const kernel_question *q, const int64_t v[]) {
+  (void)target;
+  if (q->n == 0) return (illegal_choice){0};
+  const int64_t most = MOST_TILES / (q->pairs ? 2 : 1) * 16, steps = q->k / STEP, warps = v[CHOOSE_LANES] / 32;
+  if (v[CHOOSE_SLICE] > most) return (illegal_choice){CHOOSE_SLICE, "at most", most};
+  if (steps % warps) return (illegal_choice){CHOOSE_LANES, "32 times a divisor of", steps};
+  if (steps / warps % v[CHOOSE_STAGES]) return (illegal_choice){CHOOSE_STAGES, "a divisor of", steps / warps};
+  return (illegal_choice){0};
 }
 
 typedef struct tiles {
@@ -122,10 +129,10 @@ static void add_up(emitter *e, const gemm_product *p, const tiles *t, const lane
 }
 
 static void multiply(emitter *e, const gemm_product *p) {
-  split s = split_depth(p);
+  const split s = {p->lanes / 32, p->stages};
   lane_place lane = lane_place_of(e);
   tiles t = {.m = p->matrices * (unsigned)(p->slice / 16), .n = (unsigned)(p->tile_m / 8)};
-  if (t.m > MOST_TILES || t.n > MOST_TILES) {
+  if (t.m > MOST_TILES || t.n > MOST_TILES || s.unroll > MOST_UNROLL) {
     e->status =
         sluice_error(SLUICE_INTERNAL, "kernel %s: %u by %u tiles do not fit in registers", e->spec->symbol, t.m, t.n);
     return;
@@ -171,4 +178,4 @@ static void multiply(emitter *e, const gemm_product *p) {
   add_up(e, p, &t, &lane, s.warps);
 }
 
-const gemm_engine nvptx_gemm = {.lanes = lanes, .multiply = multiply};
+const gemm_engine nvptx_gemm = {.multiply = multiply};

@@ -18,6 +18,8 @@
 #include "backends/nvptx/own_kernels.h"
 #include "backends/nvptx/wide.h"
 
+#include <string.h>
+
 enum {
   PANEL = 16,  /* facts->matrix.columns */
   STEP = 16,   /* columns of an mma */
@@ -58,18 +60,29 @@ static int64_t slot_bytes(const gemm_stream *p, int64_t chunk) {
   return chunk * 2 * (p->panels * PANEL * p->matrices + p->tile_m);
 }
 
-static void divide(streamer *s) {
+static unsigned row_parts_of(int64_t tile_m) {
+  const unsigned row_tiles = (unsigned)(tile_m / GROUP);
+  unsigned parts = row_tiles <= 2 ? 1 : row_tiles <= 8 ? 2 : 4;
+  while (row_tiles % parts) parts /= 2; /* all warps have as many tiles of rows */
+  return parts;
+}
+
+/* The largest chunk of columns, LARGEST_CHUNK at most. */
+static int64_t largest_chunk(int64_t k) {
+  int64_t largest = 2 * STEP;
+  while (largest < LARGEST_CHUNK && k % (largest * 2) == 0) largest *= 2;
+  return largest;
+}
+
+/* Sets all that follows from the product, but for the slots: of those it returns how many there is room for. */
+static int64_t divide(streamer *s) {
   const gemm_stream *p = s->product;
   const int64_t few = 3;
   s->tiles = (unsigned)p->panels * p->matrices;
-  int64_t largest = 2 * STEP;
-  while (largest < LARGEST_CHUNK && p->k % (largest * 2) == 0) largest *= 2;
-  const unsigned row_tiles = (unsigned)(p->tile_m / GROUP), steps = (unsigned)(largest / STEP);
-  s->row_parts = row_tiles <= 2 ? 1 : row_tiles <= 8 ? 2 : 4;
-  while (row_tiles % s->row_parts) s->row_parts /= 2; /* all warps have as many tiles of rows */
-  s->depth_parts = steps < MOST_WARPS / s->row_parts ? steps : MOST_WARPS / s->row_parts;
-  s->warps = s->row_parts * s->depth_parts;
-  s->row_tiles = row_tiles / s->row_parts;
+  s->row_parts = row_parts_of(p->tile_m);
+  s->warps = p->lanes / 32;
+  s->depth_parts = s->warps / s->row_parts;
+  s->row_tiles = (unsigned)(p->tile_m / GROUP) / s->row_parts;
   int64_t sum_bytes = (int64_t)p->matrices * s->depth_parts * PANEL * p->tile_m * (int64_t)sizeof(float);
   s->at_once = (unsigned)p->panels;
   const int64_t sum_memory = p->single ? MEMORY / 2 : SUM_MEMORY;
@@ -78,31 +91,71 @@ static void divide(streamer *s) {
     s->at_once--;
   /* Behind the last round nothing is in the ring. */
   int64_t ring = p->single ? MEMORY : MEMORY - s->at_once * sum_bytes;
-  s->chunk = largest;
+  s->chunk = largest_chunk(p->k);
   while (s->chunk > s->depth_parts * STEP && slot_bytes(p, s->chunk) * few > ring) s->chunk /= 2;
-  s->slots = ring / slot_bytes(p, s->chunk);
-  if (s->slots > MOST_SLOTS) s->slots = MOST_SLOTS;
+  s->slots = p->stages;
   s->chunks = p->k / s->chunk;
   s->piece_bytes = s->chunk * 2 * PANEL;
   s->weight_bytes = s->tiles * s->piece_bytes;
   s->x_bytes = s->chunk * 2 * p->tile_m;
+  return ring / slot_bytes(p, s->chunk);
 }
 
-static unsigned lanes(const gemm_stream *p) {
-  if (p->tile_m >= WIDE_ROWS) return wide_lanes();
-  streamer s = {.product = p};
-  divide(&s);
-  return s.warps * 32;
+/* The product that a variant makes, as far as it matters here. */
+static gemm_stream product_of(const kernel_question *q, const int64_t choice[]) {
+  const int64_t panels = choice[CHOOSE_SLICE] / PANEL, all = (q->n + PANEL - 1) / PANEL;
+  return (gemm_stream){.n = q->n,
+                       .k = q->k,
+                       .tile_m = choice[CHOOSE_TILE_M],
+                       .matrices = q->pairs ? 2 : 1,
+                       .panels = panels,
+                       .lanes = (unsigned)choice[CHOOSE_LANES],
+                       .stages = (unsigned)choice[CHOOSE_STAGES],
+                       .single = strcmp(q->family, "gemm") == 0 &&
+                                 (all + choice[CHOOSE_WORKGROUPS] - 1) / choice[CHOOSE_WORKGROUPS] <= panels};
 }
 
-static V at_slot(emitter *e, V base, V slot, int64_t bytes) {
-  return byte_offset(e, base, mul(e, slot, int64(e, bytes)));
+/* Eight warps, or as many as there are steps in a chunk; all the chunks that there is room for. */
+void nvptx_stream_complete(const kernel_question *q, kernel_variant *v) {
+  const unsigned row_parts = row_parts_of(v->choice[CHOOSE_TILE_M]), most = MOST_WARPS / row_parts;
+  const unsigned steps = (unsigned)(largest_chunk(q->k) / STEP);
+  v->choice[CHOOSE_LANES] = 32 * row_parts * (steps < most ? steps : most);
+  const gemm_stream product = product_of(q, v->choice);
+  streamer s = {.product = &product};
+  const int64_t room = divide(&s);
+  v->choice[CHOOSE_STAGES] = room < MOST_SLOTS ? room : MOST_SLOTS;
 }
 
 /* Rows of x that a lane copies a vector of, for each chunk; neighbouring lanes have neighbouring vectors of a row. */
 static unsigned rows_of_lane(const streamer *s) {
   const int64_t vectors = s->product->tile_m * s->chunk / GROUP, at_a_time = s->warps * 32;
   return (unsigned)((vectors + at_a_time - 1) / at_a_time);
+}
+
+/* Whether a lane can hold its share of a chunk of x and of the results. */
+static bool fits_lanes(const streamer *s) {
+  return rows_of_lane(s) <= MOST_ROWS_OF_LANE && PANEL * s->product->tile_m <= MOST_ELEMENTS * 32 * s->warps &&
+         s->row_tiles <= MOST_ROW_TILES;
+}
+
+illegal_choice nvptx_stream_relate(const char *target, const kernel_question *q, const int64_t v[]) {
+  (void)target;
+  if (q->n == 0) return (illegal_choice){0};
+  const gemm_stream product = product_of(q, v);
+  const unsigned row_parts = row_parts_of(product.tile_m), warps = product.lanes / 32;
+  const int64_t steps = largest_chunk(q->k) / STEP, most = MOST_TILES / product.matrices * PANEL;
+  if (v[CHOOSE_SLICE] > most) return (illegal_choice){CHOOSE_SLICE, "at most", most};
+  if (warps % row_parts) return (illegal_choice){CHOOSE_LANES, "a multiple of", 32 * row_parts};
+  if (steps % (warps / row_parts)) return (illegal_choice){CHOOSE_LANES, "a divisor of", 32 * row_parts * steps};
+  streamer s = {.product = &product};
+  const int64_t room = divide(&s);
+  if (!fits_lanes(&s)) return (illegal_choice){CHOOSE_LANES, "more than", v[CHOOSE_LANES]};
+  if (v[CHOOSE_STAGES] > room) return (illegal_choice){CHOOSE_STAGES, "at most", room};
+  return (illegal_choice){0};
+}
+
+static V at_slot(emitter *e, V base, V slot, int64_t bytes) {
+  return byte_offset(e, base, mul(e, slot, int64(e, bytes)));
 }
 
 static V row_of_lane(emitter *e, const streamer *s, unsigned i) {
@@ -292,10 +345,8 @@ static void add_up(emitter *e, const streamer *s, const gemm_round *round, unsig
 static bool open_streamer(emitter *e, streamer *out) {
   streamer s = *out;
   const gemm_stream *p = s.product;
-  divide(&s);
-  const bool finished = PANEL * p->tile_m <= MOST_ELEMENTS * 32 * s.warps;
-  if (s.tiles > MOST_TILES || s.row_tiles > MOST_ROW_TILES || rows_of_lane(&s) > MOST_ROWS_OF_LANE || s.slots < 2 ||
-      !finished) {
+  const int64_t room = divide(&s);
+  if (s.tiles > MOST_TILES || !fits_lanes(&s) || s.slots < 2 || s.slots > room) {
     e->status = sluice_error(SLUICE_INTERNAL, "kernel %s: %u panels of %lld columns and %lld rows do not fit",
                              e->spec->symbol, s.tiles, (long long)p->k, (long long)p->tile_m);
     return false;
@@ -335,7 +386,7 @@ static cursor fill_first(emitter *e, const streamer *s) {
 }
 
 static void stream(emitter *e, const gemm_stream *p) {
-  if (p->tile_m >= WIDE_ROWS) {
+  if (p->turns) {
     wide_multiply(e, p);
     return;
   }
@@ -383,5 +434,4 @@ static void stream(emitter *e, const gemm_stream *p) {
   loop_end(e, &number);
 }
 
-const gemm_stream_engine nvptx_gemm_stream = {
-    .turn_rows = WIDE_ROWS, .turn_panels = WIDE_PANELS, .lanes = lanes, .multiply = stream};
+const gemm_stream_engine nvptx_gemm_stream = {.multiply = stream};

@@ -1,4 +1,5 @@
 #include "backends/nvptx/nvptx.h"
+#include "backends/nvptx/own_kernels.h"
 
 #include <llvm-c/Target.h>
 #include <stdio.h>
@@ -94,6 +95,8 @@ const backend nvptx_backend = {.canonicalise = canonicalise,
                                .known = "cuda:sm_90a (also h100, h200)",
                                .facts = facts,
                                .tiles = tiles,
+                               .schedules = nvptx_schedules,
+                               .complete = nvptx_complete,
                                .machine = machine,
                                .atoms = atoms_of,
                                .children = 1,

@@ -38,7 +38,7 @@ enum {
   WEIGHT_BYTES = WIDE_PANELS * PIECE_BYTES, /* of a stage */
   X_BYTES = WIDE_ROWS * SWIZZLE_ROW_BYTES,
   STAGE_BYTES = WEIGHT_BYTES + X_BYTES,
-  STAGES = 4,
+  STAGES = WIDE_STAGES,
   CONSUMERS = 2,
   LANES = (CONSUMERS + 1) * WARPGROUP,
   COPY_ROWS = WARPGROUP / 8, /* rows of x that the producer's lanes copy pieces of at a time */
@@ -50,6 +50,8 @@ enum {
                   which is by a stage for each round at least */
 };
 
+_Static_assert((int)LANES == (int)WIDE_LANES, "the warpgroups have all lanes");
+
 typedef struct wide {
   const gemm_stream *product;
   V ring, full, empty; /* workgroup memory: stages; barriers of each */
@@ -58,10 +60,6 @@ typedef struct wide {
   V numbers, numbers_full; /* workgroup memory: i32[NUMBERS] of rounds that were drawn, and a barrier for each */
   ring_place at, turn;     /* in the ring; among the numbers */
 } wide;
-
-unsigned wide_lanes(void) {
-  return LANES;
-}
 
 static V stage_memory(emitter *e, const wide *w, V stage) {
   return byte_offset(e, w->ring, mul(e, stage, int64(e, STAGE_BYTES)));

@@ -7,9 +7,10 @@
 enum {
   WIDE_ROWS = 192,  /* of x in a tile, at most */
   WIDE_PANELS = 16, /* of 16 rows of w in a tile, of all matrices, at most */
+  WIDE_LANES = 384,
+  WIDE_STAGES = 4,
 };
 
-unsigned wide_lanes(void);
 void wide_multiply(emitter *e, const gemm_stream *product);
 
 #endif

@@ -41,10 +41,15 @@ refused "has groups of 8 columns, expected 2, the attribute 'group'" '/kernel\.g
 refused "has groups of 2 columns, expected 8, the attribute 'group'" '/kernel\.weight/s/group = 8 : i64/group = 2 : i64/'
 
 # Tiles of products.
-refused "'slice' is [0-9]+, expected a multiple of 'panel', 16" '/kernel\.gemm/s/slice = [0-9]+ : i64/slice = 40 : i64/'
-refused "'tile_m' is 12, expected a multiple of 8 in a product with 'workgroups'" '/kernel\.gemm/s/tile_m = 8 : i64/tile_m = 12 : i64/'
-refused "'group' is 2, expected a multiple of 8 in a product with 'workgroups'" \
+refused "schedule 'stream': 'slice' is 40, expected a multiple of 16" '/kernel\.gemm/s/slice = [0-9]+ : i64/slice = 40 : i64/'
+refused "schedule 'stream': 'tile_m' is 12, expected a multiple of 8" '/kernel\.gemm/s/tile_m = 8 : i64/tile_m = 12 : i64/'
+refused "schedule 'stream': 'group' is 2, expected just 8" \
   '/kernel\.(gemm|weight)/{s/group = 8 : i64/group = 2 : i64/;s/workgroups = [1-9][0-9]* : i64/workgroups = 4 : i64/}'
+
+refused "schedule 'stream': 'stages' is 9, expected at most 6" '/kernel\.gemm/s/stages = [0-9]+ : i64/stages = 9 : i64/'
+refused "schedule 'stream': 'lanes' is 48, expected a multiple of 32" '/kernel\.gemm/s/lanes = [0-9]+ : i64/lanes = 48 : i64/'
+refused "there is no schedule 'cluster'" '/kernel\.gemm/s/schedule = "stream"/schedule = "cluster"/'
+refused "'schedule' is .fast., expected one of tiles" '/kernel\.gemm/s/schedule = "stream"/schedule = "fast"/'
 
 # The shared expert's weight, and the steps that a route has room for.
 refused "shared_w is given, but 'shared' is 0" '/kernel\.expert_gemm/s/shared = 1 : i64/shared = 0 : i64/'
@@ -86,8 +91,9 @@ refused "its last part is the second of two products that overlap" \
 refused "partials has [0-9]+ bytes for each of size .one., expected .one. and room for 133 parts" \
   '/kernel\.attention_part/s/parts = 132 : i64/parts = 133 : i64/'
 refused "and room for 264 parts" '/kernel\.attention_merge/s/parts = 132 : i64/parts = 264 : i64/'
-refused "a kv head has 2 query heads, expected at most 1, the attribute 'part_rows'" \
-  '/kernel\.attention_part/s/part_rows = 16 : i64/part_rows = 1 : i64/'
+refused "schedule 'parts': 'part_rows' is 1, expected just 16" '/kernel\.attention_part/s/part_rows = 16 : i64/part_rows = 1 : i64/'
+refused "a kv head has 32 query heads, expected at most 16, the attribute 'part_rows'" \
+  '/kernel\.attention_part/{s/ heads = [0-9]+ : i64/ heads = 32 : i64/;s/kv_heads = [0-9]+ : i64/kv_heads = 1 : i64/}'
 
 # Of the model op: shapes and types of the shared expert's weights.
 "$SLUICE" compile "$SLUICE_SOURCE/tests/golden/nano" --target=host --emit=model-ir -o "$work/model.mlir" 2> /dev/null

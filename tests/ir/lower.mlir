@@ -11,7 +11,7 @@
 // its place. Logit rows have a region of their own. Returned values are outputs.
 // PLAN: model.embed{{.*}}arena.bytes = [256], arena.offset = [0], arena.size = ["tokens"]
 // PLAN: model.rms_norm{{.*}}arena.bytes = [256], arena.offset = [256], arena.size = ["tokens"]
-// PLAN: model.linear_swiglu{{.*}}arena.bytes = [192], arena.offset = [512], arena.size = ["tokens"], {{.*}}tile.panel = 16 : i64, tile.variants = [{from = 0 : i64, slice = 16 : i64, tile_m = 48 : i64, to = 4294967295 : i64, workgroups = 0 : i64}]
+// PLAN: model.linear_swiglu{{.*}}arena.bytes = [192], arena.offset = [512], arena.size = ["tokens"], {{.*}}tile.panel = 16 : i64, tile.variants = [{from = 0 : i64, lanes = 1 : i64, schedule = "tiles", slice = 16 : i64, stages = 1 : i64, tile_m = 48 : i64, to = 4294967295 : i64, workgroups = 0 : i64}]
 // PLAN: model.linear_add{{.*}}arena.bytes = [256], arena.offset = [0], arena.size = ["tokens"]
 // PLAN: model.select_rows{{.*}}arena.bytes = [256], arena.offset = [0], arena.size = ["rows"]
 // PLAN: model.rms_norm{{.*}}arena.bytes = [256], arena.offset = [0], arena.size = ["rows"]
@@ -27,7 +27,7 @@
 // LOWER: %[[H:.*]] = "kernel.arena"() {bytes = 256 : i64, dtype = "f32", name = "embed", offset = 0 : i64, size = "tokens", width = 64 : i64}
 // LOWER: "kernel.embed"(%[[T]], %[[E]], %[[H]])
 // LOWER: %[[P:.*]] = "kernel.weight"() {batch = 1 : i64, columns = 64 : i64, dtype = "bf16", group = 2 : i64, layout = "panel_pairs", name = "model.layers.0.gate", panel = 16 : i64, rank = 2 : i64, rows = 80 : i64, source_rows = [40, 40], sources = ["model.layers.0.gate", "model.layers.0.up"]}
-// LOWER: "kernel.gemm"(%{{.*}}, %[[P]], %{{.*}}, %{{.*}}) {alpha = 1.702{{.*}}epilogue = "swiglu", group = 2 : i64{{.*}}layer = 0 : i64{{.*}}n = 40 : i64, {{.*}}panel = 16 : i64, size = "tokens", slice = 16 : i64
+// LOWER: "kernel.gemm"(%{{.*}}, %[[P]], %{{.*}}, %{{.*}}) {alpha = 1.702{{.*}}epilogue = "swiglu", group = 2 : i64{{.*}}layer = 0 : i64{{.*}}n = 40 : i64, {{.*}}panel = 16 : i64, schedule = "tiles", size = "tokens", slice = 16 : i64
 // LOWER: %[[OUT:.*]] = "kernel.arena"() {bytes = 256 : i64, dtype = "f32", name = "linear_add", offset = 0 : i64
 // LOWER: "kernel.gemm"(%{{.*}}, %{{.*}}, %[[H]], %[[OUT]]) {{.*}}epilogue = "add"
 // LOWER-NEXT: "kernel.observe"(%[[OUT]]) {dimension = 64 : i64, dtype = "f32", name = "layer.0.out"}
@@ -38,7 +38,7 @@
 // LOWER: "kernel.sample"(%[[L]], %{{.*}}, %{{.*}}) {{.*}}vocabulary = 100 : i64
 
 // UNPLANNED: lower.mlir:{{[0-9]+}}:{{[0-9]+}}: error: {{.*}}run plan-buffers first
-// ILLEGAL: error: configuration of gemm for host:x86-64-v3: 'slice' is 24, expected a multiple of the panel, 16
+// ILLEGAL: error: configuration of gemm for host:x86-64-v3, schedule 'tiles': 'slice' is 24, expected the panel, 16
 // LACKING: error: tile.variants lacks 'tile_m'
 // UNTILED: lower.mlir:{{[0-9]+}}:{{[0-9]+}}: error: no attribute tile.{{m|panel}}: run choose-tiles first
 

@@ -7,7 +7,7 @@
 // RUN: sluice opt %s --passes=choose-tiles --target h100 | FileCheck %s --check-prefix=TILES
 // RUN: sluice opt %s --passes=choose-tiles,plan-buffers,lower-to-kernels --target host:x86-64-v3 | FileCheck %s --check-prefix=HOST
 
-// TILES: "model.linear"{{.*}}tile.group = 8 : i64, tile.panel = 16 : i64, tile.variants = [{from = 0 : i64, slice = 96 : i64, tile_m = 8 : i64, to = 8 : i64, workgroups = 132 : i64}, {from = 9 : i64{{.*}}, {from = 65 : i64, slice = 96 : i64, tile_m = 128 : i64, to = 4294967295 : i64, workgroups = 683 : i64}]
+// TILES: "model.linear"{{.*}}tile.group = 8 : i64, tile.panel = 16 : i64, tile.variants = [{from = 0 : i64, lanes = {{[0-9]+}} : i64, schedule = "stream", slice = 96 : i64, stages = {{[0-9]+}} : i64, tile_m = 8 : i64, to = 8 : i64, workgroups = 132 : i64}, {from = 9 : i64{{.*}}, {from = 65 : i64, lanes = 256 : i64, schedule = "stream", slice = 96 : i64, stages = {{[0-9]+}} : i64, tile_m = 128 : i64, to = 4294967295 : i64, workgroups = 683 : i64}]
 
 // 4096 panels: 32 for the largest share, 6 rounds.
 // CHECK: "kernel.gemm"{{.*}}launch.range = ["tokens", 17, 64]{{.*}}n = 65535 : i64{{.*}}panel = 16 : i64{{.*}}slice = 96 : i64{{.*}}tile_m = 64 : i64{{.*}}workgroups = 132 : i64
@@ -15,12 +15,12 @@
 // 160 panels: shares of 2.
 // CHECK: "kernel.gemm"{{.*}}n = 2560 : i64{{.*}}slice = 32 : i64{{.*}}tile_m = 8 : i64{{.*}}workgroups = 132 : i64
 // CHECK: "kernel.gemm"{{.*}}launch.range = ["tokens", 65, 256]{{.*}}n = 2560 : i64{{.*}}slice = 48 : i64{{.*}}tile_m = 128 : i64{{.*}}workgroups = 66 : i64
-// CHECK: "kernel.gemm"{{.*}}launch.range = ["tokens", 257, 4294967295]{{.*}}n = 2560 : i64{{.*}}slice = 256 : i64{{.*}}tile_m = 192 : i64{{.*}}workgroups = 132 : i64
+// CHECK: "kernel.gemm"{{.*}}launch.range = ["tokens", 257, 4294967295]{{.*}}n = 2560 : i64{{.*}}schedule = "turns"{{.*}}slice = 256 : i64{{.*}}tile_m = 192 : i64{{.*}}workgroups = 132 : i64
 // 640 pairs of panels: shares of 5, in 2 rounds.
 // CHECK: "kernel.gemm"{{.*}}epilogue = "swiglu"{{.*}}n = 10240 : i64{{.*}}slice = 48 : i64{{.*}}tile_m = 8 : i64{{.*}}workgroups = 132 : i64
 // CHECK: "kernel.router_logits"{{.*}}launch.range = ["tokens", 0, 8]{{.*}}many = 0 : i64
 // CHECK: "kernel.router_logits"{{.*}}launch.range = ["tokens", 9, 4294967295]{{.*}}many = 1 : i64
-// CHECK: "kernel.expert_gemm"{{.*}}launch.range = ["tokens", 17, 64]{{.*}}slice = 32 : i64{{.*}}tile_m = 16 : i64{{.*}}workgroups = 0 : i64
+// CHECK: "kernel.expert_gemm"{{.*}}launch.range = ["tokens", 17, 64]{{.*}}schedule = "rows"{{.*}}slice = 32 : i64{{.*}}tile_m = 16 : i64{{.*}}workgroups = 0 : i64
 // CHECK: "kernel.expert_gemm"{{.*}}launch.range = ["tokens", 65, 256]{{.*}}slice = 64 : i64{{.*}}tile_m = 16 : i64{{.*}}workgroups = 132 : i64
 // CHECK: "kernel.expert_gemm"{{.*}}launch.range = ["tokens", 257, 768]{{.*}}slice = 64 : i64{{.*}}tile_m = 32 : i64{{.*}}workgroups = 132 : i64
 // CHECK: "kernel.expert_gemm"{{.*}}launch.range = ["tokens", 769, 4294967295]{{.*}}slice = 64 : i64{{.*}}tile_m = 64 : i64{{.*}}workgroups = 132 : i64

@@ -3,6 +3,7 @@
  * waves. Every access is checked against the operands' bounds; LDS that is read too early or loaded over too early is a
  * race. Then what the kernels are built for: no bank conflict in LDS, no spills, loads that stay on their way. */
 #include "amdgcn/gcn.h"
+#include "backends/common/configuration.h"
 #include "kernel_support/kernel_harness.h"
 
 #include <math.h>
@@ -122,18 +123,27 @@ static void check_row(const product_case *c, const matrices *in, int64_t x_row, 
   }
 }
 
-static int add_kernel(kernel_harness *h, const product_case *c) {
+/* With the lanes and stages that the target has by default. */
+static int add_kernel(kernel_harness *h, const char *target, const product_case *c) {
+  configuration *choices;
+  kernel_variant v = {.choice = {0}};
+  v.choice[CHOOSE_SCHEDULE] = SCHEDULE_STREAM;
+  must(configuration_open(target, &choices));
+  configuration_complete(choices, &(kernel_question){.family = "gemm", .n = c->n, .k = c->k}, &v);
+  configuration_close(choices);
   const char *out = c->out == SLUICE_F32 ? "f32" : "bf16";
   if (!c->experts)
     return harness_add(h, "gemm", 4, "s:size", "tokens", "i:n", c->n, "i:k", c->k, "s:epilogue", c->epilogue, "f:alpha",
                        1.702, "f:limit", 7.0, "s:x_dtype", "bf16", "s:weight_dtype", "bf16", "s:out_dtype", out,
                        "i:tile_m", c->tile_m, "i:panel", (int64_t)PANEL, "i:slice", c->slice, "i:group", (int64_t)GROUP,
-                       "i:workgroups", c->workgroups, NULL);
+                       "i:workgroups", c->workgroups, "s:schedule", "stream", "i:lanes", v.choice[CHOOSE_LANES],
+                       "i:stages", v.choice[CHOOSE_STAGES], NULL);
   return harness_add(h, "expert_gemm", 7, "i:n", c->n, "i:k", c->k, "i:experts", c->experts, "i:top_k",
                      c->slots_of_token, "i:shared", (int64_t)0, "s:gather", c->by_slot ? "slot" : "token", "s:overlap",
                      "none", "s:epilogue", c->epilogue, "f:alpha", 1.702, "f:limit", 7.0, "s:x_dtype", "bf16",
                      "s:weight_dtype", "bf16", "s:out_dtype", out, "i:tile_m", c->tile_m, "i:panel", (int64_t)PANEL,
-                     "i:slice", c->slice, "i:group", (int64_t)GROUP, "i:workgroups", c->workgroups, "i:batch_bytes",
+                     "i:slice", c->slice, "i:group", (int64_t)GROUP, "i:workgroups", c->workgroups, "s:schedule",
+                     "stream", "i:lanes", v.choice[CHOOSE_LANES], "i:stages", v.choice[CHOOSE_STAGES], "i:batch_bytes",
                      matrix_elements(c) * 2, NULL);
 }
 
@@ -147,7 +157,7 @@ typedef struct loaded {
 static loaded load_case(const char *target, const product_case *c) {
   loaded l = {.harness = harness_create(target)};
   gcn_module *module = NULL;
-  add_kernel(l.harness, c);
+  add_kernel(l.harness, target, c);
   must(harness_code(l.harness, &l.code));
   must(gcn_machine_create(strcmp(target, "hip:gfx950") == 0 ? GCN_GFX950 : GCN_GFX942, &l.machine));
   must(gcn_module_load(l.machine, l.code.data, l.code.length, &module));

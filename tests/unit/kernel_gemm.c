@@ -93,17 +93,19 @@ static int64_t batch_elements(const gemm_case *c) {
 
 static void add_kernel(kernel_harness *h, gemm_case *c) {
   if (c->experts)
-    c->kernel = harness_add(
-        h, "expert_gemm", 7, "i:n", c->n, "i:k", c->k, "i:experts", c->experts, "i:top_k", c->top_k, "i:shared",
-        c->shared, "s:gather", c->by_slot ? "slot" : "token", "s:overlap", "none", "s:epilogue", c->epilogue, "f:alpha",
-        1.702, "f:limit", 7.0, "s:x_dtype", dtype_text(c->x), "s:weight_dtype", dtype_text(c->weight), "s:out_dtype",
-        dtype_text(c->out), "i:tile_m", c->tile_m, "i:panel", c->panel, "i:slice", c->panel, "i:group", (int64_t)2,
-        "i:workgroups", (int64_t)0, "i:batch_bytes", batch_elements(c) * (int64_t)sluice_dtype_size(c->weight), NULL);
+    c->kernel = harness_add(h, "expert_gemm", 7, "i:n", c->n, "i:k", c->k, "i:experts", c->experts, "i:top_k", c->top_k,
+                            "i:shared", c->shared, "s:gather", c->by_slot ? "slot" : "token", "s:overlap", "none",
+                            "s:epilogue", c->epilogue, "f:alpha", 1.702, "f:limit", 7.0, "s:x_dtype", dtype_text(c->x),
+                            "s:weight_dtype", dtype_text(c->weight), "s:out_dtype", dtype_text(c->out), "i:tile_m",
+                            c->tile_m, "i:panel", c->panel, "i:slice", c->panel, "i:group", (int64_t)2, "i:workgroups",
+                            (int64_t)0, "s:schedule", "tiles", "i:lanes", (int64_t)1, "i:stages", (int64_t)1,
+                            "i:batch_bytes", batch_elements(c) * (int64_t)sluice_dtype_size(c->weight), NULL);
   else
     c->kernel = harness_add(h, "gemm", 4, "s:size", "tokens", "i:n", c->n, "i:k", c->k, "s:epilogue", c->epilogue,
                             "f:alpha", 1.702, "f:limit", 7.0, "s:x_dtype", dtype_text(c->x), "s:weight_dtype",
                             dtype_text(c->weight), "s:out_dtype", dtype_text(c->out), "i:tile_m", c->tile_m, "i:panel",
-                            c->panel, "i:slice", c->panel, "i:group", (int64_t)2, "i:workgroups", (int64_t)0, NULL);
+                            c->panel, "i:slice", c->panel, "i:group", (int64_t)2, "i:workgroups", (int64_t)0,
+                            "s:schedule", "tiles", "i:lanes", (int64_t)1, "i:stages", (int64_t)1, NULL);
 }
 
 /* Checks row `row` of out against x row `x_row` times expert `expert`'s matrices. */

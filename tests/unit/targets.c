@@ -1,6 +1,6 @@
 /* Target names: what stands for what, and what is refused; what targets are, and kernels that they have no room for. */
-#include "backends/common/configuration.h"
 #include "backends/common/kernel.h"
+#include "backends/common/legal.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -128,6 +128,7 @@ static void records_go_first(void **state) {
   tuned.item[1].from = 8;
   tuned.item[1].to = 32;
   tuned.item[1].choice[CHOOSE_TILE_M] = 32;
+  configuration_complete(c, &q, &tuned.item[1]);
   assert_null(configuration_add(c, &q, &tuned));
   kernel_question part = q;
   part.from = 4;
@@ -146,11 +147,15 @@ static void records_go_first(void **state) {
     kernel_choice choice;
     int64_t value;
     const char *message;
-  } wrong[] = {{CHOOSE_TILE_M, 12, "'tile_m' is 12, expected a multiple of 8"},
-               {CHOOSE_TILE_M, 0, "'tile_m' is 0, expected at least 1"},
-               {CHOOSE_SLICE, 24, "'slice' is 24, expected a multiple of the panel, 16"},
-               {CHOOSE_GROUP, 4, "'group' is 4, expected 2 or, with matrix instructions, 8"},
-               {CHOOSE_WORKGROUPS, -1, "'workgroups' is -1, expected at least 0"}};
+  } wrong[] = {{CHOOSE_TILE_M, 12, "schedule 'stream': 'tile_m' is 12, expected a multiple of 8"},
+               {CHOOSE_TILE_M, 0, "'tile_m' is 0, expected at least 8"},
+               {CHOOSE_SLICE, 24, "'slice' is 24, expected a multiple of 16"},
+               {CHOOSE_GROUP, 4, "'group' is 4, expected just 8"},
+               {CHOOSE_WORKGROUPS, 0, "'workgroups' is 0, expected at least 1"},
+               {CHOOSE_LANES, 96, "'lanes' is 96, expected a multiple of 64"},
+               {CHOOSE_STAGES, 7, "'stages' is 7, expected at most 6"},
+               {CHOOSE_STAGES, 6, "'stages' is 6, expected at most "},
+               {CHOOSE_SCHEDULE, SCHEDULE_CLUSTER, "there is no schedule 'cluster'"}};
   for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
     kernel_variants bad = tuned;
     bad.item[1].choice[wrong[i].choice] = wrong[i].value;
@@ -213,6 +218,68 @@ static void refused_shapes_are_named(void **state) {
   }
 }
 
+typedef struct seen {
+  const configuration *configuration;
+  const kernel_question *question;
+  size_t schedules[SCHEDULE_COUNT];
+} seen;
+
+static bool look(const kernel_variant *variant, void *user) {
+  seen *s = user;
+  const kernel_variants one = {.count = 1, .item = {*variant}};
+  assert_null(configuration_check(s->configuration, s->question, &one));
+  s->schedules[variant->choice[CHOOSE_SCHEDULE]]++;
+  return true;
+}
+
+static bool stop(const kernel_variant *variant, void *user) {
+  (void)variant;
+  return --*(int *)user > 0;
+}
+
+/* A tuner's candidates: all are legal, none comes twice, and the defaults are legal; shapes leave out what does not fit
+ * them. */
+static void legal_choices_are_listed(void **state) {
+  (void)state;
+  static const char *const names[] = {"host:x86-64-v4", "cuda:sm_90a", "hip:gfx942", "hip:gfx950"};
+  for (size_t t = 0; t < sizeof names / sizeof *names; t++) {
+    configuration *c;
+    assert_null(configuration_open(names[t], &c));
+    for (int kind = 0; kind < 4; kind++) {
+      const kernel_question q = {.family = kind & 1 ? "expert_gemm" : "gemm",
+                                 .n = 6144,
+                                 .k = 4096,
+                                 .pairs = kind & 2,
+                                 .matrix = true,
+                                 .to = UINT32_MAX};
+      seen s = {.configuration = c, .question = &q};
+      const size_t count = legal_enumerate(names[t], &q, look, &s);
+      assert_true(count > 0 && s.schedules[SCHEDULE_TILES] > 0);
+      assert_int_equal(s.schedules[SCHEDULE_STREAM] > 0, t > 0);
+      assert_int_equal(s.schedules[SCHEDULE_TURNS] > 0, t == 1);
+      assert_int_equal(s.schedules[SCHEDULE_PARTS], 0);
+      int some = 3;
+      assert_int_equal(legal_enumerate(names[t], &q, stop, &some), 3);
+    }
+    configuration_close(c);
+  }
+  const kernel_question deep = {.family = "gemm", .n = 64, .k = 32, .matrix = true}; /* one step of 32 columns */
+  kernel_variant v = {.choice = {0}};
+  v.choice[CHOOSE_SCHEDULE] = SCHEDULE_ROWS;
+  v.choice[CHOOSE_TILE_M] = 8;
+  v.choice[CHOOSE_PANEL] = v.choice[CHOOSE_SLICE] = 16;
+  v.choice[CHOOSE_GROUP] = 8;
+  v.choice[CHOOSE_LANES] = 64;
+  v.choice[CHOOSE_STAGES] = 1;
+  sluice_status *status = legal_check("cuda:sm_90a", &deep, &v);
+  assert_non_null(strstr(sluice_status_message(status), "'lanes' is 64, expected 32 times a divisor of 1"));
+  sluice_status_free(status);
+  v.choice[CHOOSE_LANES] = 32;
+  assert_null(legal_check("cuda:sm_90a", &deep, &v));
+  assert_true(legal_has("cuda:sm_90a", "attention_part", SCHEDULE_PARTS));
+  assert_false(legal_has("host:x86-64-v3", "attention_part", SCHEDULE_PARTS));
+}
+
 static void facts_make_sense(void **state) {
   (void)state;
   static const char *const names[] = {"host:x86-64", "host:x86-64-v4-bf16", "cuda:sm_90a", "hip:gfx942", "hip:gfx950"};
@@ -273,6 +340,7 @@ int main(void) {
                                      cmocka_unit_test(targets_have_kernels_of_their_own),
                                      cmocka_unit_test(records_go_first),
                                      cmocka_unit_test(refused_shapes_are_named),
+                                     cmocka_unit_test(legal_choices_are_listed),
                                      cmocka_unit_test(facts_make_sense),
                                      cmocka_unit_test(kernels_too_large_are_refused)};
   return cmocka_run_group_tests(tests, NULL, NULL);
