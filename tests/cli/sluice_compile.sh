@@ -85,7 +85,7 @@ fails 1 "no-such-pass" "$SLUICE" opt "$work/model.mlir" --passes no-such-pass
 "$SLUICE" inspect "$work/a.sluice" | grep 'host:x86-64-v2' > /dev/null
 "$SLUICE" inspect "$work/a.sluice" --json | grep '"' > /dev/null
 "$SLUICE" explain "$work/a.sluice" | grep 'fuse-experts' > /dev/null
-"$SLUICE" explain "$work/a.sluice" | grep -E '^  linear .*  tile_m 48, panel 8, group 2, slice 8, workgroups 0$' > /dev/null
+"$SLUICE" explain "$work/a.sluice" | grep -E '^  linear .*  tile_m 48, panel 8, group 2, slice 8, workgroups 0, schedule tiles, lanes 1, stages 1$' > /dev/null
 "$SLUICE" explain "$work/a.sluice" --json | grep '"configuration":{"tile_m":48,' > /dev/null
 fails 1 "bad.mlir" "$SLUICE" inspect "$work/bad.mlir"
 fails 1 "bad.mlir" "$SLUICE" explain "$work/bad.mlir"
