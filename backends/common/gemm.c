@@ -502,7 +502,7 @@ static void expert_gemm_streamed(emitter *e, const kernel_spec *spec, const gemm
   product.locate = locate_tile;
   product.row_step = EXPERT_ROW_STEP;
   const int64_t which = attribute_is(e, "gather", "token") ? 0 : 1;
-  if (in_turns(e, &s.g)) product.ticket = element(e, e->i32, s.counts, int64(e, experts + 2 + which));
+  if (s.g.turns) product.ticket = element(e, e->i32, s.counts, int64(e, experts + 2 + which));
   product.alone = s.g.tile_m < FULL_TILE;
   product.first = order_by_die(e, e->x, int64(e, workgroups));
   product.end = mul(e, load_i32(e, s.counts, int64(e, 0)), int64(e, s.rounds));
