@@ -124,12 +124,32 @@ static char *default_output(const char *config_path, emit_form form) {
   return output;
 }
 
-/* Neither the output nor a file of --save-temps may be the configuration that is read, nor may two be one. */
+/* The header of --emit=object lies beside the object file: not beside a device, a pipe or an open descriptor. */
+static sluice_status *check_place_of_header(const char *output) {
+  char *target;
+  int descriptor;
+  struct stat info;
+  const size_t length = strlen(output);
+  if (length > 2 && strcmp(output + length - 2, ".h") == 0)
+    return sluice_error(SLUICE_USAGE,
+                        "%s is the name of a header: --emit=object writes an object file there and a header beside it; "
+                        "use %.*s.o",
+                        output, (int)length - 2, output);
+  SLUICE_TRY(sluice_file_follow(output, &target, &descriptor));
+  sluice_release(target);
+  if (descriptor < 0 && (stat(output, &info) || S_ISREG(info.st_mode) || S_ISDIR(info.st_mode))) return NULL;
+  return sluice_error(SLUICE_USAGE,
+                      "%s is no regular file: --emit=object writes a header beside the object; name a file with -o",
+                      output);
+}
+
+/* Neither the output nor a file of --save-temps may be the configuration or a program that is read, nor may two be one.
+ */
 static sluice_status *check_files(const model_config *config, const compile_options *options) {
   static const char *const saved[] = {"model.mlir", "kernel.mlir",   "kernels.ll",   "kernels.s",
                                       "kernels.so", "kernels.cubin", "kernels.hsaco"};
   enum { SAVED = sizeof saved / sizeof *saved };
-  size_t count = 2, most = 3 + SAVED * options->target_count;
+  size_t count = 2, most = 5 + SAVED * options->target_count;
   sluice_file_use *uses = sluice_allocate_array(most, sizeof *uses);
   char **paths = sluice_allocate_array(most, sizeof *paths);
   sluice_status *status = uses && paths ? NULL : sluice_out_of_memory();
@@ -137,9 +157,17 @@ static sluice_status *check_files(const model_config *config, const compile_opti
     uses[0] = (sluice_file_use){.path = config->path};
     uses[1] = (sluice_file_use){options->output, "output", true};
   }
+  static const char *const programs[] = {NULL, "sluice-run"}; /* this one, and what --emit=program copies */
+  for (size_t i = 0; !status && i < sizeof programs / sizeof *programs; i++) {
+    status = emit_program_path(programs[i], &paths[count]);
+    if (status) break;
+    uses[count] = (sluice_file_use){.path = paths[count]};
+    count++;
+  }
   if (!status && options->emit == EMIT_OBJECT) {
+    status = check_place_of_header(options->output);
     paths[count] = emit_object_header_path(options->output);
-    if (!paths[count]) status = sluice_out_of_memory();
+    if (!status && !paths[count]) status = sluice_out_of_memory();
     uses[count] = (sluice_file_use){paths[count], "the header of --emit=object", true};
     count++;
   }
@@ -162,7 +190,11 @@ static sluice_status *check_files(const model_config *config, const compile_opti
 static void tell(const compile_options *options) {
   struct stat info;
   if (strcmp(options->output, "-") == 0 || stat(options->output, &info) || !S_ISREG(info.st_mode)) return;
-  fprintf(stderr, "wrote %s, %s, for", options->output, sluice_describe_bytes((uint64_t)info.st_size).text);
+  char *header = options->emit == EMIT_OBJECT ? emit_object_header_path(options->output) : NULL;
+  fprintf(stderr, "wrote %s, %s,", options->output, sluice_describe_bytes((uint64_t)info.st_size).text);
+  if (header) fprintf(stderr, " and %s,", header);
+  fprintf(stderr, " for");
+  sluice_release(header);
   for (size_t i = 0; i < options->target_count; i++) fprintf(stderr, "%s %s", i ? "," : "", options->targets[i]);
   fputc('\n', stderr);
 }

@@ -89,6 +89,8 @@ SLUICE_MUST_USE sluice_status *program_write(const char *path, const void *progr
 
 /* --emit=program (compiler/emit_program.c): sluice-run, which lies beside this program, with the bundle inside. */
 SLUICE_MUST_USE sluice_status *emit_program(const char *path, const bundle_image *bundle);
+/* The path of `name` in the directory of the program that runs, or (NULL) of that program; free with sluice_release. */
+SLUICE_MUST_USE sluice_status *emit_program_path(const char *name, char **out_path);
 /* --emit=object (compiler/emit_object.c): an object file with the bundle as a constant, and beside it a header that
  * declares it. Both names come from `path`: "m3.o" has "m3_bundle" and m3.h. */
 SLUICE_MUST_USE sluice_status *emit_object(const char *path, const bundle_image *bundle);

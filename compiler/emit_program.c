@@ -11,19 +11,14 @@
 #include <string.h>
 #include <unistd.h>
 
-/* sluice-run in the directory of the program that runs; NULL: memory, or a status. */
-static char *find_runtime(sluice_status **out_status) {
+sluice_status *emit_program_path(const char *name, char **out_path) {
   char self[PATH_MAX];
   const ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
-  *out_status = NULL;
-  if (length < 0) {
-    *out_status = sluice_error(SLUICE_IO, "/proc/self/exe: %s", strerror(errno));
-    return NULL;
-  }
+  if (length < 0) return sluice_error(SLUICE_IO, "/proc/self/exe: %s", strerror(errno));
   self[length] = 0;
-  char *path = sluice_format_string("%.*s/sluice-run", (int)(strrchr(self, '/') - self), self);
-  if (!path) *out_status = sluice_out_of_memory();
-  return path;
+  *out_path = name ? sluice_format_string("%.*s/%s", (int)(strrchr(self, '/') - self), self, name)
+                   : sluice_copy_string(self, (size_t)length);
+  return *out_path ? NULL : sluice_out_of_memory();
 }
 
 /* Sets the mark by which the program knows that it holds a bundle. */
@@ -42,12 +37,11 @@ static sluice_status *set_mark(const char *path, char *program, size_t length) {
 }
 
 sluice_status *emit_program(const char *path, const bundle_image *bundle) {
-  sluice_status *status;
-  char *runtime = find_runtime(&status);
-  if (status) return status;
+  char *runtime;
+  SLUICE_TRY(emit_program_path("sluice-run", &runtime));
   void *program = NULL;
   size_t length;
-  status = sluice_read_file(runtime, SLUICE_BUNDLE_MAX_BYTES / 4, &program, &length);
+  sluice_status *status = sluice_read_file(runtime, SLUICE_BUNDLE_MAX_BYTES / 4, &program, &length);
   if (status) status = sluice_annotate(status, "--emit=program takes the sluice-run beside this program");
   if (!status) status = set_mark(runtime, program, length);
   if (!status) status = program_write(path, program, length, bundle);

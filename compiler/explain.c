@@ -209,11 +209,12 @@ static void write_fusions(const sluice_json_value *manifest, sluice_text *out) {
   }
 }
 
-/* The machine whose data sheet counts for code of `target`: the one asked for, or the first that the bundle was
- * compiled for by its name. */
+/* The machine whose data sheet counts for code of `target`: the one asked for if it runs such code, or the first that
+ * the bundle was compiled for by its name. */
 static const product *find_product(const explain_options *options, const sluice_json_value *manifest,
                                    const char *target) {
-  if (options->product) return product_find(options->product);
+  const product *asked = options->product ? product_find(options->product) : NULL;
+  if (asked && strcmp(asked->target, target) == 0) return asked;
   const sluice_json_value *names = sluice_json_get(manifest, "products");
   for (size_t i = 0; names && names->kind == SLUICE_JSON_ARRAY && i < names->length; i++) {
     const sluice_json_value *name = &names->items[i];
@@ -221,6 +222,21 @@ static const product *find_product(const explain_options *options, const sluice_
     if (p && strcmp(p->target, target) == 0) return p;
   }
   return NULL;
+}
+
+/* Refuses a machine that runs none of the bundle's code. */
+static sluice_status *check_product(const sluice_bundle *bundle, const explain_options *options) {
+  if (!options->product) return NULL;
+  const product *asked = product_find(options->product);
+  if (!asked)
+    return sluice_error(SLUICE_USAGE, "--product is '%s', expected one of %s; or give --bandwidth and --flops",
+                        options->product, product_names);
+  const sluice_bundle_header *header = sluice_bundle_contents(bundle);
+  for (uint32_t i = 0; i < header->section_count; i++)
+    if (header->sections[i].kind == SLUICE_SECTION_PLAN && strcmp(header->sections[i].target, asked->target) == 0)
+      return NULL;
+  return sluice_error(SLUICE_USAGE, "--product %s runs %s, but %s has no code for that; see 'sluice inspect'",
+                      options->product, asked->target, options->path);
 }
 
 static rates rates_of(const explain_options *options, const sluice_plan *plan, const product *p) {
@@ -287,16 +303,14 @@ static sluice_status *write_targets(const sluice_bundle *bundle, const sluice_js
 }
 
 sluice_status *explain_bundle(const explain_options *options, sluice_text *out) {
-  if (options->product && !product_find(options->product))
-    return sluice_error(SLUICE_USAGE, "--product is '%s', expected one of %s; or give --bandwidth and --flops",
-                        options->product, product_names);
   sluice_bundle *bundle;
   SLUICE_TRY(sluice_bundle_open(options->path, &bundle));
   sluice_json_document *manifest = NULL;
   int section = sluice_bundle_find(bundle, SLUICE_SECTION_MANIFEST, NULL);
   const char *text = section < 0 ? "{}" : sluice_bundle_data(bundle, (uint32_t)section);
   size_t length = section < 0 ? 2 : (size_t)sluice_bundle_contents(bundle)->sections[section].length;
-  sluice_status *status = sluice_json_parse(text, length, options->path, &manifest);
+  sluice_status *status = check_product(bundle, options);
+  if (!status) status = sluice_json_parse(text, length, options->path, &manifest);
   if (!status) {
     if (options->json) sluice_text_printf(out, "{\"targets\":[");
     status = write_targets(bundle, sluice_json_root(manifest), options, out);

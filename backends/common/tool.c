@@ -71,8 +71,12 @@ static sluice_status *explain_failure(const char *program, int wait_status, cons
   size_t length = 0;
   SLUICE_TRY(tool_file_read(errors, &text, &length));
   bool killed = WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL;
+  bool too_large = WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGXFSZ;
   sluice_status *status;
-  if (killed || tells_of_memory(text))
+  if (too_large || strstr(text, strerror(EFBIG)))
+    status =
+        sluice_error(SLUICE_IO, "%s: its output is larger than the limit on the size of files (ulimit -f)", program);
+  else if (killed || tells_of_memory(text))
     status = sluice_error(SLUICE_OUT_OF_MEMORY, "out of memory in %s%s", program, killed ? ", which was killed" : "");
   else
     status = sluice_error(SLUICE_INTERNAL, "%s failed on generated code (%s %d): %.400s", program,

@@ -64,7 +64,7 @@ static sluice_status *find_tensor(const sluice_safetensors *file, const char *pa
   if (!info) return sluice_error(SLUICE_NOT_FOUND, "%s: the golden file lacks the tensor \"%s\"", path, name);
   if (info->dtype != dtype || info->rank != rank)
     return sluice_error(SLUICE_INVALID, "%s: tensor \"%s\" is %s of rank %u, expected %s of rank %u", path, name,
-                        sluice_dtype_name(info->dtype), info->rank, sluice_dtype_name(dtype), rank);
+                        info->dtype_name, info->rank, sluice_dtype_name(dtype), rank);
   for (unsigned i = 0; i < rank; i++)
     if (info->shape[i] > INT32_MAX) return sluice_error(SLUICE_INVALID, "%s: tensor \"%s\" is too large", path, name);
   *out_info = info;
@@ -232,6 +232,30 @@ static sluice_status *match(const prompt_run *run, const sluice_safetensors *fil
   return NULL;
 }
 
+/* A golden file that lacks selections of the model would agree without having been compared. */
+static sluice_status *find_selections(const prompt_run *run, const sluice_safetensors *file, const char *path) {
+  for (size_t i = 0; i < run->value_count; i++) {
+    char name[128];
+    const int length = snprintf(name, sizeof name, "prefill.%s", run->values[i].name);
+    if (length < (int)sizeof name && selection_kind(name) && !sluice_safetensors_find(file, name))
+      return sluice_error(SLUICE_NOT_FOUND, "%s: the golden file lacks the tensor \"%s\"", path, name);
+  }
+  return NULL;
+}
+
+/* Lists are compared as sets: an id that is there twice would differ from every list, and by no id. */
+static sluice_status *check_distinct(const selection *s, const char *path, const char *name) {
+  for (size_t head = 0; head < s->heads; head++)
+    for (size_t position = 0; position < s->positions; position++) {
+      const int32_t *ids = golden_ids(s, head, position);
+      for (size_t i = 1; i < s->golden_k; i++)
+        if (ids[i] >= 0 && contains(ids, i, ids[i]))
+          return sluice_error(SLUICE_INVALID, "%s: \"%s\" names %d twice at position %zu, head %zu; expected once",
+                              path, name, ids[i], position, head);
+    }
+  return NULL;
+}
+
 /* Clears `agrees[r]` for rows with a selection that differs from `file`'s; counts when `v` is not NULL. */
 static sluice_status *compare_selections(const prompt_run *run, const sluice_safetensors *file, const char *path,
                                          bool *agrees, verification *v) {
@@ -242,6 +266,7 @@ static sluice_status *compare_selections(const prompt_run *run, const sluice_saf
     if (!kind) continue;
     selection s;
     SLUICE_TRY(match(run, file, path, info, &s));
+    SLUICE_TRY(check_distinct(&s, path, info->name));
     unsigned long layer = strtoul(info->name + strlen("prefill.layer."), NULL, 10);
     for (size_t position = 0; position < s.positions; position++)
       for (size_t head = 0; head < s.heads; head++) {
@@ -434,6 +459,7 @@ static sluice_status *compare(const sluice_model *model, const prompt_run *run, 
   if (!v->row_agrees) return sluice_out_of_memory();
   memset(v->row_agrees, 1, golden->row_count * sizeof *v->row_agrees);
   add_errors(&v->prefill, run->logits, golden->prefill_logits, golden->row_count * vocabulary);
+  SLUICE_TRY(find_selections(run, golden->file, path));
   SLUICE_TRY(compare_selections(run, golden->file, path, v->row_agrees, v));
   SLUICE_TRY(compare_expert_weights(run, golden, path, v));
   for (uint32_t r = 0; r < golden->row_count; r++) v->agreeing_rows += v->row_agrees[r];

@@ -68,9 +68,15 @@ test "$(floor)" = "None 0 0 None"
 "$SLUICE" explain "$work/named.sluice" > "$work/explained"
 grep -F 'no floors: no machine' "$work/explained" > /dev/null
 grep -E 'whole step .* -$' "$work/explained" > /dev/null
-floor --product mi300x | grep '^mi300x 5300000000000 1307000000000000 [0-9.]*[1-9]' > /dev/null
+floor --product h200 | grep '^h200 4800000000000 989000000000000 [0-9.]*[1-9]' > /dev/null
+if "$SLUICE" explain "$work/named.sluice" --product mi300x 2> "$work/err"; then exit 1; fi
+grep -F -- "--product mi300x runs hip:gfx942, but $work/named.sluice has no code for that" "$work/err" > /dev/null
 if "$SLUICE" explain "$work/named.sluice" --product b200 2> "$work/err"; then exit 1; fi
 grep -F "expected one of h100, h200, mi300x, mi325x, mi355x" "$work/err" > /dev/null
+compile_for host,h100,mi300x # of several targets a machine's rates are for those alone whose code it runs
+"$SLUICE" explain "$work/named.sluice" --json --product h200 | python3 -c 'import json, sys
+print(*(t["product"] for t in json.load(sys.stdin)["targets"]))' > "$work/explained"
+test "$(cat "$work/explained")" = "None h200 mi300x"
 
 # Of several kernels for one op a step runs one, and explain counts one: the bytes of a step are those of the host's plan, but for
 # what passes between launches. (Weights are padded to whole panels on either.)

@@ -93,6 +93,37 @@ grep "blocks .*240 of 240" "$work/report" > /dev/null || { cat "$work/report"; e
 if verify_short other.safetensors; then echo "a block that is missing from a narrow list is not seen"; exit 1; fi
 grep "^first difference  blocks of layer 1, position 39, head 0" "$work/report" > /dev/null || { cat "$work/report"; exit 1; }
 
+# What is wrong with a golden file is said, and is no disagreement: no selections, a list that names a block twice, another type.
+python3 - "$work/dump.safetensors" "$work" << 'EOF'
+import json, struct, sys
+data = open(sys.argv[1], "rb").read()
+length = struct.unpack("<Q", data[:8])[0]
+header, body = json.loads(data[8 : 8 + length]), bytearray(data[8 + length :])
+def write(name, header, body):
+    text = json.dumps(header).encode()
+    open(f"{sys.argv[2]}/{name}.safetensors", "wb").write(struct.pack("<Q", len(text)) + text + body)
+def without(name):  # its bytes stay, under a name that nobody reads
+    return {("unread" if key == name else key): value for key, value in header.items()}
+write("no-blocks", without("prefill.layer.1.blocks"), body)
+write("no-experts", without("prefill.layer.1.router.experts"), body)
+logits = header["prefill.logits"]
+write("float64", {**header, "prefill.logits": {**logits, "dtype": "F64", "shape": [logits["shape"][0], logits["shape"][1] // 2]}}, body)
+at = header["prefill.layer.1.blocks"]["data_offsets"][0] + 39 * 16  # position 39 of head 0 has blocks 0, 1 and 2
+assert struct.unpack_from("<4i", body, at) == (0, 1, 2, -1)
+struct.pack_into("<i", body, at + 12, 1)
+write("twice", header, body)
+EOF
+wrong_golden() { # NAME TEXT
+  code=0
+  verify_short "$1.safetensors" || code=$?
+  [ $code = 1 ] && [ "$(wc -l < "$work/report")" = 1 ] && grep -F -- "$2" "$work/report" > /dev/null ||
+    { echo "$1: exit $code, expected '$2'"; cat "$work/report"; exit 1; }
+}
+wrong_golden no-blocks 'the golden file lacks the tensor "prefill.layer.1.blocks"'
+wrong_golden no-experts 'the golden file lacks the tensor "prefill.layer.1.router.experts"'
+wrong_golden float64 'tensor "prefill.logits" is F64 of rank 2, expected'
+wrong_golden twice '"prefill.layer.1.blocks" names 1 twice at position 39, head 0'
+
 # verify says where the first selection differs: one id of a late block selection and one of an earlier expert selection are
 # replaced, and blocks of a layer come before its experts.
 "$SLUICE" compile "$golden/blocks" --target host --dtype float32 -o "$work/model.sluice" 2> /dev/null

@@ -54,6 +54,11 @@ done
 "${compile[@]}" -o /dev/null 2> err
 "${generate[@]}" --dump /dev/null --trace /dev/null > out
 [ -c /dev/null ]
+ln -s /dev/null null.o # a header would lie beside it
+for name in /dev/null /dev/stdout null.o pipe; do
+  fails 2 "$name is no regular file" "$SLUICE" compile "$nano" --target host:x86-64-v2 --emit=object -o $name
+done
+[ ! -e /dev/null.h ] && [ ! -e /dev/stdout.h ] && [ ! -e null.h ] && [ ! -e pipe.h ] && [ -L null.o ]
 if (mknod null c 1 3 && : > null) 2> /dev/null; then # root, where device nodes are allowed
   "${compile[@]}" -o null 2> err
   "${generate[@]}" --dump null --trace null > out
@@ -173,7 +178,14 @@ fails 1 "File too large" "${limited[@]}" "${generate[@]}" --dump kept.dump
 cp ids kept.trace
 fails 1 "File too large" "${limited[@]}" "${generate[@]}" --trace kept.trace
 cmp ids kept.trace
-fails 1 "" "${limited[@]}" "$SLUICE" compile "$nano" --target host:x86-64-v2 -o kept.bundle
+# Whichever of the program, the linker and the bundle is too large for it: one line, and no report of a crash.
+for blocks in 8 20 30 40 50 60 70 80; do
+  code=0
+  bash -c 'ulimit -f "$0" && exec "$@"' $blocks "$SLUICE" compile "$nano" --target host:x86-64-v2 -o kept.bundle > out \
+    2> err || code=$?
+  [ $code = 1 ] && [ "$(grep -vc ': note: ' err)" = 1 ] && grep -qE "^error: .*(File too large|ulimit -f)" err ||
+    fail "ulimit -f $blocks: exit $code"
+done
 fails 1 "" "${limited[@]}" "$SLUICE" synth "$nano" --seed 1 -o kept.weights
 [ ! -e kept.weights ] && [ ! -e kept.bundle ]
 nothing_left "limits"

@@ -49,6 +49,14 @@ echo hello | ./m3 tokenize --weights weights | cmp - <(echo hello | "$SLUICE_RUN
 tail -c "$(stat -c %s nano.sluice)" m3 | cmp - nano.sluice
 cp m3 again && "${compile[@]}" --emit=program -o m3 2> err && cmp m3 again
 
+# Neither the compiler nor the sluice-run that it copies is overwritten.
+mkdir tools && cp "$SLUICE" "$SLUICE_RUN" tools && sha256sum tools/* > programs
+for name in sluice sluice-run; do
+  refused 2 'which is read' tools/sluice compile weights --target host:x86-64 --emit=program -o tools/$name
+done
+refused 2 'which is read' tools/sluice compile weights --target host:x86-64 -o tools/sluice
+sha256sum --check --quiet programs
+
 # Signed in place, and checked before anything of the bundle runs.
 "$SLUICE" keygen key && "$SLUICE" keygen other
 refused 1 'is not signed' ./m3 generate "${prompt[@]}" --trust key.pub
@@ -93,7 +101,9 @@ fi
 
 # An object and a header, linked into a C program.
 "${compile[@]}" --emit=object -o m3.o 2> err
-[ -e m3.h ] || fail "no header"
+[ -e m3.h ] && grep -q '^wrote m3.o, .* and m3.h, for' err || fail "no header, or not a word of it"
+refused 2 'use odd.o' "${compile[@]}" --emit=object -o odd.h
+[ ! -e odd.h ] && [ ! -e odd.h.h ] || fail "something of a refused name is left"
 nm m3.o | grep -q ' R m3_bundle$' || fail "m3.o does not define m3_bundle"
 objcopy -O binary --only-section=.rodata m3.o bytes && cmp bytes nano.sluice
 link=("$SLUICE_SOURCE/examples/embedded.c" m3.o -I. -I"$SLUICE_SOURCE/runtime/include" "$SLUICE_BUILD/libsluice_text.a"
