@@ -124,9 +124,16 @@ static void stream_rounds(kernel_variant *v, const kernel_question *q, const gem
   v->choice[CHOOSE_SLICE] = (int64_t)((share + rounds - 1) / rounds) * panel;
 }
 
-static bool suits_turns(const kernel_question *q, const gemm_range *range) {
+static bool suits(const kernel_question *q, const gemm_range *range) {
+  if (!range->turn_multiple) return true;
   return q->n % range->turn_multiple == 0 && q->k % range->turn_multiple == 0 && q->n >= range->turn_least &&
          q->k >= range->turn_least;
+}
+
+/* The last size of a range, which goes on where those behind it do not suit the product. */
+static uint32_t end_of_range(const kernel_question *q, const gemm_range *range) {
+  while (range->to != UINT32_MAX && !suits(q, range + 1)) range++;
+  return range->to;
 }
 
 static void product_defaults(const configuration *c, const kernel_question *q, bool experts, kernel_variants *out) {
@@ -142,13 +149,9 @@ static void product_defaults(const configuration *c, const kernel_question *q, b
   const gemm_range *range = experts ? t->expert_ranges : t->ranges;
   for (bool last = false; !last; range++) {
     last = range->to == UINT32_MAX;
-    if (range->to < q->from || range->from > q->to) continue;
-    if (range->turn_multiple && !suits_turns(q, range)) {
-      if (out->count) out->item[out->count - 1].to = range->to < q->to ? range->to : q->to;
-      continue;
-    }
-    kernel_variant *v =
-        add_variant(out, range->from > q->from ? range->from : q->from, range->to < q->to ? range->to : q->to);
+    const uint32_t to = end_of_range(q, range);
+    if (!suits(q, range) || to < q->from || range->from > q->to) continue;
+    kernel_variant *v = add_variant(out, range->from > q->from ? range->from : q->from, to < q->to ? to : q->to);
     v->choice[CHOOSE_TILE_M] = range->tile_m;
     v->choice[CHOOSE_PANEL] = t->matrix_panel;
     v->choice[CHOOSE_GROUP] = c->facts->matrix.group;
