@@ -164,7 +164,7 @@ static V reduce_wave(emitter *e, V value, reduction operation) {
   unsigned width = e->lanes < AMDGCN_WAVE ? e->lanes : AMDGCN_WAVE;
   value = amdgcn_reduce_row(e, value, width < ROW ? width : ROW, operation);
   if (width <= ROW) return value;
-  V rows[AMDGCN_WAVE / ROW];
+  V rows[AMDGCN_WAVE / ROW] = {value};
   unsigned count = width / ROW;
   for (unsigned i = 0; i < count; i++) rows[i] = each_word(e, value, read_lane, (int)(i * ROW));
   for (; count > 1; count /= 2)

@@ -55,13 +55,13 @@ static target_tiles tiles(const char *target) {
                         .split_selection = true,
                         .split_router = true,
                         .matrix_panel = 16,
-                        .ranges = {{16, 16, 0, 16, 0, false},
-                                   {32, 32, 17, 512, 0, false},
-                                   {128, 256, 513, 4096, 1, false},
-                                   {256, 256, 4097, UINT32_MAX, 1, false}},
-                        .expert_ranges = {{16, 16, 0, 64, 0, false},
-                                          {32, 32, 65, 2048, 0, false},
-                                          {128, 256, 2049, UINT32_MAX, facts(target)->processors, true}},
+                        .ranges = {{16, 16, 0, 16, 0, false, 0, 0},
+                                   {32, 32, 17, 512, 0, false, 0, 0},
+                                   {128, 256, 513, 4096, 1, false, 0, 0},
+                                   {256, 256, 4097, UINT32_MAX, 1, false, 0, 0}},
+                        .expert_ranges = {{16, 16, 0, 64, 0, false, 0, 0},
+                                          {32, 32, 65, 2048, 0, false, 0, 0},
+                                          {128, 256, 2049, UINT32_MAX, facts(target)->processors, true, 0, 0}},
                         .transposed_values = true};
 }
 

@@ -336,7 +336,7 @@ static void move_maxima(emitter *e, const attender *t) {
     for (unsigned distance = 1; distance < 4; distance *= 2)
       highest[r] = fmax_(e, highest[r], exchange_f32(e, highest[r], distance));
     V before = get(e, e->f32, t->maximum[r]);
-    V larger = fcmp(e, LLVMRealOGT, highest[r], fadd_(e, before, float32(e, LARGER / t->a->scale)));
+    V larger = fcmp(e, LLVMRealOGT, highest[r], fadd_(e, before, float32(e, (double)LARGER / t->a->scale)));
     grows = grows ? or_(e, grows, larger) : larger;
   }
   V arguments[] = {int32(e, -1), grows};
