@@ -43,6 +43,20 @@ sluice_status *sluice_check_downloaded(const char *path, const void *first_bytes
   return NULL;
 }
 
+/* Whether the file begins like a sentence, as servers write into what they refuse to give. */
+static bool is_prose(const unsigned char *first, size_t count) {
+  enum { FEWEST = 8 };
+  for (size_t i = 0; i < count; i++)
+    if (!isprint(first[i]) && !isspace(first[i])) return false;
+  return count >= FEWEST;
+}
+
+static int first_line(const unsigned char *first, size_t count) {
+  int length = 0;
+  while ((size_t)length < count && first[length] != '\n' && first[length] != '\r') length++;
+  return length;
+}
+
 sluice_status *checkpoint_check_kind(const char *path, const unsigned char *first, size_t count) {
   SLUICE_TRY(sluice_check_downloaded(path, first, count));
   if (count == 0) return sluice_error(SLUICE_INVALID, "%s: an empty file, expected safetensors", path);
@@ -50,6 +64,7 @@ sluice_status *checkpoint_check_kind(const char *path, const unsigned char *firs
     const char *start, *kind;
   } others[] = {
       {"GGUF", "a GGUF file"},
+      {"\037\213", "a gzip file"},
       {"PK\003\004", "a zip file, as PyTorch writes them"},
       {"SLUICE", "a bundle"},
       {"\200\002", "a Python pickle, as PyTorch writes them"},
@@ -63,6 +78,11 @@ sluice_status *checkpoint_check_kind(const char *path, const unsigned char *firs
                         "%s: JSON, such as an index or a configuration, expected weights: give the folder that it lies "
                         "in",
                         path);
+  if (is_prose(first, count))
+    return sluice_error(SLUICE_INVALID,
+                        "%s: text, \"%.*s\", expected safetensors: a failed download leaves such a file; download it "
+                        "again, logged in if the model asks for it",
+                        path, first_line(first, count), (const char *)first);
   return NULL;
 }
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Bounds in bfloat16, as multiples of what golden.bfloat16 has: see judge_reference. */
@@ -206,6 +207,25 @@ static char selection_kind(const char *name) {
   return ends_with(name, ".router.experts") ? 'e' : (char)0;
 }
 
+/* Both shapes of a list of selections, the golden file's and the bundle's. */
+static sluice_status *wrong_shape(const char *path, const sluice_tensor_info *info, const prompt_value *value,
+                                  size_t positions, bool blocks) {
+  sluice_text found = {0}, expected = {0};
+  for (unsigned i = 0; i < info->rank; i++)
+    sluice_text_printf(&found, i ? ", %llu" : "%llu", (unsigned long long)info->shape[i]);
+  if (blocks) sluice_text_printf(&expected, "%u, ", value->row_elements / value->dimension);
+  sluice_text_printf(&expected, "%zu, %s%u", positions, blocks ? "up to " : "", value->dimension);
+  sluice_status *status =
+      found.failed || expected.failed
+          ? sluice_out_of_memory()
+          : sluice_error(SLUICE_INVALID,
+                         "%s: \"%s\" is %s [%s], the bundle's model gives I32 [%s]: are they one model's?", path,
+                         info->name, info->dtype_name, found.data, expected.data);
+  sluice_text_free(&found);
+  sluice_text_free(&expected);
+  return status;
+}
+
 /* Our counterpart of golden tensor `info`. */
 static sluice_status *match(const prompt_run *run, const sluice_safetensors *file, const char *path,
                             const sluice_tensor_info *info, selection *out) {
@@ -224,9 +244,7 @@ static sluice_status *match(const prompt_run *run, const sluice_safetensors *fil
     fits = out->positions == run->length && (blocks ? out->golden_k <= out->k : out->golden_k == out->k) &&
            out->heads * out->k == value->row_elements;
   }
-  if (!fits)
-    return sluice_error(SLUICE_INVALID, "%s: \"%s\" has another shape or type than the bundle's model gives", path,
-                        info->name);
+  if (!fits) return wrong_shape(path, info, value, run->length, blocks);
   out->ours = value->data;
   out->golden = sluice_safetensors_data(file, info);
   return NULL;
@@ -317,6 +335,11 @@ static char *reference_path(const char *path) {
   const char *slash = strrchr(path, '/');
   int directory = slash ? (int)(slash - path) + 1 : 0;
   return sluice_format_string("%.*sgolden.bfloat16.safetensors", directory, path);
+}
+
+static bool is_same_file(const char *a, const char *b) {
+  struct stat one, other;
+  return stat(a, &one) == 0 && stat(b, &other) == 0 && one.st_dev == other.st_dev && one.st_ino == other.st_ino;
 }
 
 /* Whether the reference's own selections of row `row` agree with the golden file's. */
@@ -466,7 +489,14 @@ static sluice_status *compare(const sluice_model *model, const prompt_run *run, 
   if (sluice_model_plan(model)->header->dtype == SLUICE_BF16) {
     char *reference = reference_path(path);
     if (!reference) return sluice_out_of_memory();
-    sluice_status *status = access(reference, F_OK) == 0 ? compare_reference(run, golden, reference, v) : NULL;
+    sluice_status *status = NULL;
+    if (is_same_file(reference, path))
+      status = sluice_error(SLUICE_USAGE,
+                            "%s says how far bfloat16 may be off, not what is exact: give --golden the float32 golden "
+                            "file that lies beside it",
+                            path);
+    else if (access(reference, F_OK) == 0)
+      status = compare_reference(run, golden, reference, v);
     sluice_release(reference);
     SLUICE_TRY(status);
   }

@@ -112,6 +112,9 @@ refused wanted-tensor-absent 'model-00002-of-00002.safetensors, where the index 
 # ---- other things in place of weights ----
 refused lfs-pointer 'model.safetensors: a Git LFS pointer' 'git lfs pull'
 refused web-page 'a web page (HTML)' 'download the file again'
+refused not-found 'text, "Entry not found"' 'download it again'
+refused restricted 'text, "Access to model org/model is restricted' 'logged in'
+refused gzip 'a gzip file, expected weights'
 refused index-is-web-page 'index.json: a web page (HTML)'
 refused index-as-weights 'model.safetensors: JSON'
 refused two-shards/model.safetensors.index.json 'index.json: JSON' 'give the folder'

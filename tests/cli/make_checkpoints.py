@@ -196,6 +196,9 @@ class Maker:
     def wrong_files(self):
         self.case("lfs-pointer", tensors=False, files={"model.safetensors": POINTER})
         self.case("web-page", tensors=False, files={"model.safetensors": b"\n<!DOCTYPE html>\n<html><head><title>401"})
+        self.case("not-found", tensors=False, files={"model.safetensors": b"Entry not found"})
+        self.case("restricted", tensors=False, files={"model.safetensors": b"Access to model org/model is restricted. You must be logged in.\n"})
+        self.case("gzip", tensors=False, files={"model.safetensors": b"\x1f\x8b\x08\x00\x10\x20\x30\x69" + bytes(56)})
         self.case("index-is-web-page", files={"model.safetensors.index.json": b"<html><body>Access denied</body></html>"})
         self.case("index-as-weights", tensors=False, files={
             "model.safetensors": json.dumps({"metadata": {}, "weight_map": {"a": "b"}}).encode()})
