@@ -355,7 +355,7 @@ static void order_tiles(emitter *e, int64_t workgroups, int64_t tile_m) {
 }
 
 /* Steps of rows of tiles in turns: the tiles of a product can be chosen so that large ones do, experts cannot. */
-enum { PRODUCT_ROW_STEP = 64, EXPERT_ROW_STEP = 16 };
+enum { PRODUCT_ROW_STEP = 32, EXPERT_ROW_STEP = 16 };
 
 /* Of `rows` rows, as many for each tile as go evenly into `tiles`, in whole steps. */
 static V even_rows(emitter *e, V rows, V tiles, int64_t row_step) {
