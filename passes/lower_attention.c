@@ -318,11 +318,7 @@ static void lower_attention(lowering *l) {
   if (!variants_read(l->state, l->op, "tile.variants", "attention_part", &variants)) return;
   MlirValue q = operand_buffer(l, 0), out = result_buffer(l, 0), partials = {NULL};
   if (variants.count == 0) launch_tile_attention(l, q, out, 0, UINT32_MAX);
-  int64_t rows = 0;
-  for (size_t i = 0; i < variants.count; i++) {
-    const int64_t *choice = variants.item[i].choice, found = choice[CHOOSE_PARTS] * choice[CHOOSE_PART_ROWS];
-    if (found > rows) rows = found;
-  }
+  const int64_t rows = variants_partial_rows(&variants);
   if (rows) partials = scratch_buffer(l, 0, "partials", "f32", rows * (cache_layout(l)->head_dim + 2));
   for (size_t i = 0; i < variants.count; i++) {
     const kernel_variant *v = &variants.item[i];

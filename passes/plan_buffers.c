@@ -91,11 +91,7 @@ static bool push_partials(planner *p, intptr_t i) {
   MlirOperation op = p->ops[i];
   kernel_variants variants;
   if (!variants_read(p->state, op, "tile.variants", "attention_part", &variants)) return false;
-  int64_t rows = 0;
-  for (size_t v = 0; v < variants.count; v++) {
-    const int64_t *choice = variants.item[v].choice, found = choice[CHOOSE_PARTS] * choice[CHOOSE_PART_ROWS];
-    if (found > rows) rows = found;
-  }
+  const int64_t rows = variants_partial_rows(&variants);
   if (rows == 0) return true;
   const int64_t head_dim = ir_dimension(mlirOperationGetOperand(op, 0), 1) / ir_get_integer(op, "heads");
   return push_scratch(p, i, "one", rows * (head_dim + 2) * 4);

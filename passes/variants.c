@@ -112,3 +112,12 @@ bool variants_read(pass_state *state, MlirOperation op, const char *name, const 
       return false;
   return !failed(state, op, configuration_check(state->configuration, &(kernel_question){.family = family}, out));
 }
+
+int64_t variants_partial_rows(const kernel_variants *variants) {
+  int64_t rows = 0;
+  for (size_t i = 0; i < variants->count; i++) {
+    const int64_t *choice = variants->item[i].choice, found = choice[CHOOSE_PARTS] * choice[CHOOSE_PART_ROWS];
+    if (found > rows) rows = found;
+  }
+  return rows;
+}

@@ -23,4 +23,7 @@ void variants_write(pass_state *state, MlirOperation op, const char *name, const
 /* Reads and checks them; false when the pass has failed, also when there is no such attribute. */
 bool variants_read(pass_state *state, MlirOperation op, const char *name, const char *family, kernel_variants *out);
 
+/* Rows of partial results that there is room for where workgroups share the keys of dense attention; 0: none do. */
+int64_t variants_partial_rows(const kernel_variants *variants);
+
 #endif

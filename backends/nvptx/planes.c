@@ -34,20 +34,20 @@ ring_place ring_place_open(emitter *e, int32_t stages) {
       .stage = local_set(e, e->i32, int32(e, 0)), .parity = local_set(e, e->i32, int32(e, 0)), .stages = stages};
 }
 
-static V extended(emitter *e, V local_i32) {
+V local_number(emitter *e, V local_i32) {
   return LLVMBuildZExt(e->builder, get(e, e->i32, local_i32), e->i64, "");
 }
 
 V ring_stage(emitter *e, const ring_place *at) {
-  return extended(e, at->stage);
+  return local_number(e, at->stage);
 }
 
 V ring_parity(emitter *e, const ring_place *at) {
-  return extended(e, at->parity);
+  return local_number(e, at->parity);
 }
 
 V ring_room(emitter *e, const ring_place *at) {
-  return LLVMBuildXor(e->builder, extended(e, at->parity), int64(e, 1), "");
+  return LLVMBuildXor(e->builder, local_number(e, at->parity), int64(e, 1), "");
 }
 
 void ring_step(emitter *e, const ring_place *at) {
@@ -55,6 +55,14 @@ void ring_step(emitter *e, const ring_place *at) {
   set(e, at->stage, select_(e, ends, int32(e, 0), after));
   V flip = LLVMBuildZExt(e->builder, ends, e->i32, "");
   set(e, at->parity, LLVMBuildXor(e->builder, get(e, e->i32, at->parity), flip, ""));
+}
+
+V barriers_take(emitter *e, unsigned count) {
+  return workgroup_take(e, (uint64_t)count * BULK_BARRIER_BYTES);
+}
+
+void barriers_init(emitter *e, V barriers, unsigned count, unsigned arrivals) {
+  for (int64_t i = 0; i < count; i++) bulk_barrier_init(e, barrier_at(e, barriers, int64(e, i)), arrivals);
 }
 
 V barrier_at(emitter *e, V barriers, V number) {

@@ -44,7 +44,13 @@ V ring_parity(emitter *e, const ring_place *at); /* i64: what a reader waits for
 V ring_room(emitter *e, const ring_place *at);   /* i64: what a writer waits for */
 void ring_step(emitter *e, const ring_place *at);
 
-/* Number `number` (i64) of barriers that lie one behind the other. */
+/* A local of i32, a number that is never negative, as i64. */
+V local_number(emitter *e, V local_i32);
+
+/* `count` barriers of workgroup memory that lie one behind the other; number `number` (i64) of them; what one lane does
+ * for them before a barrier of the workgroup, see bulk_barrier_init. */
+V barriers_take(emitter *e, unsigned count);
 V barrier_at(emitter *e, V barriers, V number);
+void barriers_init(emitter *e, V barriers, unsigned count, unsigned arrivals);
 
 #endif

@@ -70,10 +70,6 @@ static V stage_of(emitter *e, const tiler *a, V stage) {
   return byte_offset(e, a->ring, mul(e, stage, int64(e, PLANE_BYTES)));
 }
 
-static V wide_of(emitter *e, V local_i32) {
-  return LLVMBuildZExt(e->builder, get(e, e->i32, local_i32), e->i64, "");
-}
-
 static int64_t items_of_tile(const tiler *a) {
   return (a->query_tile + TOKENS - 1) / TOKENS;
 }
@@ -298,7 +294,8 @@ static void multiply_keys(emitter *e, const attender *t, V stage) {
 }
 
 static void multiply_values(emitter *e, const attender *t) {
-  V values = renewed(e, wgmma_swizzled_operand(e, shared_address(e, stage_of(e, t->a, wide_of(e, t->value_stage)))));
+  V values =
+      renewed(e, wgmma_swizzled_operand(e, shared_address(e, stage_of(e, t->a, local_number(e, t->value_stage)))));
   for (unsigned step = 0; step < PAGE / WGMMA_DEPTH; step++) {
     V weight[4];
     for (unsigned i = 0; i < 4; i++) weight[i] = get(e, e->i32, t->weight[step][i]);
@@ -308,7 +305,7 @@ static void multiply_values(emitter *e, const attender *t) {
 }
 
 static void await_values(emitter *e, const attender *t) {
-  bulk_wait(e, barrier_at(e, t->a->full, wide_of(e, t->value_stage)), wide_of(e, t->value_parity));
+  bulk_wait(e, barrier_at(e, t->a->full, local_number(e, t->value_stage)), local_number(e, t->value_parity));
   async_fence(e);
 }
 
@@ -428,7 +425,7 @@ static void attend_next(emitter *e, const attender *t, V page, V vote) {
   weigh(e, t, page, vote);
   wgmma_wait(e, 0);
   wgmma_settle(e, &t->output);
-  release_stage(e, t, wide_of(e, t->value_stage));
+  release_stage(e, t, local_number(e, t->value_stage));
   take_weights(e, t);
   note_values(e, t);
 }
@@ -439,7 +436,7 @@ static void add_pending(emitter *e, const attender *t) {
   multiply_values(e, t);
   wgmma_wait(e, 0);
   wgmma_settle(e, &t->output);
-  release_stage(e, t, wide_of(e, t->value_stage));
+  release_stage(e, t, local_number(e, t->value_stage));
   set(e, t->pending, int32(e, 0));
 }
 
@@ -605,20 +602,12 @@ static bool read(emitter *e, tiler *a) {
   return true;
 }
 
-static V take_barriers(emitter *e, unsigned count) {
-  return workgroup_take(e, (uint64_t)count * BULK_BARRIER_BYTES);
-}
-
 static void init_barriers(emitter *e, const tiler *a) {
   branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
-  for (int64_t i = 0; i < STAGES; i++) {
-    bulk_barrier_init(e, barrier_at(e, a->full, int64(e, i)), WARPGROUP + 1);
-    bulk_barrier_init(e, barrier_at(e, a->empty, int64(e, i)), CONSUMERS);
-  }
-  for (int64_t i = 0; i < QUERIES; i++) {
-    bulk_barrier_init(e, barrier_at(e, a->queries_full, int64(e, i)), WARPGROUP);
-    bulk_barrier_init(e, barrier_at(e, a->queries_empty, int64(e, i)), CONSUMERS);
-  }
+  barriers_init(e, a->full, STAGES, WARPGROUP + 1);
+  barriers_init(e, a->empty, STAGES, CONSUMERS);
+  barriers_init(e, a->queries_full, QUERIES, WARPGROUP);
+  barriers_init(e, a->queries_empty, QUERIES, CONSUMERS);
   if_end(e, &first);
   e->atoms->barrier(e);
 }
@@ -635,10 +624,10 @@ static void emit_kernel(emitter *e, const kernel_spec *spec, tiler *a, unsigned 
   a->queries = workgroup_take(e, (uint64_t)QUERIES * PLANE_BYTES); /* first: a swizzle wants multiples of 1024 bytes */
   a->ring = workgroup_take(e, (uint64_t)STAGES * PLANE_BYTES);
   a->entries = workgroup_take(e, (uint64_t)STAGES * 8);
-  a->full = take_barriers(e, STAGES);
-  a->empty = take_barriers(e, STAGES);
-  a->queries_full = take_barriers(e, QUERIES);
-  a->queries_empty = take_barriers(e, QUERIES);
+  a->full = barriers_take(e, STAGES);
+  a->empty = barriers_take(e, STAGES);
+  a->queries_full = barriers_take(e, QUERIES);
+  a->queries_empty = barriers_take(e, QUERIES);
   init_barriers(e, a);
   a->lane = lane_place_of(e);
   V warp = uniform_warp(e, &a->lane);

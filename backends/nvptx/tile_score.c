@@ -407,20 +407,12 @@ static bool read(emitter *e, scorer *s) {
   return true;
 }
 
-static V take_barriers(emitter *e, unsigned count) {
-  return workgroup_take(e, (uint64_t)count * BULK_BARRIER_BYTES);
-}
-
 static void init_barriers(emitter *e, const scorer *s) {
   branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
-  for (int64_t i = 0; i < STAGES; i++) {
-    bulk_barrier_init(e, barrier_at(e, s->full, int64(e, i)), WARPGROUP);
-    bulk_barrier_init(e, barrier_at(e, s->empty, int64(e, i)), CONSUMERS);
-  }
-  for (int64_t i = 0; i < QUERIES; i++) {
-    bulk_barrier_init(e, barrier_at(e, s->queries_full, int64(e, i)), WARPGROUP);
-    bulk_barrier_init(e, barrier_at(e, s->queries_empty, int64(e, i)), CONSUMERS);
-  }
+  barriers_init(e, s->full, STAGES, WARPGROUP);
+  barriers_init(e, s->empty, STAGES, CONSUMERS);
+  barriers_init(e, s->queries_full, QUERIES, WARPGROUP);
+  barriers_init(e, s->queries_empty, QUERIES, CONSUMERS);
   if_end(e, &first);
   e->atoms->barrier(e);
 }
@@ -437,10 +429,10 @@ bool nvptx_tile_score(emitter *e, const kernel_spec *spec) {
   s.out = e->argument[4];
   s.queries = workgroup_take(e, (uint64_t)QUERIES * QUERY_BYTES); /* first: a swizzle wants multiples of 1024 bytes */
   s.ring = workgroup_take(e, (uint64_t)STAGES * PLANE_BYTES);
-  s.full = take_barriers(e, STAGES);
-  s.empty = take_barriers(e, STAGES);
-  s.queries_full = take_barriers(e, QUERIES);
-  s.queries_empty = take_barriers(e, QUERIES);
+  s.full = barriers_take(e, STAGES);
+  s.empty = barriers_take(e, STAGES);
+  s.queries_full = barriers_take(e, QUERIES);
+  s.queries_empty = barriers_take(e, QUERIES);
   init_barriers(e, &s);
   s.lane = lane_place_of(e);
   V warp = uniform_warp(e, &s.lane);

@@ -65,11 +65,6 @@ static V stage_memory(emitter *e, const wide *w, V stage) {
   return byte_offset(e, w->ring, mul(e, stage, int64(e, STAGE_BYTES)));
 }
 
-/* A local of i32 as i64, known to be positive. */
-static V wide_of(emitter *e, V local_i32) {
-  return LLVMBuildZExt(e->builder, get(e, e->i32, local_i32), e->i64, "");
-}
-
 /* ---- rounds ---- */
 
 typedef void round_body(emitter *e, const wide *w, V number, void *user);
@@ -99,11 +94,15 @@ static void each_round(emitter *e, const wide *w, round_body *body, void *user) 
   LLVMPositionBuilderAtEnd(e->builder, done);
 }
 
-/* By one lane: i32. */
+/* The first lane draws a number: a local of i32, which it alone has. */
 static V draw_number(emitter *e, const gemm_stream *p) {
-  V argument = p->ticket;
-  return assembly(e, e->i32, "atom.global.relaxed.gpu.add.u32 $0, [$1], 1;", "=r,l,~{memory}", &argument, 1,
-                  ASSEMBLY_EFFECT);
+  V number = local_set(e, e->i32, int32(e, 0)), argument = p->ticket;
+  branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
+  set(e, number,
+      assembly(e, e->i32, "atom.global.relaxed.gpu.add.u32 $0, [$1], 1;", "=r,l,~{memory}", &argument, 1,
+               ASSEMBLY_EFFECT));
+  if_end(e, &first);
+  return number;
 }
 
 /* The first lane tells all of the workgroup the number (i32) of the round behind those that its warpgroup knows of. */
@@ -168,7 +167,8 @@ static void fill_round(emitter *e, const wide *w, const gemm_round *round, const
   V from = byte_offset(e, p->x, mul(e, depth.index, int64(e, DEPTH * 2)));
   for (unsigned i = 0; i < COPIES; i++)
     copy_async(e, byte_offset(e, to, int64(e, i * COPY_ROWS * SWIZZLE_ROW_BYTES)),
-               byte_offset(e, from, wide_of(e, c->row[i])), icmp(e, LLVMIntSLT, int64(e, i * COPY_ROWS), round->rows));
+               byte_offset(e, from, local_number(e, c->row[i])),
+               icmp(e, LLVMIntSLT, int64(e, i * COPY_ROWS), round->rows));
   copies_arrive(e, full);
   ring_step(e, &w->at);
   loop_end(e, &depth);
@@ -178,26 +178,15 @@ static void produce_round(emitter *e, const wide *w, V number, void *user) {
   const gemm_stream *p = w->product;
   gemm_round round;
   p->locate(e, number, &round, p->user);
-  V next = local_set(e, e->i32, int32(e, 0)), draws = icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0));
-  if (p->ticket) { /* early: it is there when the round is filled */
-    branch first = if_begin(e, draws);
-    set(e, next, draw_number(e, p));
-    if_end(e, &first);
-  }
+  V next = p->ticket ? draw_number(e, p) : NULL; /* early: it is there when the round is filled */
   fill_round(e, w, &round, user);
-  if (p->ticket) tell_number(e, w, get(e, e->i32, next));
+  if (next) tell_number(e, w, get(e, e->i32, next));
 }
 
 static void produce(emitter *e, const wide *w) {
   registers_release(e, PRODUCER_REGISTERS);
   copier c = open_copier(e);
-  if (w->product->ticket) {
-    V first = local_set(e, e->i32, int32(e, 0));
-    branch draws = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
-    set(e, first, draw_number(e, w->product));
-    if_end(e, &draws);
-    tell_number(e, w, get(e, e->i32, first));
-  }
+  if (w->product->ticket) tell_number(e, w, get(e, e->i32, draw_number(e, w->product)));
   each_round(e, w, produce_round, &c);
   copy_async_commit(e);
   copy_async_wait(e, 0); /* nobody ends with copies under way */
@@ -246,7 +235,7 @@ static void multiply_round(emitter *e, const wide *w, const weight_place *place,
   wgmma_wait(e, 1);
   V done = get(e, e->i32, before);
   branch releases = if_begin(e, and_(e, first_lane, icmp(e, LLVMIntSGE, done, int32(e, 0))));
-  bulk_arrive(e, barrier_at(e, w->empty, wide_of(e, before)));
+  bulk_arrive(e, barrier_at(e, w->empty, local_number(e, before)));
   if_end(e, &releases);
   set(e, before, get(e, e->i32, w->at.stage));
   ring_step(e, &w->at);
@@ -254,7 +243,7 @@ static void multiply_round(emitter *e, const wide *w, const weight_place *place,
   wgmma_wait(e, 0);
   for (unsigned i = 0; i < 2; i++) wgmma_settle(e, &sums[i]);
   branch last = if_begin(e, first_lane);
-  bulk_arrive(e, barrier_at(e, w->empty, wide_of(e, before)));
+  bulk_arrive(e, barrier_at(e, w->empty, local_number(e, before)));
   if_end(e, &last);
 }
 
@@ -423,16 +412,14 @@ void wide_multiply(emitter *e, const gemm_stream *p) {
   }
   wide w = {.product = p, .lane = lane_place_of(e)};
   w.ring = workgroup_take(e, (uint64_t)STAGES * STAGE_BYTES); /* first of all: x wants multiples of 1024 bytes */
-  w.full = workgroup_take(e, STAGES * BULK_BARRIER_BYTES);
-  w.empty = workgroup_take(e, STAGES * BULK_BARRIER_BYTES);
+  w.full = barriers_take(e, STAGES);
+  w.empty = barriers_take(e, STAGES);
   w.numbers = workgroup_take(e, NUMBERS * sizeof(int32_t));
-  w.numbers_full = workgroup_take(e, NUMBERS * BULK_BARRIER_BYTES);
+  w.numbers_full = barriers_take(e, NUMBERS);
   branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
-  for (int64_t i = 0; i < STAGES; i++) {
-    bulk_barrier_init(e, barrier_at(e, w.full, int64(e, i)), WARPGROUP + 1);
-    bulk_barrier_init(e, barrier_at(e, w.empty, int64(e, i)), CONSUMERS);
-  }
-  for (int64_t i = 0; i < NUMBERS; i++) bulk_barrier_init(e, barrier_at(e, w.numbers_full, int64(e, i)), 1);
+  barriers_init(e, w.full, STAGES, WARPGROUP + 1);
+  barriers_init(e, w.empty, STAGES, CONSUMERS);
+  barriers_init(e, w.numbers_full, NUMBERS, 1);
   if_end(e, &first);
   e->atoms->barrier(e);
   V warp = uniform_warp(e, &w.lane);
