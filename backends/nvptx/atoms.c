@@ -193,6 +193,10 @@ static V exp2_(emitter *e, V x) {
   return each_element(e, "llvm.nvvm.ex2.approx", x);
 }
 
+V exp2_flushed(emitter *e, V x) {
+  return intrinsic(e, "llvm.nvvm.ex2.approx.ftz", &e->f32, 1, &x, 1);
+}
+
 /* Correctly rounded twice: norms are few, and what they scale decides selections. */
 static V rsqrt(emitter *e, V x) {
   T type = LLVMTypeOf(x);

@@ -76,3 +76,7 @@ void copy_async_wait(emitter *e, unsigned left) {
   snprintf(text, sizeof text, "cp.async.wait_group %u;", left);
   assembly(e, e->nothing, text, "~{memory}", NULL, 0, ASSEMBLY_EFFECT);
 }
+
+void warp_barrier(emitter *e) {
+  assembly(e, e->nothing, "bar.warp.sync -1;", "~{memory}", NULL, 0, ASSEMBLY_CONVERGENT);
+}

@@ -33,5 +33,7 @@ void copy_async(emitter *e, V to, V from, V wanted);
 void copy_async_part(emitter *e, V to, V from, V bytes);
 void copy_async_commit(emitter *e);
 void copy_async_wait(emitter *e, unsigned left);
+/* All lanes of a warp; what each wrote before, the others see behind it. */
+void warp_barrier(emitter *e);
 
 #endif

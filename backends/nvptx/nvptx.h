@@ -13,6 +13,9 @@ enum { WARP = 32 };
 
 extern const atoms nvptx_atoms;
 
+/* exp2 of an f32 in one instruction, where atoms.exp2 has four: numbers below 2^-126 become 0. */
+V exp2_flushed(emitter *e, V x);
+
 /* atoms.c: a function of `count` parameters, the builder at the start of its body; a kernel of `count` arguments and
  * the sizes. */
 void nvptx_open_function(emitter *e, const char *symbol, T *parameters, uint32_t count);

@@ -1,5 +1,16 @@
 #include "backends/nvptx/planes.h"
 
+V plane_map_make(emitter *e, V base, V scratch) {
+  tensor_shape shape = {.base = base, .rows = int64(e, INT32_MAX), .columns = PLANE_COLUMNS, .box_rows = PLANE_ROWS};
+  return tensor_map_make(e, &shape, scratch);
+}
+
+void plane_fetch(emitter *e, V map, V to, V row, V barrier) {
+  for (int32_t half = 0; half < PLANE_COLUMNS / BOX_COLUMNS; half++)
+    tensor_box(e, map, byte_offset(e, to, int64(e, (int64_t)half * PLANE_HALF_BYTES)), int32(e, half * BOX_COLUMNS),
+               row, barrier);
+}
+
 plane_copier plane_copier_open(emitter *e) {
   V lane = and_(e, e->atoms->lane(e), int64(e, WARPGROUP - 1));
   plane_copier c = {.piece = and_(e, lane, int64(e, PLANE_PIECES - 1)), .own_row = lshr(e, lane, int64(e, 4))};

@@ -1,11 +1,11 @@
-/* Planes: 128 rows of 128 bf16 on their way to matrix instructions of a warpgroup, which copies them. In memory a row
- * is 256 bytes; in workgroup memory a plane is two operands of wgmma.h, "swizzled", for the first 64 columns and the
- * others.
+/* Planes: 128 rows of 128 bf16 on their way to matrix instructions. In memory a row is 256 bytes; in workgroup memory a
+ * plane is two operands of wgmma.h, "swizzled", for the first 64 columns and the others. Whole ones are brought by the
+ * copy engine; rows that lie anywhere, and parts of rows, are copied by the lanes of a warpgroup.
  */
 #ifndef BACKENDS_NVPTX_PLANES_H
 #define BACKENDS_NVPTX_PLANES_H
 
-#include "backends/nvptx/bulk.h"
+#include "backends/nvptx/tensor_map.h"
 #include "backends/nvptx/wgmma.h"
 
 enum {
@@ -25,6 +25,12 @@ typedef struct plane_copier {
   V from, to;       /* i64, bytes: of the first of them, in memory and in workgroup memory */
 } plane_copier;
 plane_copier plane_copier_open(emitter *e);
+/* The map of memory that is rows of planes from `base` on; see tensor_map_make. */
+V plane_map_make(emitter *e, V base, V scratch);
+/* By the workgroup's first lane: the plane whose first row is the map's row number `row` (i32), to a multiple of 1024
+ * of workgroup memory. PLANE_BYTES arrive at `barrier`. */
+void plane_fetch(emitter *e, V map, V to, V row, V barrier);
+
 /* Rows behind each other; the first `bytes` (i32, 0 to 16) of each of the lane's pieces, the others become zero. */
 void plane_copy(emitter *e, const plane_copier *c, V to, V from, V bytes);
 /* Rows anywhere: `row` gives where row number `number` (i64) begins. */

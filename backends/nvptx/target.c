@@ -81,8 +81,9 @@ static LLVMTargetMachineRef machine(const char *target, char **out_error) {
   LLVMInitializeNVPTXAsmPrinter();
   LLVMTargetRef found;
   if (LLVMGetTargetFromTriple(triple, &found, out_error)) return NULL;
-  /* PTX 8.3 is that of CUDA 12.3; drivers from 545 on translate it. */
-  return LLVMCreateTargetMachine(found, triple, "sm_90a", "+ptx83", LLVMCodeGenLevelDefault, LLVMRelocDefault,
+  /* PTX 8.5 is that of CUDA 12.5; drivers from 555 on translate it. Older ones read strides of tensor maps otherwise.
+   */
+  return LLVMCreateTargetMachine(found, triple, "sm_90a", "+ptx85", LLVMCodeGenLevelDefault, LLVMRelocDefault,
                                  LLVMCodeModelDefault);
 }
 

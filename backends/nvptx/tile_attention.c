@@ -20,8 +20,8 @@
  * weights are relative to moves on only when a larger one exceeds it by a factor of 2^8 (Dao's FlashAttention-4): until
  * then weights and sums stay far below what bf16 and f32 hold, and the sums need not be scaled.
  *
- * Values nobody wrote yet may be NaN, which no weight of zero makes good. They lie behind the last token's key, and are
- * not copied: asynchronous copies fill up with zeros.
+ * Planes are brought by the copy engine. Values nobody wrote yet may be NaN, which no weight of zero makes good. They
+ * lie behind the last token's key: of such a plane the producer's lanes copy what was written, and fill up with zeros.
  */
 #include "backends/common/attention.h"
 #include "backends/nvptx/nvptx.h"
@@ -55,6 +55,7 @@ typedef struct tiler {
   V q, blocks, tiles, page_table, cache, out;
   V queries, ring, entries; /* workgroup memory; entries: i32 [STAGES][2], page and vote, beside keys */
   V full, empty, queries_full, queries_empty;
+  V map;           /* of the cache's rows */
   lane_place lane; /* of the workgroup */
   V warpgroup, warp;
   ring_place at, turn; /* in the ring, and among the items' Q */
@@ -202,14 +203,37 @@ static void write_entry(emitter *e, const tiler *a, V page, V vote) {
   if_end(e, &writes);
 }
 
-/* The copies so far of the stage at hand are all of it. One arrival is that of the first lane, with the entry. */
+/* One lane of each warp says that the stage at hand is all there is, or will be when what it waits for has come. */
 static void hand_over(emitter *e, const tiler *a) {
-  V full = barrier_at(e, a->full, ring_stage(e, &a->at));
-  copies_arrive(e, full);
+  branch first = if_begin(e, icmp(e, LLVMIntEQ, a->lane.lane, int64(e, 0)));
+  bulk_arrive(e, barrier_at(e, a->full, ring_stage(e, &a->at)));
+  if_end(e, &first);
+  ring_step(e, &a->at);
+}
+
+/* The plane from row `row` (i32) of the cache on, to the stage at hand, which is free. */
+static void fetch(emitter *e, const tiler *a, V row) {
+  V stage = ring_stage(e, &a->at), full = barrier_at(e, a->full, stage);
+  branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
+  bulk_expect(e, full, int64(e, PLANE_BYTES));
+  plane_fetch(e, a->map, stage_of(e, a, stage), row, full);
+  if_end(e, &first);
+}
+
+/* The same of values, of which only the first `keys` (i32) of each row were written. */
+static void copy_values(emitter *e, const tiler *a, const plane_copier *c, V row, V keys) {
+  V stage = ring_stage(e, &a->at), full = barrier_at(e, a->full, stage);
+  V from = byte_offset(e, a->cache, mul(e, to_i64(e, row), int64(e, PLANE_ROW_BYTES)));
+  V left = sub(e, keys, to_i32(e, mul(e, c->piece, int64(e, 8)))); /* piece p holds keys 8p to 8p + 7 */
+  V bytes = imax(e, imin(e, mul(e, left, int32(e, 2)), int32(e, 16)), int32(e, 0));
+  plane_copy(e, c, stage_of(e, a, stage), from, bytes);
+  copy_async_commit(e);
+  copy_async_wait(e, 0);
+  async_fence(e);
+  warp_barrier(e);
   branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
   bulk_arrive(e, full);
   if_end(e, &first);
-  ring_step(e, &a->at);
 }
 
 static void fill_item(emitter *e, const tiler *a, const work_item *item, const plane_copier *c) {
@@ -217,7 +241,7 @@ static void fill_item(emitter *e, const tiler *a, const work_item *item, const p
   walk w = open_walk(e, a, item);
   V next_page = local_set(e, e->i64, page_at(e, item, &w));
   V end = to_i32(e, add(e, item->position, item->count)); /* keys from here on nobody wrote */
-  V plane = mul(e, item->kv_head, int64(e, PLANE_BYTES));
+  V plane = to_i32(e, mul(e, item->kv_head, int64(e, PLANE_ROWS)));
   LLVMBasicBlockRef look = LLVMAppendBasicBlockInContext(e->context, e->function, "walk");
   LLVMBasicBlockRef page = LLVMAppendBasicBlockInContext(e->context, e->function, "page");
   LLVMBasicBlockRef done = LLVMAppendBasicBlockInContext(e->context, e->function, "walked");
@@ -226,23 +250,29 @@ static void fill_item(emitter *e, const tiler *a, const work_item *item, const p
   V number = get(e, e->i32, w.page), vote = get(e, e->i32, w.vote);
   LLVMBuildCondBr(e->builder, icmp(e, LLVMIntNE, number, int32(e, INT32_MAX)), page, done);
   LLVMPositionBuilderAtEnd(e->builder, page);
-  V keys = byte_offset(e, a->cache, add(e, mul(e, get(e, e->i64, next_page), int64(e, a->page_bytes)), plane));
+  V row = to_i32(e, mul(e, get(e, e->i64, next_page), int64(e, a->page_bytes / PLANE_ROW_BYTES)));
+  V keys = add(e, row, plane), values = add(e, keys, int32(e, (int32_t)(a->value_offset / PLANE_ROW_BYTES)));
   step_walk(e, a, &w); /* early: what is loaded for the next page is there when it is wanted */
   set(e, next_page, page_at(e, item, &w));
   await_room(e, a);
   write_entry(e, a, number, vote);
-  plane_copy(e, c, stage_of(e, a, ring_stage(e, &a->at)), keys, int32(e, 16));
+  fetch(e, a, keys);
   hand_over(e, a);
   await_room(e, a);
-  /* Of a dimension's values, piece p holds keys 8p to 8p + 7. */
-  V left = sub(e, sub(e, end, mul(e, number, int32(e, PAGE))), to_i32(e, mul(e, c->piece, int64(e, 8))));
-  V bytes = imax(e, imin(e, mul(e, left, int32(e, 2)), int32(e, 16)), int32(e, 0));
-  plane_copy(e, c, stage_of(e, a, ring_stage(e, &a->at)), byte_offset(e, keys, int64(e, a->value_offset)), bytes);
+  V written = sub(e, end, mul(e, number, int32(e, PAGE)));
+  branch partly = if_begin(e, icmp(e, LLVMIntSLT, written, int32(e, PAGE)));
+  copy_values(e, a, c, values, written);
+  if_else(e, &partly);
+  fetch(e, a, values);
+  if_end(e, &partly);
   hand_over(e, a);
   LLVMBuildBr(e->builder, look);
   LLVMPositionBuilderAtEnd(e->builder, done);
   await_room(e, a);
   write_entry(e, a, int32(e, INT32_MAX), int32(e, 0));
+  branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
+  bulk_arrive(e, barrier_at(e, a->full, ring_stage(e, &a->at)));
+  if_end(e, &first);
   hand_over(e, a);
 }
 
@@ -306,7 +336,6 @@ static void multiply_values(emitter *e, const attender *t) {
 
 static void await_values(emitter *e, const attender *t) {
   bulk_wait(e, barrier_at(e, t->a->full, local_number(e, t->value_stage)), local_number(e, t->value_parity));
-  async_fence(e);
 }
 
 /* Keys of the page that the warp's token does not see: those behind its own, all when its list has not the page. */
@@ -362,7 +391,7 @@ static void weigh_scores(emitter *e, const attender *t) {
   for (unsigned i = 0; i < PAGE / 2; i++) {
     const unsigned r = i / 2 % 2;
     V score = get(e, e->f32, t->scores.value[i]);
-    V weight = e->atoms->exp2(e, fma_(e, score, float32(e, t->a->scale), shift[r]));
+    V weight = exp2_flushed(e, fma_(e, score, float32(e, t->a->scale), shift[r]));
     set(e, t->scores.value[i], weight);
     set(e, t->sum[r], fadd_(e, get(e, e->f32, t->sum[r]), weight));
   }
@@ -374,14 +403,28 @@ static void weigh(emitter *e, const attender *t, V page, V vote) {
   weigh_scores(e, t);
 }
 
-/* Behind the products that used the weights and sums before. */
-static void take_weights(emitter *e, const attender *t) {
+static void settle_output(emitter *e, const attender *t) {
+  wgmma_wait(e, 0);
+  wgmma_settle(e, &t->output);
+}
+
+/* Waits for the products under way, and shrinks the output where the maxima moved. The wait stands on both sides of the
+ * branch, which ends the block of the exponentials: ptxas moves a wait in front of those that stand in one block with
+ * it, and then nothing runs beside the products. */
+static void await_output(emitter *e, const attender *t) {
   branch shrinks = if_begin(e, get(e, e->i1, t->decays));
+  settle_output(e, t);
   for (unsigned i = 0; i < DIM / 2; i++) {
     V value = get(e, e->f32, t->output.value[i]);
     set(e, t->output.value[i], fmul_(e, value, get(e, e->f32, t->decay[i / 2 % 2])));
   }
+  if_else(e, &shrinks);
+  settle_output(e, t);
   if_end(e, &shrinks);
+}
+
+/* Behind the products that used the weights before. */
+static void take_weights(emitter *e, const attender *t) {
   for (unsigned step = 0; step < PAGE / WGMMA_DEPTH; step++)
     for (unsigned i = 0; i < 4; i++) {
       const unsigned first = 8 * step + 2 * i;
@@ -408,6 +451,7 @@ static void attend_first(emitter *e, const attender *t, V page, V vote) {
   wgmma_settle(e, &t->scores);
   release_stage(e, t, stage);
   weigh(e, t, page, vote);
+  await_output(e, t);
   take_weights(e, t);
   note_values(e, t);
 }
@@ -423,8 +467,7 @@ static void attend_next(emitter *e, const attender *t, V page, V vote) {
   wgmma_settle(e, &t->scores);
   release_stage(e, t, stage);
   weigh(e, t, page, vote);
-  wgmma_wait(e, 0);
-  wgmma_settle(e, &t->output);
+  await_output(e, t);
   release_stage(e, t, local_number(e, t->value_stage));
   take_weights(e, t);
   note_values(e, t);
@@ -434,8 +477,7 @@ static void add_pending(emitter *e, const attender *t) {
   await_values(e, t);
   wgmma_begin(e);
   multiply_values(e, t);
-  wgmma_wait(e, 0);
-  wgmma_settle(e, &t->output);
+  settle_output(e, t);
   release_stage(e, t, local_number(e, t->value_stage));
   set(e, t->pending, int32(e, 0));
 }
@@ -455,7 +497,6 @@ static void pass_over(emitter *e, const attender *t) {
 static V attend_page(emitter *e, const attender *t) {
   V stage = ring_stage(e, &t->a->at);
   bulk_wait(e, barrier_at(e, t->a->full, stage), ring_parity(e, &t->a->at));
-  async_fence(e);
   V entry = load(e, vector_type(e->i32, 2), byte_offset(e, t->a->entries, mul(e, stage, int64(e, 8))));
   V page = LLVMBuildExtractElement(e->builder, entry, int32(e, 0), "");
   V vote = LLVMBuildExtractElement(e->builder, entry, int32(e, 1), "");
@@ -537,6 +578,7 @@ static void attend_item(emitter *e, attender *t, const work_item *item) {
   }
   set(e, t->pending, int32(e, 0));
   bulk_wait(e, barrier_at(e, a->queries_full, ring_stage(e, &a->turn)), ring_parity(e, &a->turn));
+  async_fence(e);
   LLVMBasicBlockRef again = LLVMAppendBasicBlockInContext(e->context, e->function, "again");
   LLVMBasicBlockRef done = LLVMAppendBasicBlockInContext(e->context, e->function, "attended");
   LLVMBuildBr(e->builder, again);
@@ -593,6 +635,8 @@ static bool read(emitter *e, tiler *a) {
   if (!attribute_is(e, "transposed", "values")) return decline(e, "pages hold keys transposed, expected values");
   if (head_dim != DIM) return decline(e, "heads have %lld dimensions, expected %d", (long long)head_dim, DIM);
   if (page != PAGE) return decline(e, "pages have %lld tokens, expected %d", (long long)page, PAGE);
+  if (a->page_bytes % PLANE_ROW_BYTES || a->value_offset % PLANE_ROW_BYTES)
+    return decline(e, "pages are not made of whole rows of %d bytes", PLANE_ROW_BYTES);
   if (a->scale <= 0) return decline(e, "the scale is %g, expected more than 0", a->scale);
   a->group = a->heads / a->kv_heads;
   if (a->group > TOKEN_ROWS)
@@ -604,7 +648,7 @@ static bool read(emitter *e, tiler *a) {
 
 static void init_barriers(emitter *e, const tiler *a) {
   branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
-  barriers_init(e, a->full, STAGES, WARPGROUP + 1);
+  barriers_init(e, a->full, STAGES, WARPGROUP / WARP + 1); /* a lane of each warp, and the one that fetches */
   barriers_init(e, a->empty, STAGES, CONSUMERS);
   barriers_init(e, a->queries_full, QUERIES, WARPGROUP);
   barriers_init(e, a->queries_empty, QUERIES, CONSUMERS);
@@ -628,6 +672,7 @@ static void emit_kernel(emitter *e, const kernel_spec *spec, tiler *a, unsigned 
   a->empty = barriers_take(e, STAGES);
   a->queries_full = barriers_take(e, QUERIES);
   a->queries_empty = barriers_take(e, QUERIES);
+  a->map = plane_map_make(e, a->cache, a->ring);
   init_barriers(e, a);
   a->lane = lane_place_of(e);
   V warp = uniform_warp(e, &a->lane);

@@ -44,6 +44,7 @@ typedef struct scorer {
   V iq, tiles, page_table, cache, out;
   V queries, ring; /* workgroup memory */
   V full, empty, queries_full, queries_empty;
+  V map; /* of the cache's rows */
   V warpgroup, warp;
   lane_place lane;
   ring_place at, turn; /* in the ring, and among the items' Q */
@@ -193,17 +194,19 @@ static V page_number(emitter *e, const scorer *s, const score_run *run, V page) 
 }
 
 static void fill_run(emitter *e, const scorer *s, const score_item *item, const score_run *run, void *user) {
-  const plane_copier *c = user;
   (void)item;
+  (void)user;
   V next = local_set(e, e->i64, page_number(e, s, run, run->page));
   loop page = loop_begin(e, to_i64(e, run->page), to_i64(e, run->end), int64(e, 1));
-  V keys = byte_offset(e, s->cache,
-                       add(e, mul(e, get(e, e->i64, next), int64(e, s->page_bytes)), int64(e, s->index_offset)));
+  V row = mul(e, get(e, e->i64, next), int64(e, s->page_bytes / PLANE_ROW_BYTES));
+  row = to_i32(e, add(e, row, int64(e, s->index_offset / PLANE_ROW_BYTES)));
   set(e, next, page_number(e, s, run, to_i32(e, add(e, page.index, int64(e, 1))))); /* there when it is wanted */
-  V stage = ring_stage(e, &s->at);
+  V stage = ring_stage(e, &s->at), full = barrier_at(e, s->full, stage);
   bulk_wait(e, barrier_at(e, s->empty, stage), ring_room(e, &s->at));
-  plane_copy(e, c, byte_offset(e, s->ring, mul(e, stage, int64(e, PLANE_BYTES))), keys, int32(e, 16));
-  copies_arrive(e, barrier_at(e, s->full, stage));
+  branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
+  bulk_expect(e, full, int64(e, PLANE_BYTES));
+  plane_fetch(e, s->map, byte_offset(e, s->ring, mul(e, stage, int64(e, PLANE_BYTES))), row, full);
+  if_end(e, &first);
   ring_step(e, &s->at);
   loop_end(e, &page);
 }
@@ -215,7 +218,7 @@ static void produce(emitter *e, const scorer *s) {
   score_item item = find_item(e, number.index);
   branch wanted = if_begin(e, is_wanted(e, s, &item));
   copy_queries(e, s, &item, &c);
-  each_run(e, s, &item, fill_run, &c);
+  each_run(e, s, &item, fill_run, NULL);
   if_end(e, &wanted);
   loop_end(e, &number);
   copy_async_commit(e);
@@ -354,7 +357,6 @@ static void read_run(emitter *e, const scorer *s, const score_item *item, const 
   loop page = loop_begin(e, to_i64(e, run->page), to_i64(e, run->end), int64(e, 1));
   V stage = ring_stage(e, &s->at), number = to_i32(e, page.index);
   bulk_wait(e, barrier_at(e, s->full, stage), ring_parity(e, &s->at));
-  async_fence(e);
   issue(e, r, 0, stage);
   settle(e, r, 0);
   issue(e, r, 1, stage);
@@ -404,12 +406,14 @@ static bool read(emitter *e, scorer *s) {
   if (s->query_tile * s->heads > TILE_ROWS)
     return decline(e, "a query tile has %lld rows, expected at most %d", (long long)(s->query_tile * s->heads),
                    TILE_ROWS);
+  if (s->page_bytes % PLANE_ROW_BYTES || s->index_offset % PLANE_ROW_BYTES)
+    return decline(e, "pages are not made of whole rows of %d bytes", PLANE_ROW_BYTES);
   return true;
 }
 
 static void init_barriers(emitter *e, const scorer *s) {
   branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
-  barriers_init(e, s->full, STAGES, WARPGROUP);
+  barriers_init(e, s->full, STAGES, 1);
   barriers_init(e, s->empty, STAGES, CONSUMERS);
   barriers_init(e, s->queries_full, QUERIES, WARPGROUP);
   barriers_init(e, s->queries_empty, QUERIES, CONSUMERS);
@@ -433,6 +437,7 @@ bool nvptx_tile_score(emitter *e, const kernel_spec *spec) {
   s.empty = barriers_take(e, STAGES);
   s.queries_full = barriers_take(e, QUERIES);
   s.queries_empty = barriers_take(e, QUERIES);
+  s.map = plane_map_make(e, s.cache, s.ring);
   init_barriers(e, &s);
   s.lane = lane_place_of(e);
   V warp = uniform_warp(e, &s.lane);

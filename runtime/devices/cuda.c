@@ -30,7 +30,7 @@ static sluice_status *start(gpu_driver *driver) {
   SLUICE_TRY(gpu_check(driver, driver->driver_version(&version), "asking for the NVIDIA driver's version"));
   if (version < CUDA_OLDEST_DRIVER)
     return sluice_error(SLUICE_UNSUPPORTED,
-                        "the NVIDIA driver supports CUDA %d.%d; CUDA %d.%d (driver 545) or newer is needed: install a "
+                        "the NVIDIA driver supports CUDA %d.%d; CUDA %d.%d (driver 555) or newer is needed: install a "
                         "newer driver",
                         version / 1000, version % 1000 / 10, CUDA_OLDEST_DRIVER / 1000, CUDA_OLDEST_DRIVER % 1000 / 10);
   gpu_result result = driver->init(0);
@@ -45,7 +45,7 @@ static const gpu_library library = {
     .product = "NVIDIA driver",
     .paths = paths,
     .advice = "install the driver",
-    .too_old = "it is older than CUDA 12.3 (driver 545); install a newer driver",
+    .too_old = "it is older than CUDA 12.5 (driver 555); install a newer driver",
     .own = own_entries,
     .describe = describe,
     .start = start,

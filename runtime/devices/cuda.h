@@ -15,7 +15,7 @@ enum {
   CUDA_JIT_ERROR_LOG = 5,
   CUDA_JIT_ERROR_LOG_BYTES = 6,
   CUDA_LAUNCH_PROGRAMMATIC_SERIALIZATION = 6,
-  CUDA_OLDEST_DRIVER = 12030, /* that runs our code: CUDA 12.3, for PTX 8.3 */
+  CUDA_OLDEST_DRIVER = 12050, /* that runs our code: CUDA 12.5, for PTX 8.5 */
 };
 
 typedef struct cuda_launch_attribute {

@@ -160,7 +160,7 @@ static void opening_fails_in_words(void **state) {
           "no NVIDIA driver: tried /nowhere/libcuda.so: ");
   refused(sluice_cuda_open_library("libm.so.6", 0, 1, &device), SLUICE_UNSUPPORTED, "lacks cuInit");
   fake->version = 12020;
-  refused(sluice_cuda_open(0, 1, &device), SLUICE_UNSUPPORTED, "supports CUDA 12.2; CUDA 12.3 (driver 545) or newer");
+  refused(sluice_cuda_open(0, 1, &device), SLUICE_UNSUPPORTED, "supports CUDA 12.2; CUDA 12.5 (driver 555) or newer");
   fake = control();
   fake->devices = 0;
   refused(sluice_cuda_open(0, 1, &device), SLUICE_NOT_FOUND, "finds no GPU");
