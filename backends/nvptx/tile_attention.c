@@ -293,7 +293,7 @@ static void produce(emitter *e, const tiler *a) {
 
 typedef struct attender {
   const tiler *a;
-  V first_lane;               /* i1: the warpgroup's */
+  V first_lane;               /* i1: the warp's */
   V token_lanes, group_lanes; /* i32: lanes of the walk that have the warp's token, and any of the warpgroup's */
   V position;                 /* i32: of the warp's token */
   wgmma_sums scores, output;
@@ -304,6 +304,7 @@ typedef struct attender {
                                            place of these in the ring */
 } attender;
 
+/* By each warp: those of a warpgroup meet at its products alone, and one that passes over pages may be far ahead. */
 static void release_stage(emitter *e, const attender *t, V stage) {
   branch first = if_begin(e, t->first_lane);
   bulk_arrive(e, barrier_at(e, t->a->empty, stage));
@@ -609,7 +610,7 @@ static void consume(emitter *e, tiler *a) {
   registers_claim(e, CONSUMER_REGISTERS);
   a->warpgroup = sub(e, a->warpgroup, int64(e, 1));
   attender t = {.a = a};
-  t.first_lane = icmp(e, LLVMIntEQ, and_(e, e->atoms->lane(e), int64(e, WARPGROUP - 1)), int64(e, 0));
+  t.first_lane = icmp(e, LLVMIntEQ, a->lane.lane, int64(e, 0));
   open_attender(e, &t);
   loop number = loop_begin(e, e->x, items_of_step(e, a), extent_of(e, &e->grid[0]));
   work_item item = find_item(e, a, number.index);
@@ -649,9 +650,9 @@ static bool read(emitter *e, tiler *a) {
 static void init_barriers(emitter *e, const tiler *a) {
   branch first = if_begin(e, icmp(e, LLVMIntEQ, e->atoms->lane(e), int64(e, 0)));
   barriers_init(e, a->full, STAGES, WARPGROUP / WARP + 1); /* a lane of each warp, and the one that fetches */
-  barriers_init(e, a->empty, STAGES, CONSUMERS);
+  barriers_init(e, a->empty, STAGES, CONSUMERS * WARPGROUP / WARP);
   barriers_init(e, a->queries_full, QUERIES, WARPGROUP);
-  barriers_init(e, a->queries_empty, QUERIES, CONSUMERS);
+  barriers_init(e, a->queries_empty, QUERIES, CONSUMERS * WARPGROUP / WARP);
   if_end(e, &first);
   e->atoms->barrier(e);
 }
