@@ -6,9 +6,8 @@
  * memory once.
  *
  *     producer        pages of keys into a ring; the rows of Q of the next item beside those of this one
- *     two warpgroups  two query tiles each, in turns: while the tensor cores multiply the second one's rows by a page,
- *                     the lanes find the largest scores of the first; those of the second beside the other warpgroup's
- *                     products
+ *     two warpgroups  two query tiles each, in turns: while the tensor cores multiply one's rows by a page, the lanes
+ *                     find the largest scores of the other
  *
  * Scores never leave registers: of a row what is kept is the maximum over the keys of a page that its token sees. A
  * quad of lanes keeps a row's maxima of four pages, one in each lane, and stores them together.
@@ -351,13 +350,19 @@ static void reduce(emitter *e, const reader *r, unsigned i, V page, const score_
   if_end(e, &stores);
 }
 
-static void read_run(emitter *e, const scorer *s, const score_item *item, const score_run *run, void *user) {
-  const reader *r = user;
-  for (unsigned i = 0; i < TILES_OF_GROUP; i++) open_tile(e, r, item, run, i);
-  loop page = loop_begin(e, to_i64(e, run->page), to_i64(e, run->end), int64(e, 1));
-  V stage = ring_stage(e, &s->at), number = to_i32(e, page.index);
+/* The first tile's products of the page in the stage at hand. */
+static void open_page(emitter *e, const reader *r) {
+  const scorer *s = r->s;
+  V stage = ring_stage(e, &s->at);
   bulk_wait(e, barrier_at(e, s->full, stage), ring_parity(e, &s->at));
   issue(e, r, 0, stage);
+}
+
+/* Scores of page `page` (i64), whose first products are under way. While a tile's scores are looked at, the products of
+ * the next one are under way; those of the page behind where there are `more`. */
+static void read_page(emitter *e, const reader *r, const score_run *run, V page, bool more) {
+  const scorer *s = r->s;
+  V stage = ring_stage(e, &s->at), number = to_i32(e, page);
   settle(e, r, 0);
   issue(e, r, 1, stage);
   reduce(e, r, 0, number, run);
@@ -366,8 +371,20 @@ static void read_run(emitter *e, const scorer *s, const score_item *item, const 
   bulk_arrive(e, barrier_at(e, s->empty, stage));
   if_end(e, &first);
   ring_step(e, &s->at);
-  reduce(e, r, 1, number, run); /* beside the other warpgroup's products */
+  if (more) open_page(e, r);
+  reduce(e, r, 1, number, run);
+}
+
+static void read_run(emitter *e, const scorer *s, const score_item *item, const score_run *run, void *user) {
+  const reader *r = user;
+  (void)s;
+  for (unsigned i = 0; i < TILES_OF_GROUP; i++) open_tile(e, r, item, run, i);
+  open_page(e, r);
+  V last = to_i64(e, sub(e, run->end, int32(e, 1)));
+  loop page = loop_begin(e, to_i64(e, run->page), last, int64(e, 1));
+  read_page(e, r, run, page.index, true);
   loop_end(e, &page);
+  read_page(e, r, run, last, false);
 }
 
 static void consume(emitter *e, scorer *s) {
