@@ -51,7 +51,8 @@ static const kernel_op launches[] = {
      "projection=value/dtype table=value/f32 q_norm=rows/weight_dtype k_norm=rows/weight_dtype "
      "index_q_norm=maybe_rows/weight_dtype index_k_norm=maybe_rows/weight_dtype " PLACE " q=value/dtype iq=maybe/dtype",
      LAUNCH "heads:positive kv_heads:positive head_dim:positive index_heads:count index_dim:count rotary_dim:even "
-            "eps:positive_number " PAGE "value_offset:multiple index_offset:multiple dtype:dtype weight_dtype:dtype"},
+            "eps:positive_number " PAGE
+            "value_offset:multiple index_offset:multiple dtype:dtype weight_dtype:dtype many:count"},
     {"gemm", "x=value/x_dtype w=panels/weight_dtype residual=maybe/out_dtype out=value/out_dtype",
      LAUNCH "size:rows n:positive k:positive epilogue:none|add|swiglu alpha:number limit:number " GEMM},
     {"index_score", "iq=value/dtype " PAGED "scores=value/f32",

@@ -98,6 +98,11 @@ static bool choose_router(pass_state *state, MlirOperation op) {
   return choose(state, op, "tile.variants", &q);
 }
 
+static bool choose_heads(pass_state *state, MlirOperation op) {
+  const kernel_question q = {.family = "norm_rope_append", .to = UINT32_MAX};
+  return choose(state, op, "tile.variants", &q);
+}
+
 /* The question about attention of one of its families. */
 static kernel_question attention(MlirOperation op, const char *family) {
   MlirValue q = mlirOperationGetOperand(op, 0);
@@ -155,6 +160,7 @@ bool pass_choose_tiles(pass_state *state, MlirModule module) {
                {"model.experts", choose_experts},
                {"model.experts_shared", choose_experts},
                {"model.router", choose_router},
+               {"model.norm_rope_append", choose_heads},
                {"model.attention", choose_attention},
                {"model.block_attention", choose_query_tile},
                {"model.select_attention", choose_select_attention},

@@ -70,16 +70,30 @@ static void lower_cache_append(lowering *l) {
          &(launch_cost){.row_bytes = 2 * width * element_size(x)});
 }
 
+static void append_attributes(lowering *l, attribute_list *list, bool indexed) {
+  const struct cache_layout *layout = cache_layout(l);
+  attribute_integer(l, list, "heads", ir_get_integer(l->op, "heads"));
+  attribute_integer(l, list, "kv_heads", layout->kv_heads);
+  attribute_integer(l, list, "head_dim", layout->head_dim);
+  attribute_integer(l, list, "index_heads", ir_get_integer(l->op, "index_heads"));
+  attribute_integer(l, list, "index_dim", indexed ? ir_get_integer(l->op, "index_dim") : 0);
+  attribute_integer(l, list, "rotary_dim", ir_dimension(operand(l, 3), 1));
+  attribute_number(l, list, "eps", ir_get_float(l->op, "eps"));
+  page_attributes(l, list);
+  attribute_integer(l, list, "value_offset", layout->value_offset);
+  attribute_integer(l, list, "index_offset", layout->index_offset);
+  attribute_text(l, list, "dtype", element_name(operand(l, 2)));
+  attribute_text(l, list, "weight_dtype", element_name(operand(l, 4)));
+}
+
 /* Operands: cache, batch, projection, table, q_norm, k_norm [, index_q_norm, index_k_norm]; results: cache, q [, iq].
  */
 static void lower_norm_rope_append(lowering *l) {
-  const struct cache_layout *layout = cache_layout(l);
-  int64_t heads = ir_get_integer(l->op, "heads"), index_heads = ir_get_integer(l->op, "index_heads");
-  bool indexed = index_heads > 0 && mlirOperationGetNumOperands(l->op) > 6;
-  MlirValue projection = operand(l, 2), q_norm = operand(l, 4);
+  const bool indexed = ir_get_integer(l->op, "index_heads") > 0 && mlirOperationGetNumOperands(l->op) > 6;
+  MlirValue projection = operand(l, 2);
   MlirValue buffers[] = {operand_buffer(l, 2),
                          operand_buffer(l, 3),
-                         weight_rows(l, q_norm),
+                         weight_rows(l, operand(l, 4)),
                          weight_rows(l, operand(l, 5)),
                          indexed ? weight_rows(l, operand(l, 6)) : none_buffer(l),
                          indexed ? weight_rows(l, operand(l, 7)) : none_buffer(l),
@@ -89,22 +103,18 @@ static void lower_norm_rope_append(lowering *l) {
                          cache_buffer(l),
                          result_buffer(l, 1),
                          indexed ? result_buffer(l, 2) : none_buffer(l)};
-  attribute_list list = {.count = 0};
-  attribute_integer(l, &list, "heads", heads);
-  attribute_integer(l, &list, "kv_heads", layout->kv_heads);
-  attribute_integer(l, &list, "head_dim", layout->head_dim);
-  attribute_integer(l, &list, "index_heads", index_heads);
-  attribute_integer(l, &list, "index_dim", indexed ? ir_get_integer(l->op, "index_dim") : 0);
-  attribute_integer(l, &list, "rotary_dim", ir_dimension(operand(l, 3), 1));
-  attribute_number(l, &list, "eps", ir_get_float(l->op, "eps"));
-  page_attributes(l, &list);
-  attribute_integer(l, &list, "value_offset", layout->value_offset);
-  attribute_integer(l, &list, "index_offset", layout->index_offset);
-  attribute_text(l, &list, "dtype", element_name(projection));
-  attribute_text(l, &list, "weight_dtype", element_name(q_norm));
-  int64_t width = ir_dimension(projection, 1);
-  launch(l, "norm_rope_append", buffers, COUNT_OF(buffers), &list,
-         &(launch_cost){.row_bytes = 2 * width * element_size(projection), .row_flops = 7 * width});
+  kernel_variants variants;
+  if (!variants_read(l->state, l->op, "tile.variants", "norm_rope_append", &variants)) return;
+  const int64_t width = ir_dimension(projection, 1);
+  for (size_t i = 0; i < variants.count; i++) {
+    const kernel_variant *v = &variants.item[i];
+    attribute_list list = {.count = 0};
+    append_attributes(l, &list, indexed);
+    attribute_integer(l, &list, "many", v->choice[CHOOSE_MANY]);
+    launch_range(l, &list, SLUICE_SIZE_TOKENS, v->from, v->to);
+    launch(l, "norm_rope_append", buffers, COUNT_OF(buffers), &list,
+           &(launch_cost){.row_bytes = 2 * width * element_size(projection), .row_flops = 7 * width});
+  }
 }
 
 /* ---- index branch ---- */

@@ -54,6 +54,7 @@ static target_tiles tiles(const char *target) {
                         .query_tile = 4,
                         .split_selection = true,
                         .split_router = true,
+                        .rope_few = 256,
                         .matrix_panel = 16,
                         .ranges = {{16, 16, 0, 16, 0, false, 0, 0},
                                    {32, 32, 17, 512, 0, false, 0, 0},

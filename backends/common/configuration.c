@@ -192,6 +192,11 @@ static void router_defaults(const configuration *c, const kernel_question *q, ke
   }
 }
 
+static void norm_rope_append_defaults(const configuration *c, const kernel_question *q, kernel_variants *out) {
+  (void)q;
+  few_and_many(c->tiles.rope_few, CHOOSE_MANY, 0, out);
+}
+
 static void attention_defaults(const configuration *c, const kernel_question *q, kernel_variants *out) {
   (void)q;
   add_variant(out, 0, UINT32_MAX)->choice[CHOOSE_QUERY_TILE] = c->tiles.query_tile;
@@ -282,6 +287,7 @@ static const struct family {
     {"gemm", gemm_defaults, {PRODUCT_CHOICES}, 8},
     {"expert_gemm", expert_gemm_defaults, {PRODUCT_CHOICES, CHOOSE_APART}, 9},
     {"router", router_defaults, {CHOOSE_SPLIT, CHOOSE_PANEL, CHOOSE_MANY}, 3},
+    {"norm_rope_append", norm_rope_append_defaults, {CHOOSE_MANY}, 1},
     {"attention", attention_defaults, {CHOOSE_QUERY_TILE}, 1},
     {"attention_part", attention_part_defaults, {CHOOSE_SCHEDULE, CHOOSE_PARTS, CHOOSE_PART_ROWS}, 3},
     {"block_score", block_score_defaults, {CHOOSE_SPLIT, CHOOSE_CACHE_FIRST, CHOOSE_FEW}, 3},

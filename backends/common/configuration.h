@@ -67,6 +67,7 @@ kernel_schedule schedule_find(const char *name, size_t length);
  *                                                                    lanes stages
  *   expert_gemm     n, k, pairs, matrix                      tokens  the same, and apart
  *   router          n (experts), k (width)                   tokens  split panel many
+ *   norm_rope_append  -                                      tokens  many
  *   attention       -                                        tokens  query_tile
  *   attention_part  heads, kv_heads, head_dim, page, matrix  tokens  schedule parts part_rows
  *   block_score     heads, head_dim, page, matrix            pages   split cache_first few
@@ -162,6 +163,8 @@ typedef struct target_tiles {
   bool split_router; /* the router's logits and its choice are launches of their own */
   /* Steps of at most so many tokens have another kernel for the logits than larger ones; 0: all have the same. */
   uint32_t router_few;
+  /* The same for heads on their way to attention and the cache: a wave has a head, beyond a workgroup a token. */
+  uint32_t rope_few;
   uint32_t route_tokens; /* steps of at most this many tokens choose and sort in one launch; 0: none do */
   uint32_t join_tokens;  /* steps of at most this many tokens join launches; 0: none do */
   /* Attention in bf16 has kernels with matrix instructions, where heads have matrix_head_dim dimensions, groups at most

@@ -30,6 +30,7 @@ static const family_schedule common[] = {
     {"gemm", SCHEDULE_TILES, {TILED}, relate_tiles},
     {"expert_gemm", SCHEDULE_TILES, {TILED, {CHOOSE_APART, 0, 1, 1}}, relate_tiles},
     {"router", SCHEDULE_TILES, {{CHOOSE_SPLIT, 0, 1, 1}, {CHOOSE_PANEL, 4, 256, 4}, {CHOOSE_MANY, 0, 1, 1}}, NULL},
+    {"norm_rope_append", SCHEDULE_TILES, {{CHOOSE_MANY, 0, 1, 1}}, NULL},
     {"attention", SCHEDULE_TILES, {{CHOOSE_QUERY_TILE, 1, 64, 1}}, NULL},
     {"block_score",
      SCHEDULE_TILES,

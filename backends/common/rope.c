@@ -1,6 +1,7 @@
 /* Norm and rotary position embedding of attention heads, and appending to the paged cache: the families head_norm,
  * rope_table, rope, cache_append and norm_rope_append (docs/ir.md). One workgroup is one token, or one head of it. */
 #include "backends/common/families.h"
+#include "backends/common/rope_tokens.h"
 
 #include <math.h>
 
@@ -364,63 +365,141 @@ enum {
   INDEX_Q
 };
 
-void family_norm_rope_append(emitter *e, const kernel_spec *spec) {
-  sluice_dtype dtype = kernel_dtype(spec, "dtype", &e->status);
-  int64_t heads = kernel_integer(spec, "heads", &e->status);
-  int64_t kv_heads = kernel_integer(spec, "kv_heads", &e->status);
-  int64_t head_dim = kernel_integer(spec, "head_dim", &e->status);
-  int64_t index_heads = kernel_integer(spec, "index_heads", &e->status);
-  int64_t index_dim = kernel_integer(spec, "index_dim", &e->status);
-  int64_t page = kernel_integer(spec, "page", &e->status);
-  int64_t page_bytes = kernel_integer(spec, "page_bytes", &e->status);
-  int64_t value_offset = kernel_integer(spec, "value_offset", &e->status);
-  int64_t index_offset = kernel_integer(spec, "index_offset", &e->status);
-  const bool transposed_keys = strcmp(kernel_string(spec, "transposed", &e->status), "keys") == 0;
-  head normed = {.dtype = dtype,
-                 .stride = 1,
-                 .weight_dtype = kernel_dtype(spec, "weight_dtype", &e->status),
-                 .rotary_dim = kernel_integer(spec, "rotary_dim", &e->status),
-                 .epsilon = kernel_float(spec, "eps", &e->status)};
-  if (!head_sizes_ok(e, spec, heads, head_dim, normed.rotary_dim) ||
-      (index_heads > 0 && !head_sizes_ok(e, spec, index_heads, index_dim, normed.rotary_dim)))
-    return;
-  kernel_shape shape =
-      heads_shape(e, heads + 2 * kv_heads + (index_heads > 0 ? index_heads + 1 : 0), head_dim, normed.rotary_dim);
-  shape.rows[2] = index_heads > 0 ? index_dim : 0;
+/* What norm_rope_append reads of its attributes. */
+typedef struct append_shape {
+  int64_t heads, kv_heads, head_dim, index_heads, index_dim, page, page_bytes, value_offset, index_offset;
+  bool transposed_keys;
+  int64_t width; /* elements of a token's projection */
+} append_shape;
+
+static append_shape read_append(emitter *e, const kernel_spec *spec) {
+  append_shape a = {.heads = kernel_integer(spec, "heads", &e->status),
+                    .kv_heads = kernel_integer(spec, "kv_heads", &e->status),
+                    .head_dim = kernel_integer(spec, "head_dim", &e->status),
+                    .index_heads = kernel_integer(spec, "index_heads", &e->status),
+                    .index_dim = kernel_integer(spec, "index_dim", &e->status),
+                    .page = kernel_integer(spec, "page", &e->status),
+                    .page_bytes = kernel_integer(spec, "page_bytes", &e->status),
+                    .value_offset = kernel_integer(spec, "value_offset", &e->status),
+                    .index_offset = kernel_integer(spec, "index_offset", &e->status)};
+  a.transposed_keys = strcmp(kernel_string(spec, "transposed", &e->status), "keys") == 0;
+  a.width = (a.heads + 2 * a.kv_heads) * a.head_dim + (a.index_heads > 0 ? (a.index_heads + 1) * a.index_dim : 0);
+  return a;
+}
+
+/* Opens the kernel; before the launch before it is awaited: where the token goes, and the weights of the norms. */
+static cache_slot begin_append(emitter *e, const kernel_spec *spec, const append_shape *a, kernel_shape shape,
+                               sluice_dtype weight_dtype) {
   shape.begins_early = true;
   kernel_begin(e, spec, shape);
   V *argument = e->argument;
-  int64_t width = (heads + 2 * kv_heads) * head_dim + (index_heads > 0 ? (index_heads + 1) * index_dim : 0);
-  V from = element_of(e, dtype, argument[PROJECTION], mul(e, e->x, int64(e, width)));
-  cache_slot at =
-      find_slot(e, argument[POSITIONS], argument[SEQUENCE], argument[PAGE_TABLE], argument[CACHE], page, page_bytes);
-  for (unsigned i = Q_NORM; i <= (index_heads > 0 ? INDEX_K_NORM : K_NORM); i++)
+  cache_slot at = find_slot(e, argument[POSITIONS], argument[SEQUENCE], argument[PAGE_TABLE], argument[CACHE], a->page,
+                            a->page_bytes);
+  for (unsigned i = Q_NORM; i <= (a->index_heads > 0 ? INDEX_K_NORM : K_NORM); i++)
     prefetch_shared(e, argument[i],
-                    (i <= K_NORM ? head_dim : index_dim) * (int64_t)sluice_dtype_size(normed.weight_dtype));
+                    (i <= K_NORM ? a->head_dim : a->index_dim) * (int64_t)sluice_dtype_size(weight_dtype));
   await_previous(e);
+  return at;
+}
+
+/* Heads that go to the cache, to the part of the page at `part_offset`. */
+static head_group cached_group(emitter *e, const append_shape *a, sluice_dtype dtype, cache_slot at, int64_t count,
+                               int64_t part_offset, bool transposed) {
+  V part = byte_offset(e, at.page, int64(e, part_offset));
+  return (head_group){.count = count,
+                      .stride = transposed ? a->page : 1,
+                      .to = element_of(e, dtype, part, transposed ? at.slot : mul(e, at.slot, int64(e, a->head_dim))),
+                      .to_step = a->head_dim * a->page};
+}
+
+/* Many tokens: a workgroup has a token. */
+static void append_tokens(emitter *e, const kernel_spec *spec, const append_shape *a, const head *normed,
+                          unsigned lanes) {
+  kernel_shape shape = each_of(SLUICE_SIZE_TOKENS, 1, a->head_dim);
+  shape.lanes = lanes;
+  const cache_slot at = begin_append(e, spec, a, shape, normed->weight_dtype);
+  V *argument = e->argument;
+  const sluice_dtype dtype = normed->dtype;
+  const head_sizes sizes = {.dtype = dtype,
+                            .weight_dtype = normed->weight_dtype,
+                            .dim = a->head_dim,
+                            .rotary_dim = normed->rotary_dim,
+                            .epsilon = normed->epsilon,
+                            .from = element_of(e, dtype, argument[PROJECTION], mul(e, e->x, int64(e, a->width))),
+                            .table = element(e, e->f32, argument[TABLE], mul(e, e->x, int64(e, normed->rotary_dim)))};
+  head_group groups[5];
+  V q = element_of(e, dtype, argument[Q], mul(e, e->x, int64(e, a->heads * a->head_dim)));
+  groups[0] = (head_group){.count = a->heads, .to = q, .to_step = a->head_dim, .stride = 1};
+  groups[1] = cached_group(e, a, dtype, at, a->kv_heads, 0, a->transposed_keys);
+  groups[2] = cached_group(e, a, dtype, at, a->kv_heads, a->value_offset, !a->transposed_keys);
+  unsigned count = 3;
+  if (a->index_heads > 0) {
+    V iq = element_of(e, dtype, argument[INDEX_Q], mul(e, e->x, int64(e, a->index_heads * a->index_dim)));
+    groups[3] = (head_group){.count = a->index_heads, .to = iq, .to_step = a->index_dim, .stride = 1};
+    groups[4] = cached_group(e, a, dtype, at, 1, a->index_offset, a->transposed_keys);
+    groups[3].norm = argument[INDEX_Q_NORM];
+    groups[4].norm = argument[INDEX_K_NORM];
+    count = 5;
+  }
+  groups[0].norm = argument[Q_NORM];
+  groups[1].norm = argument[K_NORM];
+  for (unsigned i = 0; i < count; i++) groups[i].rotated = groups[i].norm != NULL;
+  move_token_heads(e, &sizes, groups, count);
+  kernel_end(e);
+}
+
+/* A wave has a head. */
+static void append_heads(emitter *e, const kernel_spec *spec, const append_shape *a, const head *normed_head) {
+  head normed = *normed_head;
+  const sluice_dtype dtype = normed.dtype;
+  kernel_shape shape = heads_shape(e, a->heads + 2 * a->kv_heads + (a->index_heads > 0 ? a->index_heads + 1 : 0),
+                                   a->head_dim, normed.rotary_dim);
+  shape.rows[2] = a->index_heads > 0 ? a->index_dim : 0;
+  const cache_slot at = begin_append(e, spec, a, shape, normed.weight_dtype);
+  V *argument = e->argument, from = element_of(e, dtype, argument[PROJECTION], mul(e, e->x, int64(e, a->width)));
   normed.table = element(e, e->f32, argument[TABLE], mul(e, e->x, int64(e, normed.rotary_dim)));
 
   head h = normed;
-  h.dim = head_dim;
+  h.dim = a->head_dim;
   h.from = from;
   h.norm = argument[Q_NORM];
-  h.to = element_of(e, dtype, argument[Q], mul(e, e->x, int64(e, heads * head_dim)));
-  heads_move(e, h, 0, heads, head_dim);
-  h.from = element_of(e, dtype, from, int64(e, heads * head_dim));
+  h.to = element_of(e, dtype, argument[Q], mul(e, e->x, int64(e, a->heads * a->head_dim)));
+  heads_move(e, h, 0, a->heads, a->head_dim);
+  h.from = element_of(e, dtype, from, int64(e, a->heads * a->head_dim));
   h.norm = argument[K_NORM];
-  heads_append(e, h, heads, kv_heads, at, page, 0, transposed_keys);
-  head value = {.dtype = dtype, .dim = head_dim};
-  value.from = element_of(e, dtype, from, int64(e, (heads + kv_heads) * head_dim));
-  heads_append(e, value, heads + kv_heads, kv_heads, at, page, value_offset, !transposed_keys);
-  if (index_heads > 0) {
-    h.dim = index_dim;
-    h.from = element_of(e, dtype, from, int64(e, (heads + 2 * kv_heads) * head_dim));
+  heads_append(e, h, a->heads, a->kv_heads, at, a->page, 0, a->transposed_keys);
+  head value = {.dtype = dtype, .dim = a->head_dim};
+  value.from = element_of(e, dtype, from, int64(e, (a->heads + a->kv_heads) * a->head_dim));
+  heads_append(e, value, a->heads + a->kv_heads, a->kv_heads, at, a->page, a->value_offset, !a->transposed_keys);
+  if (a->index_heads > 0) {
+    const int64_t first = a->heads + 2 * a->kv_heads;
+    h.dim = a->index_dim;
+    h.from = element_of(e, dtype, from, int64(e, first * a->head_dim));
     h.norm = argument[INDEX_Q_NORM];
-    h.to = element_of(e, dtype, argument[INDEX_Q], mul(e, e->x, int64(e, index_heads * index_dim)));
-    heads_move(e, h, heads + 2 * kv_heads, index_heads, index_dim);
-    h.from = element_of(e, dtype, h.from, int64(e, index_heads * index_dim));
+    h.to = element_of(e, dtype, argument[INDEX_Q], mul(e, e->x, int64(e, a->index_heads * a->index_dim)));
+    heads_move(e, h, first, a->index_heads, a->index_dim);
+    h.from = element_of(e, dtype, h.from, int64(e, a->index_heads * a->index_dim));
     h.norm = argument[INDEX_K_NORM];
-    heads_append(e, h, heads + 2 * kv_heads + index_heads, 1, at, page, index_offset, transposed_keys);
+    heads_append(e, h, first + a->index_heads, 1, at, a->page, a->index_offset, a->transposed_keys);
   }
   kernel_end(e);
+}
+
+void family_norm_rope_append(emitter *e, const kernel_spec *spec) {
+  const append_shape a = read_append(e, spec);
+  const head normed = {.dtype = kernel_dtype(spec, "dtype", &e->status),
+                       .stride = 1,
+                       .weight_dtype = kernel_dtype(spec, "weight_dtype", &e->status),
+                       .rotary_dim = kernel_integer(spec, "rotary_dim", &e->status),
+                       .epsilon = kernel_float(spec, "eps", &e->status)};
+  const bool many = kernel_integer(spec, "many", &e->status) != 0;
+  if (!head_sizes_ok(e, spec, a.heads, a.head_dim, normed.rotary_dim) ||
+      (a.index_heads > 0 && !head_sizes_ok(e, spec, a.index_heads, a.index_dim, normed.rotary_dim)))
+    return;
+  const bool alike = a.index_heads <= 0 || a.index_dim == a.head_dim;
+  const unsigned lanes = many && alike ? token_lanes(e, a.head_dim, normed.rotary_dim) : 0;
+  if (lanes)
+    append_tokens(e, spec, &a, &normed, lanes);
+  else
+    append_heads(e, spec, &a, &normed);
 }

@@ -59,6 +59,7 @@ static target_tiles tiles(const char *target) {
                         .cache_first_pages = 128,
                         .split_router = true,
                         .router_few = 8,
+                        .rope_few = 256,
                         .route_tokens = 64,
                         .join_tokens = 64,
                         .matrix_head_dim = 128,

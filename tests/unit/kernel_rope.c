@@ -163,11 +163,12 @@ static void append(const char *target, const shape *s) {
   paged_cache *expected = cache_create(batch, dtype, s->kv_heads, s->head_dim, s->index_dim);
   paged_cache *plain = cache_create(batch, dtype, s->kv_heads, s->head_dim, s->index_dim);
   kernel_harness *h = harness_create(target);
-  int kernel = harness_add(h, "norm_rope_append", 12, "i:heads", s->heads, "i:kv_heads", s->kv_heads, "i:head_dim",
-                           s->head_dim, "i:index_heads", s->index_heads, "i:index_dim", s->index_dim, "i:rotary_dim",
-                           s->rotary_dim, "f:eps", EPSILON, "i:page", s->page, "i:page_bytes", cache->page_bytes,
-                           "s:transposed", "keys", "i:value_offset", cache->value_offset, "i:index_offset",
-                           cache->index_offset, "s:dtype", s->dtype, "s:weight_dtype", s->weight_dtype, NULL);
+  int kernel =
+      harness_add(h, "norm_rope_append", 12, "i:heads", s->heads, "i:kv_heads", s->kv_heads, "i:head_dim", s->head_dim,
+                  "i:index_heads", s->index_heads, "i:index_dim", s->index_dim, "i:rotary_dim", s->rotary_dim, "f:eps",
+                  EPSILON, "i:page", s->page, "i:page_bytes", cache->page_bytes, "s:transposed", "keys",
+                  "i:value_offset", cache->value_offset, "i:index_offset", cache->index_offset, "s:dtype", s->dtype,
+                  "s:weight_dtype", s->weight_dtype, "i:many", (int64_t)0, NULL);
   static const char *const parts[] = {"key", "value", "index_key"};
   int copies[3];
   for (int p = 0; p < 3; ++p)
