@@ -1,5 +1,6 @@
 #include "compiler/commands.h"
 #include "compiler/compile.h"
+#include "compiler/parallel.h"
 #include "compiler/products.h"
 #include "sluice/file.h"
 #include "sluice/memory.h"
@@ -10,7 +11,7 @@
 
 typedef struct compile_arguments {
   option_list targets, print_after, disabled;
-  const char *dtype, *weight_dtype, *emit, *save, *output;
+  const char *dtype, *weight_dtype, *emit, *save, *output, *parallel;
   int64_t max_context;
   bool print_diff, verify_each, time;
 } compile_arguments;
@@ -26,6 +27,8 @@ static const option_description compile_command_options[] = {
     {"weight-dtype", 0, OPTION_TEXT, "float32|bfloat16", AT(weight_dtype),
      "type that weights are stored in (with --dtype bfloat16 the same, otherwise the checkpoint's)", 0, false},
     {"max-context", 0, OPTION_INTEGER, "N", AT(max_context), "longest sequence in tokens (the model's)", 1, false},
+    {"parallel", 0, OPTION_TEXT, "tp=N", AT(parallel), "N devices share the model, each a part of the weights (one)", 0,
+     false},
     {"emit", 0, OPTION_TEXT, "FORM", AT(emit),
      "bundle (the default); program: sluice-run with the bundle inside; object: the bundle for linking, MODEL.o and "
      "MODEL.h; or what comes before: model-ir, kernel-ir, llvm-ir, asm, obj (the kernels)",
@@ -227,6 +230,7 @@ static sluice_status *compile_with(compile_arguments *arguments, const char *con
                  .verify_each = arguments->verify_each,
                  .time = arguments->time},
   };
+  SLUICE_TRY(parallel_parse(arguments->parallel, &options.passes.ranks));
   if (arguments->emit) SLUICE_TRY(find_form(arguments->emit, &options.emit));
   SLUICE_TRY(find_dtype("dtype", arguments->dtype, SLUICE_BF16, &options.dtype));
   SLUICE_TRY(find_dtype("weight-dtype", arguments->weight_dtype, 0, &options.weight_dtype));

@@ -2,6 +2,7 @@
 #include "compiler/commands.h"
 #include "compiler/compile.h"
 #include "compiler/input.h"
+#include "compiler/parallel.h"
 #include "passes/passes.h"
 #include "sluice/memory.h"
 
@@ -9,7 +10,7 @@
 
 typedef struct opt_arguments {
   option_list passes, print_after;
-  const char *target, *output;
+  const char *target, *output, *parallel;
   bool print_diff, verify_each, time;
 } opt_arguments;
 
@@ -18,6 +19,7 @@ static const option_description opt_options[] = {
     {"passes", 0, OPTION_LIST, "NAME[,NAME...]", AT(passes), "passes to run, in this order (none: verify and print)", 0,
      false},
     {"target", 0, OPTION_TEXT, "T", AT(target), "target that passes look at (host:x86-64-v3)", 0, false},
+    {"parallel", 0, OPTION_TEXT, "tp=N", AT(parallel), "layout that partition makes (one rank)", 0, false},
     {"output", 'o', OPTION_OUTPUT, "FILE", AT(output), "file to write (standard output)", 0, false},
     {"print-ir-after", 0, OPTION_LIST, "NAME|all", AT(print_after), "print the IR after a pass, to stderr", 0, false},
     {"print-ir-diff", 0, OPTION_FLAG, NULL, AT(print_diff), "print what each pass changed, to stderr", 0, false},
@@ -35,8 +37,8 @@ static sluice_status *run_passes(ir_context *context, const opt_arguments *argum
                           .print_diff = arguments->print_diff,
                           .verify_each = arguments->verify_each,
                           .time = arguments->time};
-  sluice_status *status = NULL;
-  if (arguments->passes.count)
+  sluice_status *status = parallel_parse(arguments->parallel, &options.ranks);
+  if (!status && arguments->passes.count)
     status = pass_run(context, module, (const char *const *)arguments->passes.items, arguments->passes.count, &options);
   if (!status) {
     char *printed = ir_print(module);

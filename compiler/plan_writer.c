@@ -171,7 +171,15 @@ static void write_weight(plan_writer *w, MlirOperation op) {
                                  .tensor_rows = rows,
                                  .tensor_columns = weight.columns,
                                  .rows = rows,
-                                 .columns = weight.columns};
+                                 .columns = weight.columns,
+                                 .share = 1};
+    if (array_length(op, "rank.slices")) {
+      MlirAttribute slice = array_item(op, "rank.slices", (intptr_t)i);
+      uint32_t *const fields[] = {&source.row_step, &source.column_step, &source.share, &source.tensor_rows,
+                                  &source.tensor_columns};
+      for (intptr_t k = 0; k < 5; k++)
+        *fields[k] = (uint32_t)mlirIntegerAttrGetValueInt(mlirArrayAttrGetElement(slice, k));
+    }
     push(w, &w->sources, &source);
   }
   add_place(w, op, SLUICE_MEMORY_WEIGHT, w->weights.count, 0, 0);
@@ -344,6 +352,7 @@ static void write_launch(plan_writer *w, MlirOperation op) {
                                .layer = (uint32_t)ir_get_integer(op, "layer"),
                                .label = string_attribute(w, op, "label")};
   if (ir_get_integer(op, "layer") < 0) launch.layer = UINT32_MAX;
+  launch.collective = ir_is(op, "kernel.add_ranks") || ir_is(op, "kernel.join_ranks");
   launch.first_range = ranges_of(w, op, &launch.range_count);
   uint64_t costs[10] = {0};
   for (intptr_t i = 0; i < array_length(op, "cost") && i < 10; i++)
@@ -484,6 +493,7 @@ static uint32_t function_integer(const plan_writer *w, const char *name) {
 
 static sluice_plan_header header_of(const plan_writer *w) {
   const uint32_t query_tile = function_integer(w, "model.query_tile");
+  const uint32_t ranks = (uint32_t)ir_get_integer(w->function, "model.ranks");
   return (sluice_plan_header){.version = SLUICE_PLAN_VERSION,
                               .dtype = function_dtype(w, "model.dtype"),
                               .hidden = function_integer(w, "model.hidden"),
@@ -494,7 +504,8 @@ static sluice_plan_header header_of(const plan_writer *w) {
                               .max_context = function_integer(w, "model.max_context"),
                               .experts = function_integer(w, "model.experts"),
                               .experts_per_token = function_integer(w, "model.experts_per_token"),
-                              .weight_dtype = function_dtype(w, "model.weight_dtype")};
+                              .weight_dtype = function_dtype(w, "model.weight_dtype"),
+                              .ranks = ranks ? ranks : 1};
 }
 
 static void lay_out(plan_writer *w, const kernel_info *infos, plan_image *out) {

@@ -1047,6 +1047,38 @@ irdl.dialect @kernel {
     %9 = irdl.base "#builtin.string"
     irdl.attributes {"label" = %3, "layer" = %4, "target" = %5, "cost" = %6, "size" = %7, "width" = %8, "dtype" = %9}
   }
+  irdl.operation @add_ranks {
+    %0 = irdl.base @kernel::@buffer
+    %1 = irdl.base @kernel::@buffer
+    %2 = irdl.base @kernel::@buffer
+    irdl.operands(x: %0, parts: %1, out: %2)
+    %3 = irdl.base "#builtin.string"
+    %4 = irdl.base "#builtin.integer"
+    %5 = irdl.base "#builtin.string"
+    %6 = irdl.base "#builtin.array"
+    %7 = irdl.base "#builtin.string"
+    %8 = irdl.base "#builtin.integer"
+    %9 = irdl.base "#builtin.integer"
+    %10 = irdl.base "#builtin.string"
+    irdl.attributes {"label" = %3, "layer" = %4, "target" = %5, "cost" = %6, "size" = %7, "width" = %8,
+                     "ranks" = %9, "dtype" = %10}
+  }
+  irdl.operation @join_ranks {
+    %0 = irdl.base @kernel::@buffer
+    %1 = irdl.base @kernel::@buffer
+    %2 = irdl.base @kernel::@buffer
+    irdl.operands(x: %0, parts: %1, out: %2)
+    %3 = irdl.base "#builtin.string"
+    %4 = irdl.base "#builtin.integer"
+    %5 = irdl.base "#builtin.string"
+    %6 = irdl.base "#builtin.array"
+    %7 = irdl.base "#builtin.string"
+    %8 = irdl.base "#builtin.integer"
+    %9 = irdl.base "#builtin.integer"
+    %10 = irdl.base "#builtin.string"
+    irdl.attributes {"label" = %3, "layer" = %4, "target" = %5, "cost" = %6, "size" = %7, "width" = %8,
+                     "ranks" = %9, "dtype" = %10}
+  }
   irdl.operation @slice {
     %0 = irdl.base @kernel::@buffer
     %1 = irdl.base @kernel::@buffer

@@ -6,6 +6,7 @@
 
 bool pass_canonicalise(pass_state *state, MlirModule module);
 bool pass_eliminate_common(pass_state *state, MlirModule module);
+bool pass_partition(pass_state *state, MlirModule module);
 bool pass_eliminate_dead(pass_state *state, MlirModule module);
 bool pass_fuse_projections(pass_state *state, MlirModule module);
 bool pass_fuse_norm_rope_append(pass_state *state, MlirModule module);

@@ -283,12 +283,18 @@ static MlirValue weight_op(lowering *l, MlirValue weight, MlirValue second, cons
   if (!mlirValueIsNull(second) && !collect_sources(l, second, &sources)) return none_buffer(l);
   intptr_t rank = ir_rank(weight);
   int64_t source_rows[MOST_SOURCES], rows = 0, columns = ir_dimension(weight, rank - 1);
-  MlirAttribute names[MOST_SOURCES];
+  MlirAttribute names[MOST_SOURCES], slices[MOST_SOURCES];
+  bool sliced = false;
   for (size_t i = 0; i < sources.count; i++) {
     MlirValue source = ir_result(sources.ops[i], 0);
     source_rows[i] = rank == 1 ? 1 : ir_dimension(source, rank - 2);
     rows += source_rows[i];
     names[i] = mlirOperationGetAttributeByName(sources.ops[i], mlirStringRefCreateFromCString("name"));
+    slices[i] = mlirOperationGetAttributeByName(sources.ops[i], mlirStringRefCreateFromCString("rank.slice"));
+    if (mlirAttributeIsNull(slices[i]))
+      slices[i] = ir_integers(l->context, (const int64_t[]){0, 0, 1, source_rows[i], columns}, 5);
+    else
+      sliced = true;
   }
   attribute_list list = {.count = 0};
   attribute_add(l, &list, "name", names[0]);
@@ -302,6 +308,8 @@ static MlirValue weight_op(lowering *l, MlirValue weight, MlirValue second, cons
   attribute_integer(l, &list, "batch", rank == 3 ? ir_dimension(weight, 0) : 1);
   attribute_integer(l, &list, "panel", panel);
   attribute_integer(l, &list, "group", panel ? weight_group(l) : 1);
+  if (sliced)
+    attribute_add(l, &list, "rank.slices", mlirArrayAttrGet(ir_mlir(l->context), (intptr_t)sources.count, slices));
   return memory_op(l, "kernel.weight", &list);
 }
 
@@ -470,6 +478,21 @@ static void lower_select_rows(lowering *l) {
   launch(l, "select_rows", buffers, COUNT_OF(buffers), &list, &(launch_cost){.row_bytes = 2 * width * element_size(x)});
 }
 
+/* all_reduce and all_gather: what the ranks have comes together behind each other, and a kernel makes one of it. */
+static void lower_collective(lowering *l, const char *family) {
+  MlirValue x = operand(l, 0);
+  const int64_t width = row_elements(x), ranks = ir_get_integer(l->op, "group");
+  MlirValue buffers[] = {operand_buffer(l, 0), scratch_buffer(l, 0, "parts", element_name(x), ranks * width),
+                         result_buffer(l, 0)};
+  attribute_list list = {.count = 0};
+  attribute_text(l, &list, "size", row_size(l));
+  attribute_integer(l, &list, "width", width);
+  attribute_integer(l, &list, "ranks", ranks);
+  attribute_text(l, &list, "dtype", element_name(x));
+  launch(l, family, buffers, COUNT_OF(buffers), &list,
+         &(launch_cost){.row_bytes = 2 * ranks * width * element_size(x), .row_flops = ranks * width});
+}
+
 /* A launch of its own, which steps without log-probabilities leave out: its grid is empty there. */
 static void lower_logprobs(lowering *l, const MlirValue of_sample[3], int64_t vocabulary) {
   attribute_list name = {0}, list = {0};
@@ -509,6 +532,10 @@ static bool lower_op(lowering *l) {
     lower_slice(l);
   else if (ir_is(l->op, "model.select_rows"))
     lower_select_rows(l);
+  else if (ir_is(l->op, "model.all_reduce"))
+    lower_collective(l, "add_ranks");
+  else if (ir_is(l->op, "model.all_gather"))
+    lower_collective(l, "join_ranks");
   else if (ir_is(l->op, "model.sample"))
     lower_sample(l);
   else if (!lower_attention_op(l) && !lower_experts_op(l)) {

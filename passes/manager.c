@@ -255,7 +255,11 @@ sluice_status *pass_run(ir_context *context, MlirModule module, const char *cons
   const char *target = options->target ? options->target : "host:x86-64-v3";
   configuration *chosen;
   SLUICE_TRY(configuration_open(target, &chosen));
-  pass_state state = {.context = context, .target = target, .configuration = chosen, .remarks = options->remarks};
+  pass_state state = {.context = context,
+                      .target = target,
+                      .configuration = chosen,
+                      .ranks = options->ranks,
+                      .remarks = options->remarks};
   sluice_status *status = NULL;
   if (names) {
     for (size_t i = 0; i < name_count && !status; i++)

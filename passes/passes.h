@@ -25,6 +25,7 @@ typedef struct pass_state {
   ir_context *context;
   const char *target; /* canonical, e.g. "host:x86-64-v4"; NULL for `sluice opt` without --target: "host:x86-64-v3" */
   const struct configuration *configuration; /* of the target, see backends/common/configuration.h */
+  int64_t ranks;                             /* that share the model; 0 and 1: one has all of it */
   pass_remarks *remarks;                     /* NULL: not wanted */
   const char *pass;                          /* name of the running pass */
   sluice_status *status;                     /* first failure */
@@ -55,6 +56,7 @@ bool pass_fail(pass_state *state, MlirOperation where, const char *format, ...) 
 
 typedef struct pass_options {
   const char *target;
+  int64_t ranks; /* see pass_state */
   const char *const *disabled; /* names of passes to leave out */
   size_t disabled_count;
   const char *const *print_after; /* names, or "all" */

@@ -97,6 +97,15 @@ static bool push_partials(planner *p, intptr_t i) {
   return push_scratch(p, i, "one", rows * (head_dim + 2) * 4);
 }
 
+/* What all ranks have of a collective's operand. */
+static bool push_parts(planner *p, intptr_t i) {
+  MlirValue x = mlirOperationGetOperand(p->ops[i], 0);
+  int64_t elements = ir_get_integer(p->ops[i], "group");
+  for (intptr_t d = 1; d < ir_rank(x); d++) elements *= ir_dimension(x, d);
+  return push_scratch(p, i, p->rows[i] ? "rows" : "tokens",
+                      elements * element_bytes(mlirShapedTypeGetElementType(mlirValueGetType(x))));
+}
+
 static bool push_op(planner *p, intptr_t i) {
   MlirOperation op = p->ops[i];
   for (intptr_t r = 0; r < mlirOperationGetNumResults(op); r++)
@@ -107,6 +116,7 @@ static bool push_op(planner *p, intptr_t i) {
     return push_scratch(p, i, "tokens_pages", heads * 4);
   }
   if (ir_is(op, "model.attention")) return push_partials(p, i);
+  if (ir_is(op, "model.all_reduce") || ir_is(op, "model.all_gather")) return push_parts(p, i);
   if (split && ir_is(op, "model.router"))
     return push_scratch(p, i, "tokens", ir_dimension(mlirOperationGetOperand(op, 1), 0) * 4);
   bool shared = ir_experts_shared(op), fused = shared || ir_is(op, "model.experts");

@@ -4,6 +4,7 @@
 #include <string.h>
 
 const pass_description pass_table[] = {
+    {"partition", "what each of several ranks has of the model", false, pass_partition},
     {"canonicalise", "folds slices, orders the operands of add, drops collectives of one", true, pass_canonicalise},
     {"cse", "merges equal pure ops", true, pass_eliminate_common},
     {"fuse-projections", "q, k, v and the index projections of a layer as one product", true, pass_fuse_projections},

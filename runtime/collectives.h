@@ -22,12 +22,13 @@
 #ifndef SLUICE_RUNTIME_COLLECTIVES_H
 #define SLUICE_RUNTIME_COLLECTIVES_H
 
+#include "sluice/plan.h"
 #include "sluice/status.h"
 
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SLUICE_MOST_RANKS = 64 };
+enum { SLUICE_MOST_RANKS = SLUICE_PLAN_RANKS };
 #define SLUICE_GROUP_DEADLINE 30.0 /* seconds that ranks wait for one that is behind, unless told otherwise */
 
 typedef struct sluice_group sluice_group;

@@ -77,6 +77,20 @@ static sluice_status *choose_target(const sluice_bundle *bundle, const sluice_de
   return NULL;
 }
 
+/* As many ranks as the bundle was compiled for. */
+static sluice_status *check_ranks(const sluice_model *model, const char *path) {
+  const uint32_t wanted = model->plan.header->ranks, found = model->group ? model->group->ranks : 1;
+  if (wanted == found) return NULL;
+  if (wanted == 1)
+    return sluice_error(SLUICE_INVALID,
+                        "%s was compiled for one device, but %u ranks open it: compile it with --parallel tp=%u", path,
+                        found, found);
+  return sluice_error(SLUICE_INVALID,
+                      "%s was compiled for %u ranks that share the model, but is opened by %u: start %u of them "
+                      "(sluice-run launch -n %u ...), or compile it without --parallel",
+                      path, wanted, found, wanted, wanted);
+}
+
 static sluice_status *open_plan(sluice_model *model, const char *path) {
   uint32_t section = 0;
   SLUICE_TRY(choose_target(model->bundle, model->device, path, &section));
@@ -88,6 +102,7 @@ static sluice_status *open_plan(sluice_model *model, const char *path) {
     return sluice_error(SLUICE_INVALID, "%s: the bundle has a plan but no code for %s", path, model->target);
   SLUICE_TRY(sluice_bundle_plan(model->bundle, section, path, &model->plan));
 
+  SLUICE_TRY(check_ranks(model, path));
   uint64_t count = model->plan.header->weights.count;
   model->offsets = sluice_allocate_array((size_t)count, sizeof *model->offsets);
   if (!model->offsets) return sluice_out_of_memory();
@@ -119,6 +134,7 @@ static sluice_status *open_all(sluice_model *model, const char *path, const slui
   const double start = sluice_seconds();
   SLUICE_TRY(open_device(options, &model->device));
   model->device_seconds = sluice_seconds() - start;
+  model->group = options ? options->group : NULL;
   return open_plan(model, path);
 }
 

@@ -2,6 +2,7 @@
 #ifndef SLUICE_RUNTIME_MODEL_H
 #define SLUICE_RUNTIME_MODEL_H
 
+#include "runtime/collectives.h"
 #include "runtime/device.h"
 #include "sluice/runtime.h"
 
@@ -11,6 +12,7 @@ struct sluice_model {
   sluice_plan plan;
   sluice_device *device;
   sluice_loaded_code *code;
+  sluice_group *group; /* the ranks that share the model, the caller's; NULL: there is one */
   char target[33];
   double device_seconds; /* what opening the device took */
 
@@ -19,6 +21,10 @@ struct sluice_model {
   uint64_t *offsets;     /* of each weight in it */
   char *skipped;         /* what sluice_model_skipped says */
 };
+
+static inline uint32_t model_rank(const sluice_model *model) {
+  return model->group ? model->group->rank : 0;
+}
 
 /* A clock that only goes forward. */
 double sluice_seconds(void);

@@ -14,10 +14,10 @@ _Static_assert(sizeof(sluice_plan_argument) == 8, "plan format");
 _Static_assert(sizeof(sluice_plan_buffer) == 32, "plan format");
 _Static_assert(sizeof(sluice_plan_region) == 8, "plan format");
 _Static_assert(sizeof(sluice_plan_weight) == 56, "plan format");
-_Static_assert(sizeof(sluice_plan_source) == 40, "plan format");
+_Static_assert(sizeof(sluice_plan_source) == 48, "plan format");
 _Static_assert(sizeof(sluice_plan_layer) == 16, "plan format");
 _Static_assert(sizeof(sluice_plan_kernel) == 40, "plan format");
-_Static_assert(sizeof(sluice_plan_launch) == 16 + 2 * 16 + 8 + 80, "plan format");
+_Static_assert(sizeof(sluice_plan_launch) == 16 + 2 * 16 + 16 + 80, "plan format");
 _Static_assert(sizeof(sluice_plan_observable) == 16, "plan format");
 _Static_assert(sizeof(sluice_plan_join) == 24, "plan format");
 _Static_assert(sizeof(sluice_plan_range) == 12, "plan format");
@@ -55,7 +55,7 @@ static sluice_status *check_header(const sluice_plan_header *header) {
   if (header->dtype != SLUICE_F32 && header->dtype != SLUICE_BF16) return bad("unknown activation type", header->dtype);
   if (header->weight_dtype != SLUICE_F32 && header->weight_dtype != SLUICE_BF16)
     return bad("unknown weight type", header->weight_dtype);
-  if (header->reserved) return bad("a reserved field is not zero", header->reserved);
+  if (header->ranks < 1 || header->ranks > SLUICE_PLAN_RANKS) return bad("the number of ranks", header->ranks);
   if (header->hidden == 0 || header->hidden > MAX_DIMENSION) return bad("hidden size out of range", header->hidden);
   if (header->vocabulary == 0 || header->vocabulary > MAX_DIMENSION)
     return bad("vocabulary out of range", header->vocabulary);
@@ -122,18 +122,29 @@ static bool is_slice(uint32_t first, uint32_t count, uint32_t all) {
   return count > 0 && count <= all && first <= all - count;
 }
 
+/* The slices of all ranks: those of the last one lie furthest on. */
+static sluice_status *check_slices(const sluice_plan *plan, const sluice_plan_source *source, uint64_t index) {
+  const uint64_t last = plan->header->ranks - 1;
+  if (source->share < 1 || source->row_step > source->tensor_rows || source->column_step > source->tensor_columns)
+    return bad("a checkpoint tensor's slices are out of range", index);
+  const uint64_t row = source->first_row + last / source->share * source->row_step;
+  const uint64_t column = source->first_column + last / source->share * source->column_step;
+  if (row > MAX_DIMENSION || !is_slice((uint32_t)row, source->rows, source->tensor_rows) || column > MAX_DIMENSION ||
+      !is_slice((uint32_t)column, source->columns, source->tensor_columns))
+    return bad("a slice lies outside its checkpoint tensor's shape", index);
+  return NULL;
+}
+
 static sluice_status *check_weights(const sluice_plan *plan) {
   for (uint64_t i = 0; i < plan->header->sources.count; i++) {
     const sluice_plan_source *source = &plan->sources[i];
     if (!string_is_valid(plan, source->name) || !plan->strings[source->name])
       return bad("a checkpoint tensor has no name", i);
-    if (!sluice_role_name(source->role) || source->reserved) return bad("a checkpoint tensor has an unknown role", i);
+    if (!sluice_role_name(source->role)) return bad("a checkpoint tensor has an unknown role", i);
     if (source->rank < 1 || source->rank > 2 || source->tensor_rows > MAX_DIMENSION ||
         source->tensor_columns > MAX_DIMENSION || (source->rank == 1 && source->tensor_rows != 1))
       return bad("a checkpoint tensor's shape is out of range", i);
-    if (!is_slice(source->first_row, source->rows, source->tensor_rows) ||
-        !is_slice(source->first_column, source->columns, source->tensor_columns))
-      return bad("a slice lies outside its checkpoint tensor's shape", i);
+    SLUICE_TRY(check_slices(plan, source, i));
   }
   uint64_t total = 0;
   for (uint64_t i = 0; i < plan->header->weights.count; i++) {
@@ -166,6 +177,20 @@ static bool ranges_are_valid(const sluice_plan *plan, uint32_t first, uint32_t c
     if (i > first && range->size <= range[-1].size) return false;
   }
   return true;
+}
+
+/* A collective's first two arguments are what a rank has and what all have, rows of the same sort. */
+static sluice_status *check_collective(const sluice_plan *plan, const sluice_plan_launch *launch, uint64_t index) {
+  if (launch->collective > 1 || launch->reserved) return bad("a launch's collective is unknown", index);
+  if (!launch->collective) return NULL;
+  const sluice_plan_argument *argument = plan->arguments + launch->first_argument;
+  if (plan->kernels[launch->kernel].argument_count < 2 || argument[0].memory != SLUICE_MEMORY_ARENA ||
+      argument[1].memory != SLUICE_MEMORY_ARENA)
+    return bad("a collective's arguments are not two buffers", index);
+  const sluice_plan_buffer *own = &plan->buffers[argument[0].index], *all = &plan->buffers[argument[1].index];
+  if (own->dtype != all->dtype || own->size != all->size || (uint64_t)own->width * plan->header->ranks != all->width)
+    return bad("a collective's buffers do not fit each other", index);
+  return NULL;
 }
 
 static sluice_status *check_launches(const sluice_plan *plan) {
@@ -206,6 +231,7 @@ static sluice_status *check_launches(const sluice_plan *plan) {
       return bad("a launch's ranges of steps are empty or out of order", i);
     if (!string_is_valid(plan, launch->label) || (launch->layer != UINT32_MAX && launch->layer >= header->layers))
       return bad("a launch's label or layer is out of range", i);
+    SLUICE_TRY(check_collective(plan, launch, i));
     for (int d = 0; d < 2; d++) {
       const sluice_plan_extent *extent = &launch->grid[d];
       if (extent->size >= SLUICE_SIZE_COUNT || extent->divisor == 0 || extent->factor == 0 ||

@@ -1,4 +1,5 @@
 /* One step: check the batch, take cache pages, write the inputs, run the plan's launches. */
+#include "runtime/exchange.h"
 #include "runtime/session.h"
 
 #include <float.h>
@@ -139,7 +140,8 @@ static void measure(step *s) {
   const sluice_plan *plan = &session->model->plan;
   uint64_t tokens = 0, rows = 0, tiles = 0, pages = 0, longest = 0, seen = 0;
   bool logprobs = false;
-  s->decode = session->device->driver->graph_begin && !session->observer && !session->hook;
+  /* Ranks meet on the host, which no graph waits for. */
+  s->decode = session->device->driver->graph_begin && !session->observer && !session->hook && !session->model->group;
   for (uint32_t i = 0; i < s->chunk_count; i++) {
     const sluice_chunk *chunk = &s->chunks[i];
     uint64_t context = (uint64_t)session->sequences[chunk->sequence].length + chunk->count;
@@ -438,10 +440,13 @@ static sluice_status *run_launch(step *s, uint32_t index) {
   const sluice_plan_launch *launch = &model->plan.launches[index];
   uint64_t grid[2];
   double start = session->hook ? sluice_seconds() : 0;
-  if (launch_grid(s, index, grid))
-    SLUICE_TRY(device->driver->launch(device, model->code, launch->kernel, session->arguments + launch->first_argument,
+  if (launch_grid(s, index, grid)) {
+    void *const *arguments = session->arguments + launch->first_argument;
+    if (launch->collective) SLUICE_TRY(sluice_exchange(session, launch, arguments, s->sizes));
+    SLUICE_TRY(device->driver->launch(device, model->code, launch->kernel, arguments,
                                       model->plan.kernels[launch->kernel].argument_count,
                                       (const int32_t *)(const void *)session->inputs.memory, grid));
+  }
   if (session->hook) {
     SLUICE_TRY(device->driver->synchronize(device));
     session->hook(session->hook_user, index, sluice_seconds() - start);

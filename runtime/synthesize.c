@@ -175,6 +175,7 @@ static sluice_status *add_row_runs(synthesis *s, const sluice_plan_weight *weigh
 /* One matrix at byte `to`. */
 static sluice_status *add_matrix(synthesis *s, const sluice_plan_weight *weight, uint32_t expert, uint64_t to) {
   const sluice_plan *plan = &s->model->plan;
+  const uint32_t rank = model_rank(s->model);
   bool rows_as_they_are = weight->layout == SLUICE_LAYOUT_ROWS;
   sluice_packed_size size;
   (void)sluice_packed_size_of(weight, &size); /* checked when the plan was opened */
@@ -196,7 +197,8 @@ static sluice_status *add_matrix(synthesis *s, const sluice_plan_weight *weight,
                                     .rows = 1,
                                     .dtype = weight->format,
                                     .factor = sluice_synthetic_factor(name, source->tensor_columns)};
-    const uint64_t corner = (uint64_t)source->first_row * source->tensor_columns + source->first_column;
+    const uint64_t corner =
+        (uint64_t)sluice_source_row(source, rank) * source->tensor_columns + sluice_source_column(source, rank);
     piece.first = corner;
     if (rows_as_they_are) SLUICE_TRY(add_row_runs(s, weight, source, piece, to, start));
     uint64_t end = start + source->rows;

@@ -228,9 +228,11 @@ static sluice_status *read_slice(const loader *load, const sluice_plan_weight *w
   const sluice_dtype dtype = (sluice_dtype)weight->format;
   const bool may_round = load->model->plan.header->dtype == SLUICE_BF16;
   const bool whole = source->columns == source->tensor_columns;
+  const uint32_t rank = model_rank(load->model);
+  const uint64_t first_row = sluice_source_row(source, rank), first_column = sluice_source_column(source, rank);
   const uint64_t elements = whole ? count * source->columns : source->columns, times = whole ? 1 : count;
   for (uint64_t i = 0; i < times; i++) {
-    uint64_t at = place->first + (source->first_row + first + i) * source->tensor_columns + source->first_column;
+    uint64_t at = place->first + (first_row + first + i) * source->tensor_columns + first_column;
     SLUICE_TRY(sluice_checkpoint_read(load->checkpoint, place->info->name, place->shape, place->rank, at, elements,
                                       dtype, may_round, to));
     to += elements * sluice_dtype_size(dtype);

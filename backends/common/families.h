@@ -8,6 +8,8 @@
 #define KERNEL_FAMILIES(family)                                                                                        \
   /* rows.c */                                                                                                         \
   family(embed) family(rms_norm) family(select_rows) family(add) family(swiglu) family(slice) family(combine)          \
+  /* ranks.c */                                                                                                        \
+  family(add_ranks) family(join_ranks)                                                                                 \
   /* router.c */                                                                                                       \
   family(router) family(router_logits) family(topk_experts)                                                            \
   /* sort_experts.c, route.c */                                                                                        \

@@ -123,7 +123,8 @@ void *tiny_plan(size_t *out_length) {
                                  .max_context = TINY_CONTEXT,
                                  .experts = TINY_EXPERTS,
                                  .experts_per_token = 1,
-                                 .weight_dtype = SLUICE_BF16};
+                                 .weight_dtype = SLUICE_BF16,
+                                 .ranks = 1};
   const sluice_plan_buffer buffers[] = {{.name = intern(&s, "counts"),
                                          .size = SLUICE_SIZE_TOKENS,
                                          .unit_offset = 64,
@@ -134,13 +135,13 @@ void *tiny_plan(size_t *out_length) {
       [SLUICE_SIZE_ONE] = {64}, [SLUICE_SIZE_TOKENS] = {128}, [SLUICE_SIZE_TOKENS_PAGES] = {64}};
   const uint32_t values = SLUICE_ROLE_VALUES;
   const sluice_plan_source sources[] = {
-      {intern(&s, TINY_SCALE), values, 1, 1, 16, 0, 1, 0, 16, 0},
-      {intern(&s, TINY_PANELS_A), values, 2, 5, 7, 0, 5, 0, 7, 0},
-      {intern(&s, TINY_PANELS_B), values, 2, 4, 7, 0, 4, 0, 7, 0},
-      {intern(&s, TINY_GATE), values, 2, 6, 5, 0, 6, 0, 5, 0},
-      {intern(&s, TINY_UP), values, 2, 6, 5, 0, 6, 0, 5, 0},
-      {intern(&s, TINY_WIDE), values, 2, 8, 50, 1, 6, 5, 41, 0},     /* rows from 1, columns from 5 on */
-      {intern(&s, TINY_WIDE_F32), values, 2, 9, 23, 2, 6, 0, 23, 0}, /* rows from 2 on */
+      {intern(&s, TINY_SCALE), values, 1, 1, 16, 0, 1, 0, 16, 0, 0, 1},
+      {intern(&s, TINY_PANELS_A), values, 2, 5, 7, 0, 5, 0, 7, 0, 0, 1},
+      {intern(&s, TINY_PANELS_B), values, 2, 4, 7, 0, 4, 0, 7, 0, 0, 1},
+      {intern(&s, TINY_GATE), values, 2, 6, 5, 0, 6, 0, 5, 0, 0, 1},
+      {intern(&s, TINY_UP), values, 2, 6, 5, 0, 6, 0, 5, 0, 0, 1},
+      {intern(&s, TINY_WIDE), values, 2, 8, 50, 1, 6, 5, 41, 0, 0, 1},     /* rows from 1, columns from 5 on */
+      {intern(&s, TINY_WIDE_F32), values, 2, 9, 23, 2, 6, 0, 23, 0, 0, 1}, /* rows from 2 on */
   };
   const sluice_plan_weight weights[] = {
       {.name = intern(&s, "scale"),

@@ -37,7 +37,8 @@ static void wrong_fields_are_refused(void **state) {
   WRONG(h->version = 9, "version 9");
   WRONG(h->dtype = 3, "activation type");
   WRONG(h->weight_dtype = 0, "weight type");
-  WRONG(h->reserved = 1, "reserved");
+  WRONG(h->ranks = 0, "number of ranks");
+  WRONG(h->ranks = 65, "number of ranks");
   WRONG(h->vocabulary = 0, "vocabulary");
   WRONG(h->hidden = UINT32_MAX, "hidden");
   WRONG(h->page_tokens = 0, "page tokens");
@@ -69,7 +70,8 @@ static void wrong_fields_are_refused(void **state) {
   WRONG(AT(sluice_plan_source, sources, 5)->tensor_columns = UINT32_MAX, "shape");
   WRONG(AT(sluice_plan_source, sources, 0)->role = 4, "role");
   WRONG(AT(sluice_plan_source, sources, 0)->role = SLUICE_ROLE_SCALES, "no values");
-  WRONG(AT(sluice_plan_source, sources, 0)->reserved = 1, "role");
+  WRONG(AT(sluice_plan_source, sources, 0)->share = 0, "slices are out of range");
+  WRONG(AT(sluice_plan_source, sources, 0)->row_step = UINT32_MAX, "slices are out of range");
   WRONG(AT(sluice_plan_source, sources, 0)->name = 0, "no name");
   WRONG(AT(sluice_plan_source, sources, 1)->columns = 6, "columns");
   WRONG(AT(sluice_plan_weight, weights, 0)->format = 3, "format");

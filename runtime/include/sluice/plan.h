@@ -16,7 +16,7 @@
 
 #include <stdbool.h>
 
-#define SLUICE_PLAN_VERSION 7u
+#define SLUICE_PLAN_VERSION 8u
 
 /* Every enumeration below is made from a table X(NAME, number, "name in the IR and in messages"): from it come the
  * constants, the functions sluice_..._name (NULL for an unknown number) and sluice_..._find (false for an unknown
@@ -245,8 +245,18 @@ typedef struct sluice_plan_source {
   uint32_t rank; /* 1 (a vector: tensor_rows is 1) or 2 */
   uint32_t tensor_rows, tensor_columns;
   uint32_t first_row, rows, first_column, columns;
-  uint32_t reserved; /* 0 */
+  /* Of a model that several ranks share: rank r's slice begins (r / share) * row_step rows and (r / share) *
+   * column_step columns further on. share: neighbours that have the same slice; at least 1. */
+  uint32_t row_step, column_step, share;
 } sluice_plan_source;
+
+/* Where rank `rank`'s slice begins. */
+static inline uint32_t sluice_source_row(const sluice_plan_source *source, uint32_t rank) {
+  return source->first_row + rank / source->share * source->row_step;
+}
+static inline uint32_t sluice_source_column(const sluice_plan_source *source, uint32_t rank) {
+  return source->first_column + rank / source->share * source->column_step;
+}
 
 /* The size of a weight's matrix as it is packed: computed here alone, for compiler, plan check and loader. A unit is a
  * row, a panel, or a panel of both matrices of a pair. */
@@ -320,6 +330,10 @@ typedef struct sluice_plan_launch {
   uint32_t label;                    /* string: the model op(s) this came from, e.g. "select_attention" */
   sluice_plan_extent grid[2];        /* workgroup w is x = w % grid[0], y = w / grid[0] */
   uint32_t first_range, range_count; /* each of another size, in order of sizes; none: every step */
+  /* 1: before the kernel runs, what each rank has of argument 0, as many rows as the step has of the buffer's size,
+   * comes to argument 1, one rank's behind the other's. Both are buffers; the second is as wide as all ranks'. */
+  uint32_t collective;
+  uint32_t reserved; /* 0 */
   sluice_plan_cost cost;
 } sluice_plan_launch;
 
@@ -354,6 +368,7 @@ typedef struct sluice_plan_table {
   uint64_t count;
 } sluice_plan_table;
 
+#define SLUICE_PLAN_RANKS 64u /* at most */
 typedef struct sluice_plan_header {
   uint32_t version; /* SLUICE_PLAN_VERSION */
   uint32_t dtype;   /* of activations: SLUICE_F32 or SLUICE_BF16 */
@@ -364,7 +379,7 @@ typedef struct sluice_plan_header {
   uint32_t max_context;                /* longest sequence */
   uint32_t experts, experts_per_token; /* largest of any layer, 0 without MoE */
   uint32_t weight_dtype;               /* checkpoint dtype that the plan keeps: SLUICE_BF16 or SLUICE_F32 */
-  uint32_t reserved;                   /* 0 */
+  uint32_t ranks;                      /* that share the model, each with a part of the weights; at least 1 */
   sluice_plan_table strings;           /* count: bytes */
   sluice_plan_table buffers;           /* sluice_plan_buffer */
   sluice_plan_table regions;           /* sluice_plan_region, SLUICE_SIZE_COUNT of them */

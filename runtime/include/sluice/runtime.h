@@ -45,6 +45,9 @@ typedef struct sluice_model_options {
   /* NULL: any bundle is run. Otherwise an Ed25519 public key of 32 bytes: a bundle that is not signed with its private
    * key is refused before anything of it runs (sluice/signature.h). */
   const uint8_t *trusted_key;
+  /* The ranks that share the model, of which the caller is one (docs/cluster.md); it must outlive the model. All of
+   * them do the same with the model and its sessions, in the same order. NULL: the model is on one device. */
+  struct sluice_group *group;
 } sluice_model_options;
 
 /* Opens a bundle for a device: checks the bundle, picks the plan built for the device (an error lists what the bundle
