@@ -2,6 +2,7 @@
  * cut into chunks of several sizes, alone and among five other sequences. */
 #include "compiler/compile.h"
 #include "sluice/runtime.h"
+#include "support/golden.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -14,13 +15,6 @@
 #include <cmocka.h>
 
 enum { OTHERS = 5, PLACE = 2 }; /* other sequences, and how many of them stand before the one that is checked */
-
-typedef struct golden {
-  sluice_safetensors *file;
-  const int32_t *ids, *tokens;
-  const float *prefill, *decode;
-  uint32_t prompt, rows, steps, vocabulary;
-} golden;
 
 /* What the observer looks at while a step runs: the checked sequence's tokens are rows [first, first + count) of the
  * step and positions [position, ...) of the prompt. */
@@ -36,38 +30,6 @@ static void must(sluice_status *status) {
   assert_null(status);
 }
 
-static const void *tensor(const golden *g, const char *name, const sluice_tensor_info **out_info) {
-  const sluice_tensor_info *info = sluice_safetensors_find(g->file, name);
-  assert_non_null(info);
-  if (out_info) *out_info = info;
-  return sluice_safetensors_data(g->file, info);
-}
-
-static void golden_open(golden *g, const char *path) {
-  const sluice_tensor_info *info;
-  must(sluice_safetensors_open(path, &g->file));
-  g->ids = tensor(g, "input_ids", &info);
-  g->prompt = (uint32_t)info->shape[0];
-  g->tokens = tensor(g, "decode.tokens", NULL);
-  g->prefill = tensor(g, "prefill.logits", &info);
-  g->rows = (uint32_t)info->shape[0];
-  g->vocabulary = (uint32_t)info->shape[1];
-  g->decode = tensor(g, "decode.logits", &info);
-  g->steps = (uint32_t)info->shape[0];
-}
-
-static bool same_set(const int32_t *a, const int32_t *b, uint32_t count) {
-  for (uint32_t i = 0; i < count; i++) {
-    uint32_t in_a = 0, in_b = 0;
-    for (uint32_t j = 0; j < count; j++) {
-      in_a += a[j] == a[i];
-      in_b += b[j] == a[i];
-    }
-    if (in_a != in_b) return false;
-  }
-  return true;
-}
-
 static sluice_status *observe(void *user, const char *name, sluice_dtype dtype, const void *data, uint32_t rows,
                               uint32_t row_elements) {
   watch *w = user;
@@ -79,14 +41,16 @@ static sluice_status *observe(void *user, const char *name, sluice_dtype dtype, 
   bool experts = length > 8 && !strcmp(name + length - 8, ".experts");
   if (!w->active || (!blocks && !experts)) return NULL;
   const sluice_tensor_info *info;
-  const int32_t *expected = tensor(w->golden, full, &info);
+  const void *expected_data;
+  must(golden_tensor(w->golden, full, &info, &expected_data));
+  const int32_t *expected = expected_data;
   uint32_t heads = blocks ? (uint32_t)info->shape[0] : 1, k = (uint32_t)info->shape[info->rank - 1];
   assert_int_equal(row_elements, heads * k);
   for (uint32_t i = 0; i < w->count; i++)
     for (uint32_t h = 0; h < heads; h++) {
       const int32_t *found = (const int32_t *)data + ((size_t)(w->first + i) * heads + h) * k;
       const int32_t *wanted = expected + ((size_t)h * w->golden->prompt + w->position + i) * k;
-      if (!same_set(found, wanted, k)) fail_msg("%s differs at position %u, head %u", full, w->position + i, h);
+      if (!golden_same_set(found, wanted, k)) fail_msg("%s differs at position %u, head %u", full, w->position + i, h);
       *(blocks ? &w->blocks_checked : &w->experts_checked) += 1;
     }
   return NULL;
@@ -183,7 +147,7 @@ static void check(const char *name, uint64_t seed, const uint32_t *chunks, size_
 
   golden g;
   snprintf(path, sizeof path, "%s/golden/%s/golden.float32.safetensors", TEST_DATA, name);
-  golden_open(&g, path);
+  must(golden_open(&g, path));
   sluice_model *model = NULL;
   sluice_checkpoint *checkpoint = NULL;
   must(sluice_model_open(bundle, NULL, &model));
@@ -194,7 +158,7 @@ static void check(const char *name, uint64_t seed, const uint32_t *chunks, size_
     for (int crowded = 0; crowded < 2; crowded++) run(model, &g, chunks[i] ? chunks[i] : g.prompt, crowded);
   sluice_checkpoint_close(checkpoint);
   sluice_model_close(model);
-  sluice_safetensors_close(g.file);
+  golden_close(&g);
   unlink(bundle);
 }
 
