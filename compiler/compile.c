@@ -123,6 +123,24 @@ static sluice_status *compile_target(const model_config *config, const compile_o
   return status;
 }
 
+sluice_status *compile_plan(const model_config *config, const compile_options *options, pass_remarks *remarks,
+                            plan_image *out_plan) {
+  *out_plan = (plan_image){0};
+  ir_context *context = NULL;
+  SLUICE_TRY(ir_context_create(&context));
+  sluice_status *status = plan_with(context, config, options, options->targets[0], remarks, NULL, out_plan);
+  ir_context_destroy(context);
+  kernel_info *kernels = status ? NULL : sluice_allocate_array(out_plan->spec_count, sizeof *kernels);
+  if (!status && !kernels) status = sluice_out_of_memory();
+  for (size_t i = 0; kernels && i < out_plan->spec_count; i++)
+    for (size_t d = 0; d < 2; d++)
+      kernels[i].grid[d] = (sluice_plan_extent){.size = SLUICE_SIZE_ONE, .divisor = 1, .factor = 1};
+  if (!status) status = plan_finish(out_plan, kernels);
+  sluice_release(kernels);
+  if (status) plan_image_free(out_plan);
+  return status;
+}
+
 static sluice_status *write_parts(const compile_options *options, const bundle_part *parts, size_t count) {
   bundle_image bundle;
   SLUICE_TRY(bundle_make(parts, count, &bundle));

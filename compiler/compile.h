@@ -62,6 +62,11 @@ char *compile_save_directory(const char *directory, const char *target);
 /* The whole way. Nothing is left behind at `output` on failure. */
 SLUICE_MUST_USE sluice_status *compile_model(const model_config *config, const compile_options *options);
 
+/* The plan of the first target as if there were code, in a fraction of the time: for what a step costs. Sizes of
+ * kernels and grids of launches are missing in it, so nothing can run it. `remarks` as in pass_options. */
+SLUICE_MUST_USE sluice_status *compile_plan(const model_config *config, const compile_options *options,
+                                            pass_remarks *remarks, plan_image *out_plan);
+
 /* The manifest, docs/bundle-format.md (compiler/manifest.c): what was compiled, how, and which fusions happened. Holds
  * no time, path or host name. `remarks` are those of the first target's passes; NULL: none. Appends to `out`. */
 SLUICE_MUST_USE sluice_status *manifest_write(const model_config *config, const compile_options *options,

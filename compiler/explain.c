@@ -2,108 +2,39 @@
  */
 #include "backends/common/configuration.h"
 #include "compiler/inspect.h"
-
-#include "compiler/products.h"
+#include "compiler/layouts.h"
+#include "compiler/parallel.h"
+#include "compiler/step_cost.h"
 #include "sluice/dtype.h"
 #include "sluice/memory.h"
 
 #include <stdio.h>
 #include <string.h>
 
-/* The step that is asked about. */
-typedef struct step_shape {
-  uint64_t tokens, sequences, context;
-  uint64_t keys;          /* sum over the tokens of the keys each sees */
-  uint64_t distinct_keys; /* the same keys, counted once for each sequence */
-} step_shape;
+/* What floor times of a target are made of. */
+typedef struct machine {
+  step_rates rates;
+  const product *product; /* where the rates that were not given come from; NULL: nowhere */
+} machine;
 
-/* What floor times of a target are made of; 0: unknown. */
-typedef struct rates {
-  double bandwidth, flops; /* bytes and FLOPs a second */
-  const product *product;  /* where the ones that were not given come from; NULL: nowhere */
-} rates;
-
-typedef struct launch_total {
-  double bytes, flops, seconds;
-} launch_total;
-
-/* Tokens of each sequence are its last ones: token i of n sees context - n + 1 + i keys. */
 static step_shape shape_of(const explain_options *options, const sluice_plan_header *header) {
-  step_shape s = {.sequences = options->sequences ? (uint64_t)options->sequences : 1};
-  s.tokens = options->tokens ? (uint64_t)options->tokens : s.sequences;
-  s.context = options->context ? (uint64_t)options->context : header->max_context;
-  uint64_t each = s.tokens / s.sequences;
-  if (each == 0) each = 1;
-  if (s.context < each) s.context = each;
-  s.keys = s.sequences * (each * (s.context - each) + each * (each + 1) / 2);
-  s.distinct_keys = s.sequences * s.context;
-  return s;
-}
-
-/* Sum over the tokens of min(keys seen, limit). */
-static uint64_t limited_keys(const step_shape *s, uint64_t limit) {
-  uint64_t each = s->tokens / s->sequences ? s->tokens / s->sequences : 1, sum = 0, least = s->context - each + 1;
-  if (least >= limit) return s->sequences * each * limit;
-  for (uint64_t i = 0; i < each; i++) sum += least + i < limit ? least + i : limit;
-  return s->sequences * sum;
-}
-
-/* Distinct experts of the step when tokens choose at random: E (1 - (1 - k/E)^T). */
-static double distinct_experts(const sluice_plan_header *header, uint64_t tokens) {
-  if (header->experts == 0) return 0;
-  double miss = 1, per_token = 1 - (double)header->experts_per_token / header->experts;
-  for (uint64_t i = 0; i < tokens && miss > 1e-9; i++) miss *= per_token;
-  return header->experts * (1 - miss);
-}
-
-static launch_total cost_of(const sluice_plan *plan, const sluice_plan_launch *launch, const step_shape *s,
-                            const rates *at) {
-  const sluice_plan_cost *c = &launch->cost;
-  bool by_rows = launch->grid[0].size == SLUICE_SIZE_ROWS || launch->grid[1].size == SLUICE_SIZE_ROWS;
-  double rows = (double)(by_rows ? s->sequences : s->tokens);
-  double limited = c->key_limit ? (double)limited_keys(s, c->key_limit) : 0;
-  /* Keys are read from memory once for each sequence, whatever the number of its tokens, if caches serve the rest. */
-  double limited_read = limited < (double)s->distinct_keys ? limited : (double)s->distinct_keys;
-  launch_total t = {0};
-  t.bytes = (double)c->fixed_bytes + rows * (double)c->row_bytes + (double)s->distinct_keys * (double)c->key_bytes +
-            limited_read * (double)c->limited_key_bytes +
-            distinct_experts(plan->header, s->tokens) * (double)c->expert_bytes;
-  t.flops = (double)c->fixed_flops + rows * (double)c->row_flops + (double)s->keys * (double)c->key_flops +
-            limited * (double)c->limited_key_flops;
-  if (at->bandwidth > 0) t.seconds = t.bytes / at->bandwidth;
-  if (at->bandwidth > 0 && at->flops > 0 && t.flops / at->flops > t.seconds) t.seconds = t.flops / at->flops;
-  return t;
-}
-
-/* What the ranges of launches are of, see sluice_plan_launch. */
-static void sizes_of(const sluice_plan *plan, const step_shape *s, int32_t out_sizes[SLUICE_SIZE_COUNT]) {
-  uint64_t each = s->tokens / s->sequences,
-           pages = (s->context + plan->header->page_tokens - 1) / plan->header->page_tokens;
-  const uint64_t sizes[SLUICE_SIZE_COUNT] = {
-      [SLUICE_SIZE_ONE] = 1,
-      [SLUICE_SIZE_TOKENS] = s->tokens,
-      [SLUICE_SIZE_ROWS] = s->sequences,
-      [SLUICE_SIZE_SEQUENCES] = s->sequences,
-      [SLUICE_SIZE_TILES] = (each + plan->header->query_tile - 1) / plan->header->query_tile * s->sequences,
-      [SLUICE_SIZE_PAGE_STRIDE] = pages,
-      [SLUICE_SIZE_CONTEXT] = pages * plan->header->page_tokens,
-      [SLUICE_SIZE_PAGES] = pages,
-      [SLUICE_SIZE_LONGEST] = each < plan->header->query_tile ? each : plan->header->query_tile};
-  for (int i = 0; i < SLUICE_SIZE_COUNT; i++) out_sizes[i] = sizes[i] < INT32_MAX ? (int32_t)sizes[i] : INT32_MAX;
+  const uint64_t sequences = options->sequences ? (uint64_t)options->sequences : 1;
+  return step_shape_of(options->tokens ? (uint64_t)options->tokens : sequences, sequences,
+                       options->context ? (uint64_t)options->context : header->max_context);
 }
 
 static bool same_launch(const sluice_plan_launch *a, const sluice_plan_launch *b) {
   return a->kernel == b->kernel && a->label == b->label && memcmp(&a->cost, &b->cost, sizeof a->cost) == 0;
 }
 
-/* "12.34", or `unknown` without a bandwidth. */
+/* "12.34" of microseconds, or `unknown` without a bandwidth. */
 typedef struct floor_text {
   char text[32];
 } floor_text;
 
-static floor_text write_floor(const rates *at, double seconds, int digits, const char *unknown) {
+static floor_text write_floor(const step_rates *rates, double seconds, int digits, const char *unknown) {
   floor_text result;
-  if (at->bandwidth > 0)
+  if (rates->bandwidth > 0)
     snprintf(result.text, sizeof result.text, "%.*f", digits, seconds * 1e6);
   else
     snprintf(result.text, sizeof result.text, "%s", unknown);
@@ -134,63 +65,98 @@ static sluice_status *write_choices(const sluice_plan *plan, const sluice_plan_l
 }
 
 static sluice_status *write_line(const sluice_plan *plan, const sluice_plan_launch *launch, uint64_t times,
-                                 const launch_total *total, const rates *at, bool json, bool first, sluice_text *out) {
+                                 const step_cost *one, const step_rates *rates, bool json, bool first,
+                                 sluice_text *out) {
   const char *kernel = sluice_plan_string(plan, plan->kernels[launch->kernel].name);
   const char *label = sluice_plan_string(plan, launch->label);
+  const double seconds = step_cost_seconds(one);
   if (json)
     sluice_text_printf(
         out,
         "%s{\"op\":\"%s\",\"kernel\":\"%s\",\"launches\":%llu,\"bytes\":%.0f,\"flops\":%.0f,\"floor_us\":%s,"
-        "\"configuration\":{",
-        first ? "" : ",", label, kernel, (unsigned long long)times, total->bytes, total->flops,
-        write_floor(at, total->seconds, 3, "null").text);
+        "\"links_us\":%s,\"configuration\":{",
+        first ? "" : ",", label, kernel, (unsigned long long)times, one->bytes, one->flops,
+        write_floor(rates, seconds, 3, "null").text, write_floor(rates, one->links_seconds, 3, "null").text);
   else
     sluice_text_printf(out, "  %-18s %-22s %5llu %15.0f %17.0f %12s", label, kernel, (unsigned long long)times,
-                       total->bytes, total->flops, write_floor(at, total->seconds, 2, "-").text);
+                       one->bytes, one->flops, write_floor(rates, seconds, 2, "-").text);
   SLUICE_TRY(write_choices(plan, launch, json, out));
   sluice_text_printf(out, json ? "}}" : "\n");
   return NULL;
 }
 
+/* What takes the largest part of the step. */
+static const char *limit_of(const step_cost *sum) {
+  if (sum->links_seconds > sum->memory_seconds && sum->links_seconds > sum->arithmetic_seconds) return "links";
+  return sum->memory_seconds >= sum->arithmetic_seconds ? "memory" : "arithmetic";
+}
+
+static void write_step_json(const sluice_plan *plan, const step_shape *shape, const step_rates *rates,
+                            const step_cost *sum, sluice_text *out) {
+  int32_t sizes[SLUICE_SIZE_COUNT];
+  step_sizes(plan, shape, sizes);
+  const double seconds = step_cost_seconds(sum);
+  sluice_text_printf(
+      out,
+      "],\"step\":{\"launches\":%llu,\"joined_launches\":%llu,\"exchanges\":%llu,\"bytes\":%.0f,"
+      "\"flops\":%.0f,\"floor_us\":%s,",
+      (unsigned long long)sum->launches, (unsigned long long)sluice_plan_count_launches(plan, sizes, true),
+      (unsigned long long)sum->exchanges, sum->bytes, sum->flops, write_floor(rates, seconds, 3, "null").text);
+  sluice_text_printf(out, "\"memory_us\":%s,", write_floor(rates, sum->memory_seconds, 3, "null").text);
+  sluice_text_printf(out, "\"arithmetic_us\":%s,", write_floor(rates, sum->arithmetic_seconds, 3, "null").text);
+  sluice_text_printf(out, "\"links_us\":%s,", write_floor(rates, sum->links_seconds, 3, "null").text);
+  sluice_text_printf(out, seconds > 0 ? "\"tokens_second\":%.1f}}" : "\"tokens_second\":null}}",
+                     (double)shape->tokens / seconds);
+}
+
+static void write_step(const sluice_plan *plan, const step_shape *shape, const step_rates *rates, const step_cost *sum,
+                       sluice_text *out) {
+  const double seconds = step_cost_seconds(sum);
+  sluice_text_printf(out, "  %-18s %-22s %5llu %15.0f %17.0f %12s\n", "whole step", "",
+                     (unsigned long long)sum->launches, sum->bytes, sum->flops,
+                     write_floor(rates, seconds, 2, "-").text);
+  if (seconds <= 0) return;
+  const uint32_t ranks = plan->header->ranks;
+  sluice_text_printf(out, "  one after another: memory %.1f us, arithmetic %.1f us", sum->memory_seconds * 1e6,
+                     sum->arithmetic_seconds * 1e6);
+  if (ranks > 1)
+    sluice_text_printf(out, ", links %.1f us (%llu exchanges)", sum->links_seconds * 1e6,
+                       (unsigned long long)sum->exchanges);
+  const double rate = (double)shape->tokens / seconds;
+  sluice_text_printf(out, "; at most %.1f tokens/s", rate);
+  if (ranks > 1) sluice_text_printf(out, ", %.1f for each of %u devices", rate / ranks, ranks);
+  sluice_text_printf(out, "; %s limits\n", limit_of(sum));
+}
+
+static bool runs_alike(const sluice_plan *plan, uint64_t a, uint64_t b, const int32_t sizes[SLUICE_SIZE_COUNT]) {
+  return sluice_plan_runs(plan, &plan->launches[b], sizes) && same_launch(&plan->launches[a], &plan->launches[b]);
+}
+
 /* Launches that agree in op, kernel and cost are listed once, where the first of them stands. */
-static sluice_status *write_launches(const sluice_plan *plan, const step_shape *shape, const rates *at, bool json,
-                                     sluice_text *out) {
+static sluice_status *write_launches(const sluice_plan *plan, const step_shape *shape, const step_rates *rates,
+                                     bool json, sluice_text *out) {
   uint64_t count = plan->header->launches.count;
   bool *listed = sluice_allocate_array(count, sizeof *listed), first = true;
   if (!listed) return sluice_out_of_memory();
-  launch_total sum = {0};
-  uint64_t run = 0;
   int32_t sizes[SLUICE_SIZE_COUNT];
-  sizes_of(plan, shape, sizes);
+  step_sizes(plan, shape, sizes);
   sluice_status *status = NULL;
   for (uint64_t i = 0; i < count && !status; i++) {
-    if (!sluice_plan_runs(plan, &plan->launches[i], sizes)) continue;
-    run++;
-    launch_total one = cost_of(plan, &plan->launches[i], shape, at);
-    sum.bytes += one.bytes;
-    sum.flops += one.flops;
-    sum.seconds += one.seconds;
-    if (listed[i]) continue;
+    if (listed[i] || !sluice_plan_runs(plan, &plan->launches[i], sizes)) continue;
+    const step_cost one = step_cost_of_launch(plan, &plan->launches[i], shape, rates);
     uint64_t times = 0;
     for (uint64_t j = i; j < count; j++)
-      if (!listed[j] && sluice_plan_runs(plan, &plan->launches[j], sizes) &&
-          same_launch(&plan->launches[i], &plan->launches[j])) {
+      if (!listed[j] && runs_alike(plan, i, j, sizes)) {
         listed[j] = true;
         times++;
       }
-    status = write_line(plan, &plan->launches[i], times, &one, at, json, first, out);
+    status = write_line(plan, &plan->launches[i], times, &one, rates, json, first, out);
     first = false;
   }
   sluice_release(listed);
   if (status) return status;
-  if (json)
-    sluice_text_printf(
-        out, "],\"step\":{\"launches\":%llu,\"joined_launches\":%llu,\"bytes\":%.0f,\"flops\":%.0f,\"floor_us\":%s}}",
-        (unsigned long long)run, (unsigned long long)sluice_plan_count_launches(plan, sizes, true), sum.bytes,
-        sum.flops, write_floor(at, sum.seconds, 3, "null").text);
-  else
-    sluice_text_printf(out, "  %-18s %-22s %5llu %15.0f %17.0f %12s\n", "whole step", "", (unsigned long long)run,
-                       sum.bytes, sum.flops, write_floor(at, sum.seconds, 2, "-").text);
+  const step_cost sum = step_cost_of_step(plan, shape, rates);
+  (json ? write_step_json : write_step)(plan, shape, rates, &sum, out);
   return NULL;
 }
 
@@ -239,28 +205,77 @@ static sluice_status *check_product(const sluice_bundle *bundle, const explain_o
                       options->product, asked->target, options->path);
 }
 
-static rates rates_of(const explain_options *options, const sluice_plan *plan, const product *p) {
-  rates at = {.bandwidth = options->bandwidth * 1e9, .flops = options->flops * 1e12, .product = p};
-  if (p && options->bandwidth <= 0) at.bandwidth = p->gigabytes_second * 1e9;
-  if (p && options->flops <= 0 && plan->header->dtype == SLUICE_BF16) at.flops = p->bf16_teraflops * 1e12;
-  return at;
+static machine machine_of(const explain_options *options, uint32_t dtype, const product *p) {
+  machine m = {.rates = {.bandwidth = options->bandwidth * 1e9, .flops = options->flops * 1e12}, .product = p};
+  if (p && options->bandwidth <= 0) m.rates.bandwidth = p->gigabytes_second * 1e9;
+  if (p && options->flops <= 0 && dtype == SLUICE_BF16) m.rates.flops = p->bf16_teraflops * 1e12;
+  if (p) m.rates.links = p->links;
+  if (options->link_latency > 0) m.rates.links.microseconds = options->link_latency;
+  if (options->link_rate > 0) m.rates.links.gigabytes_second = options->link_rate;
+  if (options->link_latency > 0 || options->link_rate > 0)
+    m.rates.links.source = options->link_latency > 0 && options->link_rate > 0 ? "as given" : "one of them as given";
+  return m;
 }
 
-/* Where the floors come from, in one line. */
-static void write_rates(const explain_options *options, const rates *at, sluice_text *out) {
-  if (at->bandwidth <= 0) {
+/* Where the floors come from, a line each. */
+static void write_rates(const explain_options *options, const machine *m, uint32_t ranks, sluice_text *out) {
+  if (m->rates.bandwidth <= 0) {
     sluice_text_printf(out,
                        "  no floors: no machine's rates are known for it; --product (%s) or --bandwidth says which\n",
                        product_names);
     return;
   }
-  const char *given = "as given", *sheet = at->product ? at->product->name : "";
-  sluice_text_printf(out, "  floors: memory at %.0f GB/s%s%s", at->bandwidth / 1e9,
+  const char *given = "as given", *sheet = m->product ? m->product->name : "";
+  sluice_text_printf(out, "  floors: memory at %.0f GB/s%s%s", m->rates.bandwidth / 1e9,
                      options->bandwidth > 0 ? " " : ", data sheet of ", options->bandwidth > 0 ? given : sheet);
-  if (at->flops > 0)
-    sluice_text_printf(out, "; arithmetic at %.0f TFLOP/s%s%s", at->flops / 1e12,
+  if (m->rates.flops > 0)
+    sluice_text_printf(out, "; arithmetic at %.0f TFLOP/s%s%s", m->rates.flops / 1e12,
                        options->flops > 0 ? " " : ", dense bf16, data sheet of ", options->flops > 0 ? given : sheet);
-  sluice_text_printf(out, at->flops > 0 ? "\n" : "; arithmetic is not counted\n");
+  sluice_text_printf(out, m->rates.flops > 0 ? "\n" : "; arithmetic is not counted\n");
+  if (ranks < 2) return;
+  if (m->rates.links.gigabytes_second > 0)
+    sluice_text_printf(out, "  links: %.1f us, and %.1f GB/s from %s; %s\n", m->rates.links.microseconds,
+                       m->rates.links.gigabytes_second,
+                       m->rates.links.mesh ? "each of the others at once" : "all others together",
+                       m->rates.links.source);
+  else
+    sluice_text_printf(out, "  links are not counted: --product or --link-rate says what they are\n");
+}
+
+static sluice_status *check_shape(const step_shape *shape, uint32_t max_context) {
+  if (shape->context <= max_context && shape->tokens >= shape->sequences) return NULL;
+  return sluice_error(SLUICE_INVALID,
+                      "a step of %llu tokens in %llu sequences of %llu tokens: expected at least a token for each "
+                      "sequence and at most %u tokens of context",
+                      (unsigned long long)shape->tokens, (unsigned long long)shape->sequences,
+                      (unsigned long long)shape->context, max_context);
+}
+
+static sluice_status *write_plan(const char *target, const sluice_plan *plan, const sluice_json_value *manifest,
+                                 const explain_options *options, bool first, sluice_text *out) {
+  const step_shape shape = shape_of(options, plan->header);
+  const product *p = find_product(options, manifest, target);
+  const machine m = machine_of(options, plan->header->dtype, p);
+  const uint32_t ranks = plan->header->ranks;
+  SLUICE_TRY(check_shape(&shape, plan->header->max_context));
+  if (options->json) {
+    sluice_text_printf(out,
+                       "%s{\"target\":\"%.31s\",\"ranks\":%u,\"tokens\":%llu,\"sequences\":%llu,\"context\":%llu,"
+                       "\"product\":%s%s%s,\"bandwidth\":%.0f,\"flop_rate\":%.0f,\"launches\":[",
+                       first ? "" : ",", target, ranks, (unsigned long long)shape.tokens,
+                       (unsigned long long)shape.sequences, (unsigned long long)shape.context, p ? "\"" : "",
+                       p ? p->name : "null", p ? "\"" : "", m.rates.bandwidth, m.rates.flops);
+  } else {
+    sluice_text_printf(out, "%starget %.31s, a step of %llu token(s) in %llu sequence(s) of %llu tokens",
+                       first ? "" : "\n", target, (unsigned long long)shape.tokens, (unsigned long long)shape.sequences,
+                       (unsigned long long)shape.context);
+    if (ranks > 1) sluice_text_printf(out, ", on each of %u ranks", ranks);
+    sluice_text_printf(out, "\n");
+    write_rates(options, &m, ranks, out);
+    sluice_text_printf(out, "  %-18s %-22s %5s %15s %17s %12s  %s\n", "op", "kernel", "times", "bytes each",
+                       "FLOPs each", "floor us", "configuration");
+  }
+  return write_launches(plan, &shape, &m.rates, options->json, out);
 }
 
 static sluice_status *write_targets(const sluice_bundle *bundle, const sluice_json_value *manifest,
@@ -271,35 +286,35 @@ static sluice_status *write_targets(const sluice_bundle *bundle, const sluice_js
     if (header->sections[i].kind != SLUICE_SECTION_PLAN) continue;
     sluice_plan plan;
     SLUICE_TRY(sluice_bundle_plan(bundle, i, options->path, &plan));
-    step_shape shape = shape_of(options, plan.header);
-    const product *p = find_product(options, manifest, header->sections[i].target);
-    const rates at = rates_of(options, &plan, p);
-    if (shape.context > plan.header->max_context || shape.tokens < shape.sequences)
-      return sluice_error(SLUICE_INVALID,
-                          "a step of %llu tokens in %llu sequences of %llu tokens: expected at least a token for each "
-                          "sequence and at most %u tokens of context",
-                          (unsigned long long)shape.tokens, (unsigned long long)shape.sequences,
-                          (unsigned long long)shape.context, plan.header->max_context);
-    if (options->json)
-      sluice_text_printf(out,
-                         "%s{\"target\":\"%.31s\",\"tokens\":%llu,\"sequences\":%llu,\"context\":%llu,"
-                         "\"product\":%s%s%s,\"bandwidth\":%.0f,\"flop_rate\":%.0f,\"launches\":[",
-                         first ? "" : ",", header->sections[i].target, (unsigned long long)shape.tokens,
-                         (unsigned long long)shape.sequences, (unsigned long long)shape.context, p ? "\"" : "",
-                         p ? p->name : "null", p ? "\"" : "", at.bandwidth, at.flops);
-    else
-      sluice_text_printf(out, "%starget %.31s, a step of %llu token(s) in %llu sequence(s) of %llu tokens\n",
-                         first ? "" : "\n", header->sections[i].target, (unsigned long long)shape.tokens,
-                         (unsigned long long)shape.sequences, (unsigned long long)shape.context);
-    if (!options->json) {
-      write_rates(options, &at, out);
-      sluice_text_printf(out, "  %-18s %-22s %5s %15s %17s %12s  %s\n", "op", "kernel", "times", "bytes each",
-                         "FLOPs each", "floor us", "configuration");
-    }
+    SLUICE_TRY(write_plan(header->sections[i].target, &plan, manifest, options, first, out));
     first = false;
-    SLUICE_TRY(write_launches(&plan, &shape, &at, options->json, out));
   }
   return NULL;
+}
+
+/* The end of both forms: `text` is the manifest's. */
+static void write_end(const char *text, size_t length, const sluice_json_value *manifest, bool json, sluice_text *out) {
+  if (!json) {
+    write_fusions(manifest, out);
+    return;
+  }
+  const sluice_json_value *fusions = sluice_json_get(manifest, "fusions");
+  sluice_text_printf(out, "]");
+  if (fusions) {
+    /* From the array's first byte to its bracket. */
+    size_t end = fusions->offset;
+    for (int depth = 0; end < length; end++) {
+      if (text[end] == '"')
+        while (++end < length && text[end] != '"') end += text[end] == '\\';
+      else if (text[end] == '[')
+        depth++;
+      else if (text[end] == ']' && --depth == 0)
+        break;
+    }
+    sluice_text_printf(out, ",\"fusions\":");
+    sluice_text_append(out, text + fusions->offset, end + 1 - fusions->offset);
+  }
+  sluice_text_printf(out, "}\n");
 }
 
 sluice_status *explain_bundle(const explain_options *options, sluice_text *out) {
@@ -315,28 +330,59 @@ sluice_status *explain_bundle(const explain_options *options, sluice_text *out) 
     if (options->json) sluice_text_printf(out, "{\"targets\":[");
     status = write_targets(bundle, sluice_json_root(manifest), options, out);
   }
-  if (!status && !options->json) write_fusions(sluice_json_root(manifest), out);
-  if (!status && options->json) {
-    const sluice_json_value *fusions = sluice_json_get(sluice_json_root(manifest), "fusions");
-    sluice_text_printf(out, "]");
-    if (fusions) {
-      /* The manifest's text, from the array's first byte to its bracket. */
-      size_t end = fusions->offset;
-      for (int depth = 0; end < length; end++) {
-        if (text[end] == '"')
-          while (++end < length && text[end] != '"') end += text[end] == '\\';
-        else if (text[end] == '[')
-          depth++;
-        else if (text[end] == ']' && --depth == 0)
-          break;
-      }
-      sluice_text_printf(out, ",\"fusions\":");
-      sluice_text_append(out, text + fusions->offset, end + 1 - fusions->offset);
-    }
-    sluice_text_printf(out, "}\n");
-  }
+  if (!status) write_end(text, length, sluice_json_root(manifest), options->json, out);
   sluice_json_free(manifest);
   sluice_bundle_close(bundle);
+  if (!status && out->failed) status = sluice_out_of_memory();
+  return status;
+}
+
+/* ---- models that are not compiled yet ---- */
+
+static sluice_status *explain_layout(const model_config *config, const product *p, const explain_options *options,
+                                     sluice_text *out) {
+  int64_t ranks;
+  SLUICE_TRY(parallel_parse(options->parallel, &ranks));
+  const compile_options compile = layout_options(p, ranks);
+  pass_remarks remarks = {0};
+  plan_image image = {0};
+  sluice_plan plan;
+  sluice_text text = {0};
+  sluice_json_document *manifest = NULL;
+  sluice_status *status = compile_plan(config, &compile, &remarks, &image);
+  if (!status) status = sluice_plan_open(image.data, image.length, &plan);
+  if (!status) status = manifest_write(config, &compile, &remarks, &text);
+  if (!status && text.failed) status = sluice_out_of_memory();
+  if (!status) status = sluice_json_parse(text.data, text.length, options->path, &manifest);
+  if (!status) {
+    if (options->json) sluice_text_printf(out, "{\"targets\":[");
+    status = write_plan(p->target, &plan, sluice_json_root(manifest), options, true, out);
+  }
+  if (!status) write_end(text.data, text.length, sluice_json_root(manifest), options->json, out);
+  sluice_json_free(manifest);
+  sluice_text_free(&text);
+  plan_image_free(&image);
+  pass_remarks_free(&remarks);
+  return status;
+}
+
+sluice_status *explain_model(const model_config *config, const explain_options *options, sluice_text *out) {
+  const product *p = options->product ? product_find(options->product) : NULL;
+  if (!p)
+    return sluice_error(SLUICE_USAGE, "--product is %s%.60s%s, but --parallel needs one of %s",
+                        options->product ? "'" : "", options->product ? options->product : "missing",
+                        options->product ? "'" : "", product_names);
+  sluice_status *status;
+  if (strcmp(options->parallel, "auto") == 0) {
+    const machine m = machine_of(options, SLUICE_BF16, p);
+    if (!options->json) {
+      sluice_text_printf(out, "%s:\n", p->name);
+      write_rates(options, &m, 2, out);
+    }
+    status = layouts_write(config, p, &m.rates, options, out);
+  } else {
+    status = explain_layout(config, p, options, out);
+  }
   if (!status && out->failed) status = sluice_out_of_memory();
   return status;
 }

@@ -1,5 +1,6 @@
 #include "compiler/inspect.h"
 
+#include "compiler/step_cost.h"
 #include "sluice/dtype.h"
 #include "sluice/memory.h"
 #include "sluice/signature.h"
@@ -111,18 +112,7 @@ static void write_memory(const sluice_plan *plan, const inspect_options *options
   uint64_t tokens = options->step_tokens        ? (uint64_t)options->step_tokens
                     : sequences * context < 512 ? sequences * context
                                                 : 512;
-  uint64_t pages = (context + h->page_tokens - 1) / h->page_tokens, weights = 0, page_bytes = 0, arena = 0;
-  uint64_t extents[SLUICE_SIZE_COUNT] = {[SLUICE_SIZE_ONE] = 1,
-                                         [SLUICE_SIZE_TOKENS] = tokens,
-                                         [SLUICE_SIZE_ROWS] = sequences,
-                                         [SLUICE_SIZE_SEQUENCES] = sequences,
-                                         [SLUICE_SIZE_TILES] = tokens,
-                                         [SLUICE_SIZE_TOKENS_CONTEXT] = tokens * pages * h->page_tokens,
-                                         [SLUICE_SIZE_TOKENS_PAGES] = tokens * pages};
-  for (uint64_t i = 0; i < h->weights.count; i++) weights += plan->weights[i].bytes;
-  for (uint64_t i = 0; i < h->cache.count; i++) page_bytes += plan->cache[i].page_bytes;
-  for (uint64_t i = 0; i < h->regions.count; i++) arena += plan->regions[i].unit_bytes * extents[i];
-  uint64_t cache = page_bytes * pages * sequences;
+  const step_memory m = step_memory_of(plan, sequences, context, tokens);
   sluice_text_printf(out,
                      options->json
                          ? "\"memory\":{\"sequences\":%llu,\"context\":%llu,\"step_tokens\":%llu,\"weights\":%llu,"
@@ -130,9 +120,9 @@ static void write_memory(const sluice_plan *plan, const inspect_options *options
                          : "  memory for %llu sequence(s) of %llu tokens, steps of %llu tokens\n"
                            "      weights %llu, cache %llu, arena %llu, together %llu bytes",
                      (unsigned long long)sequences, (unsigned long long)context, (unsigned long long)tokens,
-                     (unsigned long long)weights, (unsigned long long)cache, (unsigned long long)arena,
-                     (unsigned long long)(weights + cache + arena));
-  if (!options->json) sluice_text_printf(out, " (%s)\n", sluice_describe_bytes(weights + cache + arena).text);
+                     (unsigned long long)m.weights, (unsigned long long)m.cache, (unsigned long long)m.arena,
+                     (unsigned long long)(m.weights + m.cache + m.arena));
+  if (!options->json) sluice_text_printf(out, " (%s)\n", sluice_describe_bytes(m.weights + m.cache + m.arena).text);
 }
 
 static sluice_status *write_targets(const sluice_bundle *bundle, const inspect_options *options, sluice_text *out) {

@@ -1,8 +1,10 @@
-/* What is in a bundle (`sluice inspect`) and what running it costs (`sluice explain`). Both read the bundle only: no
- * device, no checkpoint, no LLVM. Text and JSON are appended to `out`; docs/bundle-format.md describes the JSON. */
+/* What is in a bundle (`sluice inspect`) and what running it costs (`sluice explain`). Both read the bundle only (or,
+ * for layouts, a model description): no device, no checkpoint, no code. Text and JSON are appended to `out`;
+ * docs/bundle-format.md describes the JSON. */
 #ifndef COMPILER_INSPECT_H
 #define COMPILER_INSPECT_H
 
+#include "compiler/model_config.h"
 #include "sluice/bundle.h"
 #include "sluice/json.h"
 
@@ -26,7 +28,15 @@ typedef struct explain_options {
   const char *product;
   double bandwidth; /* GB/s (1e9 bytes) of the device's memory; 0: the product's, without one no floor times */
   double flops;     /* TFLOP/s; 0: the product's for bf16, without one floor times from bytes alone */
+  /* What joins the devices of several ranks (compiler/links.h), instead of the product's; 0: as it is. */
+  double link_latency, link_rate; /* microseconds, GB/s */
+  /* NULL: `path` is a bundle. Otherwise a model description, which is planned for `product` in this layout
+   * (compiler/parallel.h), or for "auto" in all layouts of up to `devices` devices (0: 8), which are compared. */
+  const char *parallel;
+  int64_t devices;
 } explain_options;
 SLUICE_MUST_USE sluice_status *explain_bundle(const explain_options *options, sluice_text *out);
+SLUICE_MUST_USE sluice_status *explain_model(const model_config *config, const explain_options *options,
+                                             sluice_text *out);
 
 #endif

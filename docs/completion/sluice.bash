@@ -50,7 +50,10 @@ _sluice() {
     inspect) _sluice_complete_from "--json --sequences --context --step-tokens --help" "$current" ;;
     keygen) _sluice_complete_from "--help" "$current" ;;
     sign) _sluice_complete_from "--key --help" "$current" ;;
-    explain) _sluice_complete_from "--json --tokens --context --sequences --product --bandwidth --flops --help" "$current" ;;
+    explain)
+      _sluice_complete_from "--json --tokens --context --sequences --product --bandwidth --flops --parallel --devices
+        --link-latency --link-rate --help" "$current"
+      ;;
     esac
     ;;
   esac

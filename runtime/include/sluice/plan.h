@@ -303,7 +303,7 @@ typedef struct sluice_plan_extent {
 } sluice_plan_extent;
 
 /* What a launch costs: bytes = fixed_bytes + rows * row_bytes + keys * key_bytes + limited_keys * limited_key_bytes,
- * the same for flops. `rows` is ROWS when an extent of the grid is ROWS, otherwise TOKENS; `keys` is the sum over the
+ * the same for flops. `rows` is ROWS when one of its buffers is of ROWS, otherwise TOKENS; `keys` is the sum over the
  * tokens of the keys each sees, `limited_keys` the sum of min(keys it sees, key_limit): block-sparse attention reads no
  * more. These count a key once for every token that sees it; a lower bound of traffic counts it once for every
  * sequence. `expert_bytes` are read for each distinct expert that a step routes to. */
