@@ -31,7 +31,8 @@ _sluice() {
     _sluice_complete_from "$("${COMP_WORDS[0]}" opt --help 2> /dev/null |
       sed -n '/^Passes/,$ s/^  [* ] \([a-z-]*\) .*/\1/p')" "$current"
     ;;
-  --seed | --shard-size | --max-context | --sequences | --context | --step-tokens | --tokens | --bandwidth | --flops) ;;
+  --seed | --shard-size | --max-context | --sequences | --context | --step-tokens | --tokens | --bandwidth | --flops | --parallel | \
+    --devices | --link-latency | --link-rate) ;;
   *)
     if [[ $current != -* ]]; then
       _sluice_complete_files "$current"
@@ -39,12 +40,12 @@ _sluice() {
     fi
     case $command in
     compile)
-      _sluice_complete_from "--target --output --dtype --weight-dtype --max-context --emit --disable-pass --print-ir-after
-        --print-ir-diff --verify-each --time-passes --save-temps --help" "$current"
+      _sluice_complete_from "--target --output --dtype --weight-dtype --max-context --parallel --emit --disable-pass
+        --print-ir-after --print-ir-diff --verify-each --time-passes --save-temps --help" "$current"
       ;;
     synth) _sluice_complete_from "--seed --output --shard-size --help" "$current" ;;
     opt)
-      _sluice_complete_from "--passes --target --output --print-ir-after --print-ir-diff --verify-each
+      _sluice_complete_from "--passes --target --parallel --output --print-ir-after --print-ir-diff --verify-each
         --time-passes --help" "$current"
       ;;
     inspect) _sluice_complete_from "--json --sequences --context --step-tokens --help" "$current" ;;

@@ -55,9 +55,9 @@ static void plan_of(const model_config *config, int64_t ranks, plan_image *image
   assert_int_equal(plan->header->ranks, ranks);
 }
 
-/* Two sums of float32 a layer for each token, and the logits of each sequence's last one. */
+/* Two sums a layer for each token, of parts in the type of activations, and float32 logits of each sequence's last. */
 static double exchanges_of(const model_config *config, uint32_t ranks, const step_shape *shape, const links *known) {
-  const double sum = links_seconds(known, ranks, (double)(shape->tokens * (uint64_t)config->hidden * 4));
+  const double sum = links_seconds(known, ranks, (double)(shape->tokens * (uint64_t)config->hidden * 2));
   const double logits =
       links_seconds(known, ranks, (double)(shape->sequences * (uint64_t)config->vocabulary * 4) / ranks);
   return 2 * (double)config->layers * sum + logits;
