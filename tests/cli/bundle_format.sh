@@ -15,6 +15,9 @@ cmp "$work/a.sluice" "$work/elsewhere/b.sluice"
 
 "$SLUICE" inspect "$work/a.sluice" --json > "$work/inspect.json"
 python3 "$SLUICE_SOURCE/tests/data/read_bundle.py" "$work/a.sluice" "$work/inspect.json"
+"$SLUICE" compile "$nano" --target host:x86-64 --parallel tp=4 -o "$work/ranks.sluice" 2> /dev/null
+"$SLUICE" inspect "$work/ranks.sluice" --json > "$work/ranks.json"
+python3 "$SLUICE_SOURCE/tests/data/read_bundle.py" "$work/ranks.sluice" "$work/ranks.json"
 "$SLUICE" explain "$work/a.sluice" --json --context 512 --bandwidth 50 | python3 -m json.tool > /dev/null
 
 # refused FILE: both programs refuse it in one line.

@@ -50,8 +50,10 @@ def read_plan(body):
         start = table["strings"][0] + offset
         return body[start : body.index(b"\0", start)].decode()
 
-    require(struct.unpack_from("<I", body)[0] == 7, "version of the plan")
-    launches = rows("launches", "<4I4I4I2I10Q")
+    require(struct.unpack_from("<I", body)[0] == 8, "version of the plan")
+    ranks = struct.unpack_from("<I", body, 44)[0]
+    require(1 <= ranks <= 64, "number of ranks")
+    launches = rows("launches", "<4I4I4I4I10Q")
     joins = rows("joins", "<6I")
     kernels = []
     for i, k in enumerate(rows("kernels", "<10I")):
@@ -69,15 +71,23 @@ def read_plan(body):
         return {size: (low, high) for size, low, high in own}
 
     steps = [ranges_of(*launch[12:14]) for launch in launches]
+    arguments, buffers = rows("arguments", "<2I"), rows("buffers", "<2I2Q2I")
+    for launch in launches:
+        require(launch[14] in (0, 1) and launch[15] == 0, "collective of a launch")
+        if launch[14]:
+            own, all_ranks = (buffers[index] for _, index in arguments[launch[1] : launch[1] + 2])
+            require(own[1] == all_ranks[1] and own[4] == all_ranks[4] and own[5] * ranks == all_ranks[5], "buffers of a collective")
     for _, first, count, first_range, range_count, zero in joins:
         require(first + count <= len(launches) and zero == 0, "a join's launches")
         own = ranges_of(first_range, range_count)
         parts = [of for of in steps[first : first + count]
                  if all(low <= own.get(size, (0,))[0] and own.get(size, (0, 2**32))[1] <= high for size, (low, high) in of.items())]
         require(2 <= len(parts) <= 8, "number of a join's parts")
-    sources = rows("sources", "<10I")
+    sources = rows("sources", "<12I")
     for s in sources:
-        require(s[1] in (1, 2, 3) and s[5] + s[6] <= s[3] and s[7] + s[8] <= s[4] and s[9] == 0, "slice of a source")
+        require(s[1] in (1, 2, 3) and s[11] > 0, "kind of a source")
+        for share in {0, (ranks - 1) // s[11]}:
+            require(s[5] + share * s[9] + s[6] <= s[3] and s[7] + share * s[10] + s[8] <= s[4], "slice of a source")
     weights = []
     for w in rows("weights", "<10IQQ"):
         pairs, panels = w[1] == 3, w[1] != 1
