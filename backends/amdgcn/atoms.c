@@ -24,10 +24,10 @@ static void string_attribute(emitter *e, const char *name, const char *value) {
       LLVMCreateStringAttribute(e->context, name, (unsigned)strlen(name), value, (unsigned)strlen(value)));
 }
 
-static void enum_attribute(emitter *e, const char *name) {
+static void enum_attribute(emitter *e, LLVMAttributeIndex place, const char *name) {
   LLVMAttributeRef attribute =
       LLVMCreateEnumAttribute(e->context, LLVMGetEnumAttributeKindForName(name, strlen(name)), 0);
-  LLVMAddAttributeAtIndex(e->function, (LLVMAttributeIndex)LLVMAttributeFunctionIndex, attribute);
+  LLVMAddAttributeAtIndex(e->function, place, attribute);
 }
 
 /* A number below `end`, as i64. Saying so saves the upper halves of what is computed from it. */
@@ -58,7 +58,10 @@ static void begin(emitter *e, const kernel_spec *spec) {
       LLVMAddFunction(e->module, spec->symbol, LLVMFunctionType(e->nothing, parameters, spec->argument_count + 1, 0));
   LLVMSetFunctionCallConv(e->function, KERNEL_CALLING_CONVENTION);
   LLVMSetVisibility(e->function, LLVMProtectedVisibility);
-  enum_attribute(e, "nounwind");
+  enum_attribute(e, (LLVMAttributeIndex)LLVMAttributeFunctionIndex, "nounwind");
+  /* No launch writes the step's sizes: they are read once, by scalar loads, whatever is stored between. */
+  enum_attribute(e, spec->argument_count + 1, "noalias");
+  enum_attribute(e, spec->argument_count + 1, "readonly");
   string_attribute(e, "no-trapping-math", "true");
   string_attribute(e, "uniform-work-group-size", "true");
   char lanes[32];

@@ -164,19 +164,45 @@ typedef struct token_operands {
   V query[MOST_HEADS], key[MOST_READS];
 } token_operands;
 
-static token_operands load_token(emitter *e, const scorer *s, V token, V keys) {
-  token_operands o;
+/* A token's queries, bf16 [head][dim], on their way: the workgroup's lanes share the reads. */
+enum { MOST_ROUNDS = 2 };
+typedef struct token_queries {
+  int64_t words;
+  unsigned rounds;
+  V word[MOST_ROUNDS];
+} token_queries;
+
+static token_queries ask_queries(emitter *e, const scorer *s, V token) {
+  token_queries q = {.words = s->heads * s->dim / 2};
+  q.rounds = (unsigned)((q.words + e->lanes - 1) / e->lanes);
+  V row = element(e, e->i32, e->argument[0], mul(e, token, int64(e, q.words)));
+  for (unsigned i = 0; i < q.rounds; i++) {
+    V at = imin(e, add(e, e->atoms->lane(e), int64(e, (int64_t)i * e->lanes)), int64(e, q.words - 1));
+    q.word[i] = load(e, e->i32, element(e, e->i32, row, at));
+  }
+  return q;
+}
+
+/* What a lane wants of them, through workgroup memory. Has a barrier. */
+static void take_queries(emitter *e, const scorer *s, const token_queries *q, V memory, V query[MOST_HEADS]) {
+  for (unsigned i = 0; i < q->rounds; i++) {
+    V at = add(e, e->atoms->lane(e), int64(e, (int64_t)i * e->lanes));
+    branch inside = if_begin(e, icmp(e, LLVMIntSLT, at, int64(e, q->words)));
+    store(e, q->word[i], element(e, e->i32, memory, at));
+    if_end(e, &inside);
+  }
+  e->atoms->barrier(e);
   V within = mul(e, urem(e, s->lane, int64(e, s->key_lanes)), int64(e, VECTOR));
-  V buffer = buffer_open(e, e->argument[0]);
-  V row = to_i32(e, mul(e, token, int64(e, s->heads * s->dim * 2)));
   for (unsigned h = 0; h < s->heads; h++)
-    o.query[h] = buffer_load(e, buffer, to_i32(e, within), row, h * s->dim * 2, BUFFER_READ);
-  buffer = buffer_open(e, keys);
+    query[h] = load(e, LLVMVectorType(e->i16, 8), byte_offset(e, memory, add(e, within, int64(e, h * s->dim * 2))));
+}
+
+static void load_keys(emitter *e, const scorer *s, V keys, V key[MOST_READS]) {
+  V within = mul(e, urem(e, s->lane, int64(e, s->key_lanes)), int64(e, VECTOR)), buffer = buffer_open(e, keys);
   for (unsigned i = 0; i < s->reads; i++) {
     V at = add(e, mul(e, key_of_read(e, s, i), int64(e, s->dim * 2)), within);
-    o.key[i] = buffer_load(e, buffer, to_i32(e, at), int32(e, 0), 0, BUFFER_READ_ONCE);
+    key[i] = buffer_load(e, buffer, to_i32(e, at), int32(e, 0), 0, BUFFER_READ_ONCE);
   }
-  return o;
 }
 
 /* The wave's largest score of each head, in all lanes. `last`: the number in the page of the last key that is seen. */
@@ -203,10 +229,26 @@ static token_item take_item(emitter *e) {
   return (token_item){local(e, e->i64), local(e, e->i64), local(e, e->i64), local(e, e->i64), local(e, e->pointer)};
 }
 
-/* All items of single tokens. While a page's keys come, the next item is looked up. */
-static void score_tokens(emitter *e, const scorer *s, V memory) {
+/* What the waves have of an item, f32 [wave][head] in workgroup memory, becomes its scores. Has a barrier. */
+static void store_best(emitter *e, const scorer *s, V token, V page, const V best[MOST_HEADS], V memory) {
+  for (unsigned h = 0; h < s->heads; h++)
+    store_f32(e, SLUICE_F32, best[h], memory, add(e, mul(e, s->wave, int64(e, s->heads)), int64(e, h)));
+  e->atoms->barrier(e);
+  loop head = lane_loop(e, int64(e, 0), int64(e, s->heads));
+  V result = NULL;
+  for (unsigned w = 0; w < WAVES; w++) {
+    V part = load_f32(e, SLUICE_F32, memory, add(e, head.index, int64(e, w * s->heads)), 1);
+    result = result ? fmax_(e, result, part) : part;
+  }
+  V row = add(e, mul(e, token, int64(e, s->heads)), head.index);
+  store_f32(e, SLUICE_F32, result, e->argument[4], add(e, mul(e, row, s->pages), page));
+  loop_end(e, &head);
+}
+
+/* All items of single tokens. While a page's keys come, the next item is looked up. Between two uses of `best` or of
+ * `queries` there is the other one's barrier. */
+static void score_tokens(emitter *e, const scorer *s, V queries, V best) {
   token_item now = take_item(e), next = take_item(e);
-  V turn = local_set(e, e->i64, int64(e, 0));
   LLVMBasicBlockRef again = LLVMAppendBasicBlockInContext(e->context, e->function, "again");
   LLVMBasicBlockRef body = LLVMAppendBasicBlockInContext(e->context, e->function, "item");
   LLVMBasicBlockRef done = LLVMAppendBasicBlockInContext(e->context, e->function, "done");
@@ -218,26 +260,14 @@ static void score_tokens(emitter *e, const scorer *s, V memory) {
   LLVMPositionBuilderAtEnd(e->builder, body);
   V token = get(e, e->i64, now.token), page = get(e, e->i64, now.page);
   V last = sub(e, get(e, e->i64, now.position), mul(e, page, int64(e, s->page)));
-  token_operands o = load_token(e, s, token, get(e, e->pointer, now.keys));
+  token_operands o;
+  const token_queries asked = ask_queries(e, s, token);
+  load_keys(e, s, get(e, e->pointer, now.keys), o.key);
   find_item(e, s, add(e, number, extent_of(e, &e->grid[0])), &next);
-  V best[MOST_HEADS];
-  score_keys(e, s, &o, last, best);
-  /* f32 [turn][wave][head], two turns: one barrier is enough. */
-  V of_turn = mul(e, get(e, e->i64, turn), int64(e, WAVES * s->heads));
-  for (unsigned h = 0; h < s->heads; h++)
-    store_f32(e, SLUICE_F32, best[h], memory,
-              add(e, add(e, of_turn, mul(e, s->wave, int64(e, s->heads))), int64(e, h)));
-  e->atoms->barrier(e);
-  loop head = lane_loop(e, int64(e, 0), int64(e, s->heads));
-  V result = NULL;
-  for (unsigned w = 0; w < WAVES; w++) {
-    V part = load_f32(e, SLUICE_F32, memory, add(e, add(e, of_turn, head.index), int64(e, w * s->heads)), 1);
-    result = result ? fmax_(e, result, part) : part;
-  }
-  V row = add(e, mul(e, token, int64(e, s->heads)), head.index);
-  store_f32(e, SLUICE_F32, result, e->argument[4], add(e, mul(e, row, s->pages), page));
-  loop_end(e, &head);
-  set(e, turn, sub(e, int64(e, 1), get(e, e->i64, turn)));
+  take_queries(e, s, &asked, queries, o.query);
+  V highest[MOST_HEADS];
+  score_keys(e, s, &o, last, highest);
+  store_best(e, s, token, page, highest, best);
   set(e, now.number, get(e, e->i64, next.number));
   set(e, now.token, get(e, e->i64, next.token));
   set(e, now.position, get(e, e->i64, next.position));
@@ -523,9 +553,10 @@ bool amdgcn_block_score(emitter *e, const kernel_spec *spec) {
   s.tiles = size_of(e, SLUICE_SIZE_TILES);
   s.pages = size_of(e, SLUICE_SIZE_PAGES);
   V memory = workgroup_take(e, (uint64_t)(PARTS_IN_LDS * part_bytes(&s)));
-  V maxima = workgroup_take(e, (uint64_t)(2 * WAVES * s.heads) * sizeof(float));
+  V queries = workgroup_take(e, (uint64_t)(s.heads * s.dim) * 2);
+  V best = workgroup_take(e, (uint64_t)(WAVES * s.heads) * sizeof(float));
   branch single = if_begin(e, icmp(e, LLVMIntEQ, s.tiles, size_of(e, SLUICE_SIZE_TOKENS)));
-  score_tokens(e, &s, maxima);
+  score_tokens(e, &s, queries, best);
   if_else(e, &single);
   score_groups(e, &s, memory);
   if_end(e, &single);
