@@ -28,6 +28,8 @@ extern const struct gemm_stream_engine amdgcn_gemm_stream; /* many_rows.c */
 /* Kernels of the target's own, see own_kernel. */
 bool amdgcn_attention(emitter *e, const kernel_spec *spec);       /* attention.c */
 bool amdgcn_block_attention(emitter *e, const kernel_spec *spec); /* attention.c */
+bool amdgcn_attention_part(emitter *e, const kernel_spec *spec);  /* split_attention.c */
+bool amdgcn_attention_merge(emitter *e, const kernel_spec *spec); /* split_attention.c */
 bool amdgcn_block_score(emitter *e, const kernel_spec *spec);     /* block_score.c */
 
 /* Whether the target is gfx950 (CDNA 4), not gfx942 (CDNA 3). */
@@ -36,6 +38,9 @@ bool amdgcn_is_gfx950(const emitter *e);
 V amdgcn_reduce_row(emitter *e, V value, unsigned lanes, reduction operation);
 /* Number of the wave in the workgroup, i64, the same for all its lanes and known to be: in a scalar register. */
 V amdgcn_wave(emitter *e);
+/* i32 number `index` at `pointer`, as i64: of what no launch of the step writes, at an address that all lanes agree on.
+ * It goes through the scalar cache, whose loads do not queue behind those of keys. */
+V amdgcn_load_input(emitter *e, V pointer, V index);
 
 /* backend.link: the relocatable objects become one code object, and what its metadata says of each kernel goes into
  * code->kernels. */

@@ -50,6 +50,16 @@ V amdgcn_wave(emitter *e) {
   return LLVMBuildZExt(e->builder, wave, e->i64, "");
 }
 
+V amdgcn_load_input(emitter *e, V pointer, V index) {
+  V at = LLVMBuildAddrSpaceCast(e->builder, element(e, e->i32, pointer, index),
+                                LLVMPointerTypeInContext(e->context, GLOBAL), "");
+  V value = LLVMBuildLoad2(e->builder, e->i32, at, "");
+  LLVMSetAlignment(value, 4);
+  LLVMSetMetadata(value, LLVMGetMDKindIDInContext(e->context, "invariant.load", 14),
+                  LLVMMetadataAsValue(e->context, LLVMMDNodeInContext2(e->context, NULL, 0)));
+  return to_i64(e, value);
+}
+
 static void begin(emitter *e, const kernel_spec *spec) {
   e->spec = spec;
   T global = LLVMPointerTypeInContext(e->context, GLOBAL), parameters[KERNEL_MOST_ARGUMENTS + 1];
@@ -196,10 +206,10 @@ static V rsqrt(emitter *e, V x) {
   return fdiv_(e, splat(e, float32(e, 1), width_of(x)), intrinsic(e, "llvm.sqrt", &type, 1, &x, 1));
 }
 
-static const own_kernel own_kernels[] = {{"attention", amdgcn_attention},
-                                         {"block_attention", amdgcn_block_attention},
-                                         {"block_score", amdgcn_block_score},
-                                         {NULL, NULL}};
+static const own_kernel own_kernels[] = {
+    {"attention", amdgcn_attention},           {"block_attention", amdgcn_block_attention},
+    {"attention_part", amdgcn_attention_part}, {"attention_merge", amdgcn_attention_merge},
+    {"block_score", amdgcn_block_score},       {NULL, NULL}};
 
 const atoms amdgcn_atoms = {.name = "amdgcn",
                             .begin = begin,

@@ -50,29 +50,16 @@ typedef struct scorer {
   V tiles, pages;            /* sizes of the step */
 } scorer;
 
-/* What no launch of the step writes, at an address that all lanes agree on: through the scalar cache, whose loads do
- * not queue behind those of keys. */
-static V load_input(emitter *e, V pointer, V index) {
-  enum { GLOBAL = 1 };
-  V at = LLVMBuildAddrSpaceCast(e->builder, element(e, e->i32, pointer, index),
-                                LLVMPointerTypeInContext(e->context, GLOBAL), "");
-  V value = LLVMBuildLoad2(e->builder, e->i32, at, "");
-  LLVMSetAlignment(value, 4);
-  LLVMSetMetadata(value, LLVMGetMDKindIDInContext(e->context, "invariant.load", 14),
-                  LLVMMetadataAsValue(e->context, LLVMMDNodeInContext2(e->context, NULL, 0)));
-  return to_i64(e, value);
-}
-
 /* Field `field` of tile `number`: its first token, tokens, row of the page table, position (SLUICE_INPUT_TILES). */
 enum { FIRST, COUNT, TABLE, POSITION };
 
 static V tile_field(emitter *e, V number, int64_t field) {
-  return load_input(e, e->argument[1], add(e, mul(e, number, int64(e, 4)), int64(e, field)));
+  return amdgcn_load_input(e, e->argument[1], add(e, mul(e, number, int64(e, 4)), int64(e, field)));
 }
 
 /* Index keys of page `page` of the sequence in row `table`. */
 static V keys_of_page(emitter *e, const scorer *s, V table, V page) {
-  V entry = load_input(e, e->argument[2], add(e, mul(e, table, size_of(e, SLUICE_SIZE_PAGE_STRIDE)), page));
+  V entry = amdgcn_load_input(e, e->argument[2], add(e, mul(e, table, size_of(e, SLUICE_SIZE_PAGE_STRIDE)), page));
   return byte_offset(e, e->argument[3], add(e, mul(e, entry, int64(e, s->page_bytes)), int64(e, s->index_offset)));
 }
 

@@ -17,6 +17,8 @@ const family_schedule amdgcn_schedules[] = {
     {"gemm", SCHEDULE_STREAM, {STREAM_VALUES}, amdgcn_stream_relate},
     {"expert_gemm", SCHEDULE_ROWS, {ROWS_VALUES, APART}, amdgcn_rows_relate},
     {"expert_gemm", SCHEDULE_STREAM, {STREAM_VALUES, APART}, amdgcn_stream_relate},
+    {"attention_part", SCHEDULE_PARTS, {{CHOOSE_PARTS, 1, 2048, 1}, {CHOOSE_PART_ROWS, 16, 16, 1}}, NULL},
+    {"attention_part", SCHEDULE_TILES, {{0}}, NULL},
     NO_SCHEDULE};
 
 void amdgcn_complete(const char *target, const kernel_question *question, kernel_variant *variant) {

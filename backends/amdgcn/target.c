@@ -46,7 +46,8 @@ static const target_facts *facts(const char *target) {
 }
 
 /* Products of many rows (many_rows.c) come where there are workgroups for most processors: before, those of few rows,
- * which have more of them, are done earlier. */
+ * which have more of them, are done earlier. Attention of more than 64 tokens has workgroups for all processors without
+ * sharing keys, and tiles of prompts read them once for four tokens. */
 static target_tiles tiles(const char *target) {
   return (target_tiles){.gemm_tile_m = 16,
                         .gemm_panel = 64,
@@ -63,6 +64,12 @@ static target_tiles tiles(const char *target) {
                         .expert_ranges = {{16, 16, 0, 64, 0, false, 0, 0},
                                           {32, 32, 65, 2048, 0, false, 0, 0},
                                           {128, 256, 2049, UINT32_MAX, facts(target)->processors, true, 0, 0}},
+                        .matrix_head_dim = 128,
+                        .matrix_head_step = 32,
+                        .matrix_group = 16,
+                        .matrix_page = 32,
+                        .attention_parts = facts(target)->processors,
+                        .many_tokens = 64,
                         .transposed_values = true};
 }
 

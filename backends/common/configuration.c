@@ -204,14 +204,17 @@ static void attention_defaults(const configuration *c, const kernel_question *q,
 
 /* Whether attention has kernels with matrix instructions. */
 static bool has_matrix_attention(const configuration *c, const kernel_question *q) {
+  const target_tiles *t = &c->tiles;
   const int64_t page = q->page;
-  return c->tiles.matrix_head_dim && q->matrix && (page == 16 || page == 32 || page == 64 || page == 128) &&
-         q->head_dim == c->tiles.matrix_head_dim && q->heads <= q->kv_heads * c->tiles.matrix_group;
+  return t->matrix_head_dim && q->matrix && (page == 16 || page == 32 || page == 64 || page == 128) &&
+         page >= t->matrix_page && q->head_dim <= t->matrix_head_dim && q->head_dim % t->matrix_head_step == 0 &&
+         q->heads <= q->kv_heads * t->matrix_group;
 }
 
 /* Steps of more tokens than this attend in tiles of many. */
 static uint32_t few_tokens(const configuration *c, const kernel_question *q) {
-  return c->tiles.many_tokens && q->page == c->tiles.many_page ? c->tiles.many_tokens : UINT32_MAX;
+  const target_tiles *t = &c->tiles;
+  return t->many_tokens && (!t->many_page || q->page == t->many_page) ? t->many_tokens : UINT32_MAX;
 }
 
 static void attention_part_defaults(const configuration *c, const kernel_question *q, kernel_variants *out) {
@@ -241,7 +244,7 @@ static void block_score_defaults(const configuration *c, const kernel_question *
 
 static void topk_attention_defaults(const configuration *c, const kernel_question *q, kernel_variants *out) {
   const target_tiles *t = &c->tiles;
-  if (!has_matrix_attention(c, q)) return;
+  if (!t->cluster_count || !has_matrix_attention(c, q)) return;
   const uint32_t few = few_tokens(c, q);
   uint32_t from = 0;
   for (uint32_t i = 0; i < t->cluster_count && from <= few; i++) {

@@ -167,19 +167,20 @@ typedef struct target_tiles {
   uint32_t rope_few;
   uint32_t route_tokens; /* steps of at most this many tokens choose and sort in one launch; 0: none do */
   uint32_t join_tokens;  /* steps of at most this many tokens join launches; 0: none do */
-  /* Attention in bf16 has kernels with matrix instructions, where heads have matrix_head_dim dimensions, groups at most
-   * matrix_group heads, and pages 16, 32, 64 or 128 tokens; 0: no such kernels. Dense attention shares its keys among
-   * at most attention_parts workgroups, each with a partial result of f32 [matrix_group][matrix_head_dim + 2] (outputs,
-   * then maximum and sum). Sparse attention shares the blocks of a token and kv head among the workgroups of a cluster,
-   * the more the fewer of them a step has, of which a processor has room for `per_processor` at least. */
-  uint32_t matrix_head_dim, matrix_group, attention_parts, cluster_count;
+  /* Attention in bf16 has kernels with matrix instructions, where heads have matrix_head_dim dimensions or less, a
+   * multiple of matrix_head_step, groups at most matrix_group heads, and pages 16, 32, 64 or 128 tokens, at least
+   * matrix_page; matrix_head_dim 0: no such kernels. Dense attention shares its keys among at most attention_parts
+   * workgroups, each with a partial result of f32 [matrix_group][head_dim + 2] (outputs, then maximum and sum). Sparse
+   * attention shares the blocks of a token and kv head among the workgroups of a cluster, the more the fewer of them a
+   * step has, of which a processor has room for `per_processor` at least; no clusters: it does not. */
+  uint32_t matrix_head_dim, matrix_head_step, matrix_group, matrix_page, attention_parts, cluster_count;
   struct {
     uint32_t size;
     uint32_t heads; /* for steps of at most so many tokens times kv heads; ascending, the last one for all others */
     uint32_t per_processor;
   } clusters[6];
-  /* Steps of more tokens than many_tokens attend in tiles of several tokens, where pages have many_page tokens; 0: none
-   * do. */
+  /* Steps of more tokens than many_tokens attend in tiles of several tokens, where pages have many_page tokens (0: any
+   * number); many_tokens 0: none do. */
   uint32_t many_tokens, many_page;
   uint32_t many_rows;     /* rows of queries of a query tile whose blocks are scored so, at most */
   bool transposed_values; /* pages hold values transposed and keys as rows, not the other way round */

@@ -63,6 +63,7 @@ static target_tiles tiles(const char *target) {
                         .route_tokens = 64,
                         .join_tokens = 64,
                         .matrix_head_dim = 128,
+                        .matrix_head_step = 128,
                         .matrix_group = 16,
                         .attention_parts = 132,
                         .cluster_count = 6,

@@ -1,6 +1,7 @@
-/* The families attention and block_attention of both AMD targets, machine code on the interpreter (tests/amdgcn),
- * against plain sums in double: ragged batches, random pages and lists, shapes that have a kernel of the target's own
- * and shapes that do not, several orders of waves. Every access is checked against the operands' bounds. */
+/* Attention of both AMD targets, machine code on the interpreter (tests/amdgcn), against plain sums in double: families
+ * attention and block_attention with shapes that have a kernel of the target's own and shapes that do not, and
+ * attention_part with attention_merge, whose workgroups share the keys. Ragged batches, random pages and lists, slots
+ * that nobody wrote, several orders of waves. Every access is checked against the operands' bounds. */
 #include "amdgcn/gcn.h"
 #include "kernel_support/kernel_harness.h"
 #include "kernel_support/ragged_batch.h"
@@ -17,7 +18,12 @@
 typedef struct shape {
   int64_t heads, kv_heads, head_dim, page, query_tile, k;
   sluice_dtype dtype;
+  int64_t parts; /* workgroups that share the keys */
 } shape;
+
+enum { PART_ROWS = 16 };
+
+enum { MOST_OPERANDS = 10 };
 
 typedef struct operand {
   void *data;
@@ -90,18 +96,22 @@ static void check_head(const problem *p, int64_t token, int64_t head, bool lists
   free(weight);
 }
 
+/* What a launch moved through global memory is added to `counts`, unless that is NULL. */
 static void run(gcn_machine *machine, const gcn_kernel *kernel, const kernel_info *info, const operand *operands,
-                size_t count, const ragged_batch *batch, int64_t kv_heads, uint64_t seed) {
-  uint64_t kernarg[8];
+                size_t count, const ragged_batch *batch, uint64_t seed, gcn_counts *counts) {
+  uint64_t kernarg[MOST_OPERANDS];
   for (size_t i = 0; i < count; i++) {
     must(gcn_register(machine, operands[i].data, operands[i].bytes));
     kernarg[i] = (uint64_t)(uintptr_t)operands[i].data;
   }
-  gcn_launch_options options = {.grid = {(uint32_t)batch->tiles, (uint32_t)kv_heads, 1},
-                                .workgroup = {info->lanes, 1, 1},
-                                .kernarg = kernarg,
-                                .kernarg_bytes = count * sizeof *kernarg,
-                                .seed = seed};
+  gcn_launch_options options = {
+      .grid = {(uint32_t)sluice_plan_grid(&info->grid[0], (uint64_t)batch->sizes[info->grid[0].size]),
+               (uint32_t)sluice_plan_grid(&info->grid[1], (uint64_t)batch->sizes[info->grid[1].size]), 1},
+      .workgroup = {info->lanes, 1, 1},
+      .kernarg = kernarg,
+      .kernarg_bytes = count * sizeof *kernarg,
+      .seed = seed,
+      .counts = counts};
   must(gcn_launch(kernel, &options));
   for (size_t i = 0; i < count; i++) must(gcn_unregister(machine, operands[i].data));
 }
@@ -131,67 +141,173 @@ static int add(kernel_harness *h, const char *family, uint32_t arguments, const 
                      (int64_t)(2 * (size_t)s->kv_heads * plane(s) * sluice_dtype_size(s->dtype)), "i:value_offset",
                      (int64_t)((size_t)s->kv_heads * plane(s) * sluice_dtype_size(s->dtype)), "s:transposed", "values",
                      "s:dtype", s->dtype == SLUICE_F32 ? "f32" : "bf16", "i:query_tile", s->query_tile, "i:k", s->k,
-                     NULL);
+                     "i:parts", s->parts, "i:part_rows", (int64_t)PART_ROWS, NULL);
 }
 
-static void try_shape(const char *target, const shape *s, uint64_t seed) {
-  static const batch_sequence sequences[] = {{0, 1}, {0, 9}, {31, 2}, {127, 3}, {300, 1}, {257, 6}};
-  random_state random = {seed};
-  kernel_harness *h = harness_create(target);
-  int kernels[2] = {add(h, "attention", 5, s), add(h, "block_attention", 6, s)};
-  code_object code = {0};
-  must(harness_code(h, &code));
-  gcn_machine *machine = NULL;
-  gcn_module *module = NULL;
-  must(gcn_machine_create(strcmp(target, "hip:gfx950") == 0 ? GCN_GFX950 : GCN_GFX942, &machine));
-  must(gcn_module_load(machine, code.data, code.length, &module));
-  ragged_batch *batch = batch_create(&random, sequences, 6, s->page, s->query_tile);
-  const size_t pages = (size_t)batch->sizes[SLUICE_SIZE_CACHE_PAGES], rows = (size_t)(batch->tokens * s->heads);
-  problem p = {.shape = s,
-               .batch = batch,
-               .q = random_operand(&random, s->dtype, rows * (size_t)s->head_dim),
-               .cache = random_operand(&random, s->dtype, pages * 2 * (size_t)s->kv_heads * plane(s)),
-               .blocks = random_lists(&random, s, batch),
-               .out = random_operand(&random, s->dtype, rows * (size_t)s->head_dim)};
-  const operand tiles = {batch->tile, (size_t)batch->tiles * 4 * sizeof(int32_t)};
-  const operand table = {batch->page_table,
-                         (size_t)(batch->sizes[SLUICE_SIZE_SEQUENCES] * batch->sizes[SLUICE_SIZE_PAGE_STRIDE]) *
-                             sizeof(int32_t)};
-  const operand sizes = {batch->sizes, SLUICE_SIZE_COUNT * sizeof(int32_t)};
-  for (int lists = 0; lists < 2; lists++) {
-    const gcn_kernel *kernel = gcn_kernel_find(module, lists ? "block_attention_1" : "attention_0");
-    assert_non_null(kernel);
-    const operand dense[] = {p.q, tiles, table, p.cache, p.out, sizes};
-    const operand sparse[] = {p.q, p.blocks, tiles, table, p.cache, p.out, sizes};
-    memset(p.out.data, 0xff, p.out.bytes);
-    run(machine, kernel, &code.kernels[kernels[lists]], lists ? sparse : dense, lists ? 7 : 6, batch, s->kv_heads,
-        seed % 3);
-    for (int64_t t = 0; t < batch->tokens; t++)
-      for (int64_t head = 0; head < s->heads; head++) check_head(&p, t, head, lists);
-  }
-  free(p.q.data);
-  free(p.cache.data);
-  free(p.blocks.data);
-  free(p.out.data);
-  batch_free(batch);
-  gcn_machine_free(machine);
-  code_object_free(&code);
-  harness_free(h);
+/* Kernels of a shape, and a batch with random contents for them. */
+typedef struct setting {
+  kernel_harness *harness;
+  code_object code;
+  gcn_machine *machine;
+  gcn_module *module;
+  ragged_batch *batch;
+  problem p;
+  operand tiles, table, positions, sequence, partials, sizes;
+} setting;
+
+/* NaN in all slots of a sequence's last page that nobody wrote. */
+static void poison_unwritten(const setting *t, const shape *s) {
+  const ragged_batch *b = t->batch;
+  for (int64_t q = 0; q < b->sequence_count; q++)
+    for (int64_t j = b->sequences[q].past + b->sequences[q].tokens; j % s->page; j++)
+      for (int64_t kv = 0; kv < 2 * s->kv_heads; kv++)
+        for (int64_t d = 0; d < s->head_dim; d++) {
+          const size_t first =
+              (size_t)((int64_t)b->page_table[q * b->stride + j / s->page] * 2 * s->kv_heads + kv) * plane(s);
+          const int64_t slot = j % s->page, place = kv < s->kv_heads ? slot * s->head_dim + d : d * s->page + slot;
+          element_put(t->p.cache.data, s->dtype, first + (size_t)place, NAN);
+        }
 }
+
+static setting open_setting(const char *target, const shape *s, const char *const families[], const int arguments[],
+                            const batch_sequence *sequences, int64_t count, uint64_t seed) {
+  random_state random = {seed};
+  setting t = {.harness = harness_create(target)};
+  for (int i = 0; i < 2; i++) add(t.harness, families[i], (uint32_t)arguments[i], s);
+  must(harness_code(t.harness, &t.code));
+  must(gcn_machine_create(strcmp(target, "hip:gfx950") == 0 ? GCN_GFX950 : GCN_GFX942, &t.machine));
+  must(gcn_module_load(t.machine, t.code.data, t.code.length, &t.module));
+  ragged_batch *b = t.batch = batch_create(&random, sequences, count, s->page, s->query_tile);
+  const size_t pages = (size_t)b->sizes[SLUICE_SIZE_CACHE_PAGES], rows = (size_t)(b->tokens * s->heads);
+  t.p = (problem){.shape = s,
+                  .batch = b,
+                  .q = random_operand(&random, s->dtype, rows * (size_t)s->head_dim),
+                  .cache = random_operand(&random, s->dtype, pages * 2 * (size_t)s->kv_heads * plane(s)),
+                  .blocks = random_lists(&random, s, b),
+                  .out = random_operand(&random, s->dtype, rows * (size_t)s->head_dim)};
+  poison_unwritten(&t, s);
+  const size_t partials = (size_t)(s->parts * PART_ROWS * (s->head_dim + 2));
+  t.partials = (operand){poisoned_elements(SLUICE_F32, partials), partials * sizeof(float)};
+  t.tiles = (operand){b->tile, (size_t)b->tiles * 4 * sizeof(int32_t)};
+  t.table = (operand){b->page_table, (size_t)(b->sequence_count * b->stride) * sizeof(int32_t)};
+  t.positions = (operand){b->position, (size_t)b->tokens * sizeof(int32_t)};
+  t.sequence = (operand){b->sequence, (size_t)b->tokens * sizeof(int32_t)};
+  t.sizes = (operand){b->sizes, SLUICE_SIZE_COUNT * sizeof(int32_t)};
+  memset(t.p.out.data, 0xff, t.p.out.bytes);
+  return t;
+}
+
+static void launch(setting *t, int kernel, const operand *operands, size_t count, uint64_t seed, gcn_counts *counts) {
+  run(t->machine, gcn_kernel_at(t->module, (uint32_t)kernel), &t->code.kernels[kernel], operands, count, t->batch, seed,
+      counts);
+}
+
+static void check(const setting *t, bool lists) {
+  for (int64_t token = 0; token < t->batch->tokens; token++)
+    for (int64_t head = 0; head < t->p.shape->heads; head++) check_head(&t->p, token, head, lists);
+}
+
+static void close_setting(setting *t) {
+  free(t->p.q.data);
+  free(t->p.cache.data);
+  free(t->p.blocks.data);
+  free(t->p.out.data);
+  free(t->partials.data);
+  batch_free(t->batch);
+  gcn_machine_free(t->machine);
+  code_object_free(&t->code);
+  harness_free(t->harness);
+}
+
+static const char *const targets[] = {"hip:gfx942", "hip:gfx950"};
 
 static void shapes(void **state) {
   (void)state;
+  static const char *const families[] = {"attention", "block_attention"};
+  static const int arguments[] = {5, 6};
+  static const batch_sequence sequences[] = {{0, 1}, {0, 9}, {31, 2}, {127, 3}, {300, 1}, {257, 6}};
   static const shape list[] = {
-      {16, 1, 128, 128, 4, 16, SLUICE_BF16}, {4, 2, 64, 32, 2, 5, SLUICE_BF16}, {8, 1, 32, 64, 7, 3, SLUICE_BF16},
-      {3, 3, 96, 32, 4, 16, SLUICE_BF16},    {4, 2, 64, 16, 2, 4, SLUICE_BF16}, {4, 1, 64, 32, 2, 4, SLUICE_F32},
+      {16, 1, 128, 128, 4, 16, SLUICE_BF16, 0}, {10, 2, 64, 32, 3, 5, SLUICE_BF16, 0},
+      {8, 1, 32, 64, 7, 3, SLUICE_BF16, 0},     {6, 2, 96, 32, 4, 16, SLUICE_BF16, 0},
+      {4, 2, 64, 16, 2, 4, SLUICE_BF16, 0},     {4, 1, 64, 32, 2, 4, SLUICE_F32, 0},
   };
-  for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
-    try_shape("hip:gfx942", &list[i], 10 + i);
-    try_shape("hip:gfx950", &list[i], 30 + i);
+  for (size_t i = 0; i < 2 * sizeof list / sizeof *list; i++) {
+    setting t = open_setting(targets[i % 2], &list[i / 2], families, arguments, sequences, 6, 10 + i);
+    const operand dense[] = {t.p.q, t.tiles, t.table, t.p.cache, t.p.out, t.sizes};
+    launch(&t, 0, dense, 6, i % 3, NULL);
+    check(&t, false);
+    memset(t.p.out.data, 0xff, t.p.out.bytes);
+    const operand sparse[] = {t.p.q, t.p.blocks, t.tiles, t.table, t.p.cache, t.p.out, t.sizes};
+    launch(&t, 1, sparse, 7, i % 3, NULL);
+    check(&t, true);
+    close_setting(&t);
+  }
+}
+
+static const char *const split_families[] = {"attention_part", "attention_merge"};
+static const int split_arguments[] = {7, 2};
+
+static void run_split(setting *t, uint64_t seed, gcn_counts *counts) {
+  const operand part[] = {t->p.q, t->positions, t->sequence, t->table, t->p.cache, t->p.out, t->partials, t->sizes};
+  const operand merge[] = {t->partials, t->p.out, t->sizes};
+  for (int i = 0; i < 2; i++) assert_int_equal(t->code.kernels[i].spill_bytes, 0);
+  launch(t, 0, part, 8, seed, counts);
+  gcn_counts of_merge = {0};
+  launch(t, 1, merge, 3, seed, counts ? &of_merge : NULL);
+  if (!counts) return;
+  counts->global_loaded += of_merge.global_loaded;
+  counts->global_stored += of_merge.global_stored;
+}
+
+/* One token and many, contexts that end before, at and behind a page's end; more shares than pages, and none. */
+static void shared_keys(void **state) {
+  (void)state;
+  static const batch_sequence one[] = {{1023, 1}}, short_one[] = {{0, 1}},
+                              some[] = {{700, 1}, {31, 1}, {0, 3}, {127, 1}, {128, 2}};
+  static const struct {
+    shape shape;
+    const batch_sequence *sequences;
+    int64_t count;
+  } list[] = {
+      {{16, 1, 128, 128, 1, 1, SLUICE_BF16, 7}, one, 1},     {{8, 2, 128, 128, 1, 1, SLUICE_BF16, 304}, some, 5},
+      {{4, 4, 64, 64, 1, 1, SLUICE_BF16, 64}, one, 1},       {{12, 2, 96, 32, 1, 1, SLUICE_BF16, 80}, some, 5},
+      {{16, 1, 32, 32, 1, 1, SLUICE_BF16, 1200}, one, 1},    {{2, 2, 64, 128, 1, 1, SLUICE_BF16, 9}, some, 5},
+      {{16, 2, 128, 64, 1, 1, SLUICE_BF16, 2}, short_one, 1}};
+  for (size_t i = 0; i < 2 * sizeof list / sizeof *list; i++) {
+    setting t = open_setting(targets[i % 2], &list[i / 2].shape, split_families, split_arguments, list[i / 2].sequences,
+                             list[i / 2].count, 40 + i);
+    run_split(&t, i % 3, NULL);
+    check(&t, false);
+    close_setting(&t);
+  }
+}
+
+/* Decoding reads each byte of keys and values once, and little else: partial results and queries are a part of it that
+ * gets smaller with the number of pages of a share, here 2, 4 and 12. */
+static void decode_reads_once(void **state) {
+  (void)state;
+  enum { PAGES = 24 };
+  static const batch_sequence sequences[] = {{128 * PAGES - 1, 1}};
+  static const struct {
+    int64_t parts;
+    uint64_t most; /* percent */
+  } list[] = {{304, 118}, {6, 109}, {2, 104}};
+  for (size_t i = 0; i < 6; i++) {
+    const shape s = {16, 1, 128, 128, 1, 1, SLUICE_BF16, list[i / 2].parts};
+    setting t = open_setting(targets[i % 2], &s, split_families, split_arguments, sequences, 1, 4);
+    gcn_counts counts = {0};
+    run_split(&t, 0, &counts);
+    const uint64_t keys = 2 * PAGES * (uint64_t)plane(&s) * 2, all = counts.global_loaded + counts.global_stored;
+    printf("%s: %lld workgroups, keys and values %llu bytes; loaded %llu, stored %llu, %.3f times as many\n",
+           targets[i % 2], (long long)s.parts, (unsigned long long)keys, (unsigned long long)counts.global_loaded,
+           (unsigned long long)counts.global_stored, (double)all / (double)keys);
+    assert_true(all * 100 <= keys * list[i / 2].most);
+    close_setting(&t);
   }
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(shapes)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(shapes), cmocka_unit_test(shared_keys),
+                                     cmocka_unit_test(decode_reads_once)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -277,6 +277,7 @@ static void legal_choices_are_listed(void **state) {
   v.choice[CHOOSE_LANES] = 32;
   assert_null(legal_check("cuda:sm_90a", &deep, &v));
   assert_true(legal_has("cuda:sm_90a", "attention_part", SCHEDULE_PARTS));
+  assert_true(legal_has("hip:gfx950", "attention_part", SCHEDULE_PARTS));
   assert_false(legal_has("host:x86-64-v3", "attention_part", SCHEDULE_PARTS));
 }
 
