@@ -778,8 +778,9 @@ irdl.dialect @kernel {
     %7 = irdl.base "#builtin.integer"
     %8 = irdl.base "#builtin.integer"
     %9 = irdl.base "#builtin.string"
+    %10 = irdl.base "#builtin.integer"
     irdl.attributes {"label" = %2, "layer" = %3, "target" = %4, "cost" = %5, "heads" = %6, "kv_heads" = %7,
-                     "head_dim" = %8, "dtype" = %9}
+                     "head_dim" = %8, "k" = %10, "dtype" = %9}
   }
   irdl.operation @block_attention {
     %0 = irdl.base @kernel::@buffer
@@ -839,6 +840,38 @@ irdl.dialect @kernel {
     irdl.attributes {"label" = %6, "layer" = %7, "target" = %8, "cost" = %9, "heads" = %10, "kv_heads" = %11,
                      "head_dim" = %12, "scale" = %13, "page" = %14, "page_bytes" = %15, "value_offset" = %16,
                      "dtype" = %17, "per_processor" = %25, "cluster" = %18, "k" = %19, "transposed" = %20, "init" = %22, "local" = %23}
+  }
+  irdl.operation @topk_attention_part {
+    %0 = irdl.base @kernel::@buffer
+    %1 = irdl.base @kernel::@buffer
+    %2 = irdl.base @kernel::@buffer
+    %3 = irdl.base @kernel::@buffer
+    %4 = irdl.base @kernel::@buffer
+    %5 = irdl.base @kernel::@buffer
+    %21 = irdl.base @kernel::@buffer
+    %24 = irdl.base @kernel::@buffer
+    %26 = irdl.base @kernel::@buffer
+    irdl.operands(q: %0, maxima: %1, positions: %2, sequence: %24, page_table: %3, cache: %4, out: %5, chosen: %21,
+                  partials: %26)
+    %6 = irdl.base "#builtin.string"
+    %7 = irdl.base "#builtin.integer"
+    %8 = irdl.base "#builtin.string"
+    %9 = irdl.base "#builtin.array"
+    %10 = irdl.base "#builtin.integer"
+    %11 = irdl.base "#builtin.integer"
+    %12 = irdl.base "#builtin.integer"
+    %13 = irdl.base "#builtin.float"
+    %14 = irdl.base "#builtin.integer"
+    %15 = irdl.base "#builtin.integer"
+    %16 = irdl.base "#builtin.integer"
+    %17 = irdl.base "#builtin.string"
+    %19 = irdl.base "#builtin.integer"
+    %20 = irdl.base "#builtin.string"
+    %22 = irdl.base "#builtin.integer"
+    %23 = irdl.base "#builtin.integer"
+    irdl.attributes {"label" = %6, "layer" = %7, "target" = %8, "cost" = %9, "heads" = %10, "kv_heads" = %11,
+                     "head_dim" = %12, "scale" = %13, "page" = %14, "page_bytes" = %15, "value_offset" = %16,
+                     "dtype" = %17, "k" = %19, "transposed" = %20, "init" = %22, "local" = %23}
   }
   irdl.operation @select_attention {
     %0 = irdl.base @kernel::@buffer

@@ -70,11 +70,14 @@ static const kernel_op launches[] = {
     {"attention", "q=value/dtype " PAGED "out=value/dtype", LAUNCH ATTENTION},
     {"attention_part", "q=value/dtype " PLACE " out=value/dtype partials=value/f32", LAUNCH ATTENTION_OF_TOKENS PARTS},
     {"attention_merge", "partials=value/f32 out=value/dtype",
-     LAUNCH "heads:positive kv_heads:positive head_dim:positive dtype:dtype" PARTS},
+     LAUNCH "heads:positive kv_heads:positive head_dim:positive k:count dtype:dtype" PARTS},
     {"block_attention", "q=value/dtype blocks=value/i32 " PAGED "out=value/dtype", LAUNCH ATTENTION " k:positive"},
     {"topk_attention", "q=value/dtype maxima=value/f32 " PLACE " out=value/dtype blocks=value/i32",
      LAUNCH ATTENTION_OF_TOKENS
      " schedule:schedule cluster:positive per_processor:positive k:positive init:count local:count"},
+    {"topk_attention_part",
+     "q=value/dtype maxima=value/f32 " PLACE " out=value/dtype blocks=value/i32 partials=value/f32",
+     LAUNCH ATTENTION_OF_TOKENS PARTS " k:positive init:count local:count"},
     {"select_attention", "q=value/dtype iq=value/dtype " PAGED "out=value/dtype blocks=value/i32",
      LAUNCH ATTENTION " index_dim:positive k:positive init:count local:count index_offset:multiple max_pages:positive"},
     {"router", "x=value/dtype gate=panels/f32 bias=rows/f32 experts=value/i32 weights=value/f32",
@@ -431,9 +434,9 @@ static bool verify_index_branch(verify_state *state) {
 
 /* The partial results of attention whose keys are shared: f32 [parts][part_rows][head_dim + 2]. */
 static bool verify_partials(verify_state *state) {
-  enum { OF_PART = 6, OF_MERGE = 0 };
-  const bool part = ir_is(state->op, "kernel.attention_part");
-  MlirOperation partials = ir_definition(mlirOperationGetOperand(state->op, part ? OF_PART : OF_MERGE));
+  const bool merge = ir_is(state->op, "kernel.attention_merge"); /* all others have them last */
+  const intptr_t place = merge ? 0 : mlirOperationGetNumOperands(state->op) - 1;
+  MlirOperation partials = ir_definition(mlirOperationGetOperand(state->op, place));
   int64_t needed = 4, head_dim = integer(state, "head_dim");
   if (!verify_choices(state, &(kernel_question){.family = "attention_part"})) return false;
   if (integer(state, "heads") > integer(state, "kv_heads") * integer(state, "part_rows"))

@@ -143,9 +143,15 @@ static bool choose_selection(pass_state *state, MlirOperation op) {
   return choose_query_tile(state, op) && choose(state, op, "tile.scores", &scores);
 }
 
+/* Where no clusters share the blocks of a token, workgroups may, as they share all keys of dense attention. */
 static bool choose_select_attention(pass_state *state, MlirOperation op) {
-  const kernel_question q = attention(op, "topk_attention");
-  return choose_selection(state, op) && (!ir_get_integer(op, "tile.split") || choose(state, op, "tile.variants", &q));
+  const kernel_question clusters = attention(op, "topk_attention"), parts = attention(op, "attention_part");
+  if (!choose_selection(state, op)) return false;
+  if (!ir_get_integer(op, "tile.split")) return true;
+  kernel_variants variants;
+  return choose(state, op, "tile.variants", &clusters) &&
+         variants_read(state, op, "tile.variants", "topk_attention", &variants) &&
+         (variants.count || choose(state, op, "tile.parts", &parts));
 }
 
 bool pass_choose_tiles(pass_state *state, MlirModule module) {

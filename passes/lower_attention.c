@@ -281,35 +281,40 @@ static launch_cost attention_cost(const lowering *l, int64_t limit) {
   return cost;
 }
 
+/* Merges the partial results of workgroups that share keys, or of a token's `k` blocks (0: all keys). */
+static void launch_merge(lowering *l, const kernel_variant *v, int64_t k, MlirValue partials, MlirValue out) {
+  const struct cache_layout *layout = cache_layout(l);
+  MlirValue buffers[] = {partials, out};
+  attribute_list list = {.count = 0};
+  attribute_integer(l, &list, "heads", ir_get_integer(l->op, "heads"));
+  attribute_integer(l, &list, "kv_heads", layout->kv_heads);
+  attribute_integer(l, &list, "head_dim", layout->head_dim);
+  attribute_integer(l, &list, "k", k);
+  attribute_text(l, &list, "dtype", activation_name(l));
+  choice_attributes(l, &list, "attention_part", v);
+  const uint32_t shared = (uint32_t)(v->choice[CHOOSE_PARTS] / 2 / layout->kv_heads); /* more have a workgroup each */
+  if (shared < v->from) return;
+  launch_range(l, &list, SLUICE_SIZE_TOKENS, v->from, shared < v->to ? shared : v->to);
+  launch(l, "attention_merge", buffers, COUNT_OF(buffers), &list, &(launch_cost){.fixed_bytes = 0});
+}
+
 /* The keys of each token are shared among workgroups, whose partial results are then merged. */
 static void launch_shared_attention(lowering *l, const kernel_variant *v, MlirValue q, MlirValue out,
                                     MlirValue partials) {
-  const struct cache_layout *layout = cache_layout(l);
-  const int64_t parts = v->choice[CHOOSE_PARTS];
-  MlirValue part_buffers[] = {q,
-                              input_buffer(l, "positions"),
-                              input_buffer(l, "sequence"),
-                              input_buffer(l, "page_table"),
-                              cache_buffer(l),
-                              out,
-                              partials};
+  MlirValue buffers[] = {q,
+                         input_buffer(l, "positions"),
+                         input_buffer(l, "sequence"),
+                         input_buffer(l, "page_table"),
+                         cache_buffer(l),
+                         out,
+                         partials};
   attribute_list list = {.count = 0};
   attention_attributes(l, &list);
   choice_attributes(l, &list, "attention_part", v);
   launch_range(l, &list, SLUICE_SIZE_TOKENS, v->from, v->to);
   launch_cost cost = attention_cost(l, 0);
-  launch(l, "attention_part", part_buffers, COUNT_OF(part_buffers), &list, &cost);
-  MlirValue merge_buffers[] = {partials, out};
-  attribute_list merge = {.count = 0};
-  attribute_integer(l, &merge, "heads", ir_get_integer(l->op, "heads"));
-  attribute_integer(l, &merge, "kv_heads", layout->kv_heads);
-  attribute_integer(l, &merge, "head_dim", layout->head_dim);
-  attribute_text(l, &merge, "dtype", activation_name(l));
-  choice_attributes(l, &merge, "attention_part", v);
-  const uint32_t shared = (uint32_t)(parts / 2 / layout->kv_heads); /* more tokens have a workgroup each */
-  if (shared < v->from) return;
-  launch_range(l, &merge, SLUICE_SIZE_TOKENS, v->from, shared < v->to ? shared : v->to);
-  launch(l, "attention_merge", merge_buffers, COUNT_OF(merge_buffers), &merge, &(launch_cost){.fixed_bytes = 0});
+  launch(l, "attention_part", buffers, COUNT_OF(buffers), &list, &cost);
+  launch_merge(l, v, 0, partials, out);
 }
 
 /* Tiles of tokens attend to all keys; in steps of from to to tokens. */
@@ -382,6 +387,50 @@ static void launch_topk_attention(lowering *l, const kernel_variants *variants, 
   }
 }
 
+/* topk_blocks and block_attention whose workgroups share a token's blocks, then the merge. */
+static void launch_shared_selection(lowering *l, const kernel_variant *v, MlirValue q, MlirValue scores, MlirValue out,
+                                    MlirValue blocks, MlirValue partials) {
+  const int64_t k = ir_get_integer(l->op, "k");
+  MlirValue buffers[] = {q,
+                         scores,
+                         input_buffer(l, "positions"),
+                         input_buffer(l, "sequence"),
+                         input_buffer(l, "page_table"),
+                         cache_buffer(l),
+                         out,
+                         blocks,
+                         partials};
+  attribute_list list = {.count = 0};
+  attention_attributes(l, &list);
+  choice_attributes(l, &list, "attention_part", v);
+  selection_attributes(l, &list);
+  launch_range(l, &list, SLUICE_SIZE_TOKENS, v->from, v->to);
+  launch_cost cost = attention_cost(l, k * l->page);
+  launch(l, "topk_attention_part", buffers, COUNT_OF(buffers), &list, &cost);
+  launch_merge(l, v, k, partials, out);
+}
+
+/* Attention to chosen blocks without clusters: workgroups share a token's blocks where variants say so, and all other
+ * steps, of tokens that share blocks in tiles, have launches for the choice and for the attention. */
+static void launch_selection(lowering *l, MlirValue q, MlirValue scores, MlirValue out, MlirValue blocks) {
+  const int64_t k = ir_get_integer(l->op, "k"), index_heads = ir_get_integer(l->op, "index_heads");
+  kernel_variants variants;
+  if (!variants_read(l->state, l->op, "tile.parts", "attention_part", &variants)) return;
+  if (variants.count == 0) variants = (kernel_variants){.count = 1, .item = {{.to = UINT32_MAX}}};
+  const int64_t rows = variants_partial_rows(&variants);
+  MlirValue partials = {NULL};
+  if (rows) partials = scratch_buffer(l, 1, "partials", "f32", rows * (cache_layout(l)->head_dim + 2));
+  for (size_t i = 0; i < variants.count; i++) {
+    const kernel_variant *v = &variants.item[i];
+    if (v->choice[CHOOSE_PARTS]) {
+      launch_shared_selection(l, v, q, scores, out, blocks, partials);
+      continue;
+    }
+    launch_choice(l, scores, blocks, index_heads, l->page, v->from, v->to);
+    launch_block_attention(l, q, blocks, k, out, v->from, v->to);
+  }
+}
+
 static void lower_block_attention(lowering *l) {
   MlirValue q = operand_buffer(l, 0), blocks = operand_buffer(l, 3);
   launch_block_attention(l, q, blocks, ir_dimension(operand(l, 3), 2), result_buffer(l, 0), 0, UINT32_MAX);
@@ -396,12 +445,10 @@ static void lower_select_attention(lowering *l) {
     MlirValue scores = launch_scores(l, iq, index_heads, index_dim);
     kernel_variants variants;
     if (!variants_read(l->state, l->op, "tile.variants", "topk_attention", &variants)) return;
-    if (variants.count) {
+    if (variants.count)
       launch_topk_attention(l, &variants, q, scores, out, blocks);
-    } else {
-      launch_choice(l, scores, blocks, index_heads, l->page, 0, UINT32_MAX);
-      launch_block_attention(l, q, blocks, k, out, 0, UINT32_MAX);
-    }
+    else
+      launch_selection(l, q, scores, out, blocks);
     return;
   }
   MlirValue buffers[] = {

@@ -86,11 +86,12 @@ static bool push_scratch(planner *p, intptr_t i, const char *size, int64_t bytes
   return push(p, &(value){.size = size, .bytes = round_up(bytes), .first = i, .last = i, .op = i});
 }
 
-/* Room for the partial results where dense attention shares its keys, see kernel.attention_part. */
-static bool push_partials(planner *p, intptr_t i) {
+/* Room for the partial results where workgroups share keys, as the variants in attribute `name` say: see
+ * kernel.attention_part. */
+static bool push_partials(planner *p, intptr_t i, const char *name) {
   MlirOperation op = p->ops[i];
   kernel_variants variants;
-  if (!variants_read(p->state, op, "tile.variants", "attention_part", &variants)) return false;
+  if (!variants_read(p->state, op, name, "attention_part", &variants)) return false;
   const int64_t rows = variants_partial_rows(&variants);
   if (rows == 0) return true;
   const int64_t head_dim = ir_dimension(mlirOperationGetOperand(op, 0), 1) / ir_get_integer(op, "heads");
@@ -113,9 +114,10 @@ static bool push_op(planner *p, intptr_t i) {
   const bool split = ir_get_integer(op, "tile.split") != 0;
   if (split && (ir_is(op, "model.select_attention") || ir_is(op, "model.index_select"))) {
     int64_t heads = ir_get_integer(op, ir_has(op, "index_heads") ? "index_heads" : "heads");
-    return push_scratch(p, i, "tokens_pages", heads * 4);
+    return push_scratch(p, i, "tokens_pages", heads * 4) &&
+           (!ir_has(op, "tile.parts") || push_partials(p, i, "tile.parts"));
   }
-  if (ir_is(op, "model.attention")) return push_partials(p, i);
+  if (ir_is(op, "model.attention")) return push_partials(p, i, "tile.variants");
   if (ir_is(op, "model.all_reduce") || ir_is(op, "model.all_gather")) return push_parts(p, i);
   if (split && ir_is(op, "model.router"))
     return push_scratch(p, i, "tokens", ir_dimension(mlirOperationGetOperand(op, 1), 0) * 4);

@@ -29,8 +29,10 @@ extern const struct gemm_stream_engine amdgcn_gemm_stream; /* many_rows.c */
 bool amdgcn_attention(emitter *e, const kernel_spec *spec);       /* attention.c */
 bool amdgcn_block_attention(emitter *e, const kernel_spec *spec); /* attention.c */
 bool amdgcn_attention_part(emitter *e, const kernel_spec *spec);  /* split_attention.c */
+bool amdgcn_topk_attention_part(emitter *e, const kernel_spec *spec);
 bool amdgcn_attention_merge(emitter *e, const kernel_spec *spec); /* split_attention.c */
 bool amdgcn_block_score(emitter *e, const kernel_spec *spec);     /* block_score.c */
+bool amdgcn_topk_blocks(emitter *e, const kernel_spec *spec);     /* topk.c */
 
 /* Whether the target is gfx950 (CDNA 4), not gfx942 (CDNA 3). */
 bool amdgcn_is_gfx950(const emitter *e);

@@ -206,10 +206,14 @@ static V rsqrt(emitter *e, V x) {
   return fdiv_(e, splat(e, float32(e, 1), width_of(x)), intrinsic(e, "llvm.sqrt", &type, 1, &x, 1));
 }
 
-static const own_kernel own_kernels[] = {
-    {"attention", amdgcn_attention},           {"block_attention", amdgcn_block_attention},
-    {"attention_part", amdgcn_attention_part}, {"attention_merge", amdgcn_attention_merge},
-    {"block_score", amdgcn_block_score},       {NULL, NULL}};
+static const own_kernel own_kernels[] = {{"attention", amdgcn_attention},
+                                         {"block_attention", amdgcn_block_attention},
+                                         {"attention_part", amdgcn_attention_part},
+                                         {"topk_attention_part", amdgcn_topk_attention_part},
+                                         {"attention_merge", amdgcn_attention_merge},
+                                         {"block_score", amdgcn_block_score},
+                                         {"topk_blocks", amdgcn_topk_blocks},
+                                         {NULL, NULL}};
 
 const atoms amdgcn_atoms = {.name = "amdgcn",
                             .begin = begin,

@@ -299,7 +299,7 @@ static choice choose_forced(emitter *e, V visible, int64_t k, int64_t init, int6
 }
 
 static void write_ids(emitter *e, V out, V at, V id, V count) {
-  loop each = loop_begin(e, int64(e, 0), count, int64(e, 1));
+  loop each = lane_loop(e, int64(e, 0), count);
   store_i32(e, add(e, id, each.index), out, add(e, at, each.index));
   loop_end(e, &each);
 }
@@ -320,7 +320,7 @@ void choose_blocks(emitter *e, V scores, V visible, int64_t k, int64_t init, int
   loop_end(e, &each);
   if_end(e, &all);
   write_ids(e, out, chosen, c.candidates, c.recent);
-  loop tail = loop_begin(e, add(e, chosen, c.recent), int64(e, k), int64(e, 1));
+  loop tail = lane_loop(e, add(e, chosen, c.recent), int64(e, k));
   store_i32(e, int64(e, -1), out, tail.index);
   loop_end(e, &tail);
 }

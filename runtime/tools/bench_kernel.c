@@ -175,9 +175,11 @@ static last_operands last_operands_of(const char *family) {
   static const struct {
     const char *family;
     last_operands last;
-  } families[] = {{"router", {2, 0}},           {"topk_experts", {2, 0}},   {"route", {2, 0}},
-                  {"select_attention", {2, 0}}, {"topk_attention", {2, 0}}, {"norm_rope_append", {2, 0}},
-                  {"sort_experts", {3, 0}},     {"cache_append", {0, 0}},   {"attention_part", {1, 1}}};
+  } families[] = {{"router", {2, 0}},         {"topk_experts", {2, 0}},
+                  {"route", {2, 0}},          {"select_attention", {2, 0}},
+                  {"topk_attention", {2, 0}}, {"norm_rope_append", {2, 0}},
+                  {"sort_experts", {3, 0}},   {"cache_append", {0, 0}},
+                  {"attention_part", {1, 1}}, {"topk_attention_part", {2, 1}}};
   for (size_t i = 0; i < sizeof families / sizeof families[0]; i++)
     if (strcmp(family, families[i].family) == 0) return families[i].last;
   return (last_operands){1, 0};

@@ -1,17 +1,28 @@
-// AMD, bf16: in steps of few tokens dense attention shares the keys among workgroups and merges their results; others attend in tiles.
+// AMD, bf16: in steps of few tokens attention shares keys, and chosen blocks, among workgroups and merges their results; others attend
+// in tiles.
 // RUN: sluice opt %s --passes=choose-tiles,plan-buffers,lower-to-kernels --target mi300x | FileCheck %s
 // RUN: sluice opt %s --passes=choose-tiles,plan-buffers,lower-to-kernels --target mi355x | FileCheck %s --check-prefix=GFX950
 // Pages of fewer keys than a wave takes at a time have the common kernels, and so has float32.
 // RUN: sed 's/model.page = 32/model.page = 16/; s/block = 32/block = 16/' %s | sluice opt - --passes=choose-tiles,plan-buffers,lower-to-kernels --target mi300x | FileCheck %s --check-prefix=TILES
 // RUN: sed 's/bf16/f32/g; s/bfloat16/float32/' %s | sluice opt - --passes=choose-tiles,plan-buffers,lower-to-kernels --target mi300x | FileCheck %s --check-prefix=TILES
 
+// CHECK: %[[S:.*]] = "kernel.arena"() {{.*}}name = "{{.*}}block_scores"
+// CHECK: %[[SP:.*]] = "kernel.arena"() {{.*}}dtype = "f32", name = "{{.*}}partials", {{.*}}size = "one"
+// CHECK: "kernel.topk_attention_part"(%{{.*}}, %[[S]], %{{.*}}, %[[SO:[^,]*]], %[[B:[^,]*]], %[[SP]]) {{.*}}k = 4 : i64{{.*}}launch.range = ["tokens", 0, 64], {{.*}}part_rows = 16 : i64, parts = 304 : i64
+// CHECK-NEXT: "kernel.attention_merge"(%[[SP]], %[[SO]]) {{.*}}k = 4 : i64{{.*}}launch.range = ["tokens", 0, 64]
+// CHECK: "kernel.topk_blocks"(%[[S]], %{{.*}}, %[[B]]) {{.*}}launch.range = ["tokens", 65, 4294967295]
+// CHECK: "kernel.block_attention"(%{{.*}}, %[[B]], {{.*}}launch.range = ["tokens", 65, 4294967295]
 // CHECK: %[[P:.*]] = "kernel.arena"() {{.*}}dtype = "f32", name = "{{.*}}partials", {{.*}}size = "one"
 // CHECK: "kernel.attention_part"(%{{.*}}, %[[D:[^,]*]], %[[P]]) {{.*}}launch.range = ["tokens", 0, 64], {{.*}}part_rows = 16 : i64, parts = 304 : i64
-// CHECK-NEXT: "kernel.attention_merge"(%[[P]], %[[D]]) {{.*}}launch.range = ["tokens", 0, 64]
+// CHECK-NEXT: "kernel.attention_merge"(%[[P]], %[[D]]) {{.*}}k = 0 : i64{{.*}}launch.range = ["tokens", 0, 64]
 // CHECK: "kernel.attention"({{.*}}launch.range = ["tokens", 65, 4294967295]
 
 // GFX950: "kernel.attention_part"({{.*}}parts = 256 : i64
 
+// TILES-NOT: attention_part
+// TILES: "kernel.topk_blocks"
+// TILES-NOT: launch.range
+// TILES: "kernel.block_attention"
 // TILES-NOT: attention_part
 // TILES: "kernel.attention"
 // TILES-NOT: launch.range

@@ -1,10 +1,12 @@
 /* Attention of both AMD targets, machine code on the interpreter (tests/amdgcn), against plain sums in double: families
  * attention and block_attention with shapes that have a kernel of the target's own and shapes that do not, and
- * attention_part with attention_merge, whose workgroups share the keys. Ragged batches, random pages and lists, slots
- * that nobody wrote, several orders of waves. Every access is checked against the operands' bounds. */
+ * attention_part and topk_attention_part with attention_merge, whose workgroups share the keys. Ragged batches, random
+ * pages and lists, slots that nobody wrote, several orders of waves. Every access is checked against the operands'
+ * bounds. */
 #include "amdgcn/gcn.h"
 #include "kernel_support/kernel_harness.h"
 #include "kernel_support/ragged_batch.h"
+#include "kernel_support/selection.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -21,7 +23,7 @@ typedef struct shape {
   int64_t parts; /* workgroups that share the keys */
 } shape;
 
-enum { PART_ROWS = 16 };
+enum { PART_ROWS = 16, INIT = 1, LOCAL = 1 };
 
 enum { MOST_OPERANDS = 10 };
 
@@ -141,7 +143,8 @@ static int add(kernel_harness *h, const char *family, uint32_t arguments, const 
                      (int64_t)(2 * (size_t)s->kv_heads * plane(s) * sluice_dtype_size(s->dtype)), "i:value_offset",
                      (int64_t)((size_t)s->kv_heads * plane(s) * sluice_dtype_size(s->dtype)), "s:transposed", "values",
                      "s:dtype", s->dtype == SLUICE_F32 ? "f32" : "bf16", "i:query_tile", s->query_tile, "i:k", s->k,
-                     "i:parts", s->parts, "i:part_rows", (int64_t)PART_ROWS, NULL);
+                     "i:parts", s->parts, "i:part_rows", (int64_t)PART_ROWS, "i:init", (int64_t)INIT, "i:local",
+                     (int64_t)LOCAL, NULL);
 }
 
 /* Kernels of a shape, and a batch with random contents for them. */
@@ -247,16 +250,22 @@ static void shapes(void **state) {
 static const char *const split_families[] = {"attention_part", "attention_merge"};
 static const int split_arguments[] = {7, 2};
 
+/* Adds what the launch loads and stores to `counts`, unless that is NULL. */
+static void run_counted(setting *t, int kernel, const operand *operands, size_t count, uint64_t seed,
+                        gcn_counts *counts) {
+  gcn_counts of_launch = {0};
+  assert_int_equal(t->code.kernels[kernel].spill_bytes, 0);
+  launch(t, kernel, operands, count, seed, counts ? &of_launch : NULL);
+  if (!counts) return;
+  counts->global_loaded += of_launch.global_loaded;
+  counts->global_stored += of_launch.global_stored;
+}
+
 static void run_split(setting *t, uint64_t seed, gcn_counts *counts) {
   const operand part[] = {t->p.q, t->positions, t->sequence, t->table, t->p.cache, t->p.out, t->partials, t->sizes};
   const operand merge[] = {t->partials, t->p.out, t->sizes};
-  for (int i = 0; i < 2; i++) assert_int_equal(t->code.kernels[i].spill_bytes, 0);
-  launch(t, 0, part, 8, seed, counts);
-  gcn_counts of_merge = {0};
-  launch(t, 1, merge, 3, seed, counts ? &of_merge : NULL);
-  if (!counts) return;
-  counts->global_loaded += of_merge.global_loaded;
-  counts->global_stored += of_merge.global_stored;
+  run_counted(t, 0, part, 8, seed, counts);
+  run_counted(t, 1, merge, 3, seed, counts);
 }
 
 /* One token and many, contexts that end before, at and behind a page's end; more shares than pages, and none. */
@@ -269,10 +278,10 @@ static void shared_keys(void **state) {
     const batch_sequence *sequences;
     int64_t count;
   } list[] = {
-      {{16, 1, 128, 128, 1, 1, SLUICE_BF16, 7}, one, 1},     {{8, 2, 128, 128, 1, 1, SLUICE_BF16, 304}, some, 5},
-      {{4, 4, 64, 64, 1, 1, SLUICE_BF16, 64}, one, 1},       {{12, 2, 96, 32, 1, 1, SLUICE_BF16, 80}, some, 5},
-      {{16, 1, 32, 32, 1, 1, SLUICE_BF16, 1200}, one, 1},    {{2, 2, 64, 128, 1, 1, SLUICE_BF16, 9}, some, 5},
-      {{16, 2, 128, 64, 1, 1, SLUICE_BF16, 2}, short_one, 1}};
+      {{16, 1, 128, 128, 1, 0, SLUICE_BF16, 7}, one, 1},     {{8, 2, 128, 128, 1, 0, SLUICE_BF16, 304}, some, 5},
+      {{4, 4, 64, 64, 1, 0, SLUICE_BF16, 64}, one, 1},       {{12, 2, 96, 32, 1, 0, SLUICE_BF16, 80}, some, 5},
+      {{16, 1, 32, 32, 1, 0, SLUICE_BF16, 1200}, one, 1},    {{2, 2, 64, 128, 1, 0, SLUICE_BF16, 9}, some, 5},
+      {{16, 2, 128, 64, 1, 0, SLUICE_BF16, 2}, short_one, 1}};
   for (size_t i = 0; i < 2 * sizeof list / sizeof *list; i++) {
     setting t = open_setting(targets[i % 2], &list[i / 2].shape, split_families, split_arguments, list[i / 2].sequences,
                              list[i / 2].count, 40 + i);
@@ -283,7 +292,7 @@ static void shared_keys(void **state) {
 }
 
 /* Decoding reads each byte of keys and values once, and little else: partial results and queries are a part of it that
- * gets smaller with the number of pages of a share, here 2, 4 and 12. */
+ * gets smaller with the number of pages of a share, here 4, which is the least, and 12. */
 static void decode_reads_once(void **state) {
   (void)state;
   enum { PAGES = 24 };
@@ -291,9 +300,9 @@ static void decode_reads_once(void **state) {
   static const struct {
     int64_t parts;
     uint64_t most; /* percent */
-  } list[] = {{304, 118}, {6, 109}, {2, 104}};
-  for (size_t i = 0; i < 6; i++) {
-    const shape s = {16, 1, 128, 128, 1, 1, SLUICE_BF16, list[i / 2].parts};
+  } list[] = {{304, 110}, {2, 104}};
+  for (size_t i = 0; i < 4; i++) {
+    const shape s = {16, 1, 128, 128, 1, 0, SLUICE_BF16, list[i / 2].parts};
     setting t = open_setting(targets[i % 2], &s, split_families, split_arguments, sequences, 1, 4);
     gcn_counts counts = {0};
     run_split(&t, 0, &counts);
@@ -306,8 +315,90 @@ static void decode_reads_once(void **state) {
   }
 }
 
+static const char *const select_families[] = {"topk_attention_part", "attention_merge"};
+static const int select_arguments[] = {9, 2};
+
+/* Random scores; where nothing is chosen, and of the last blocks, NaN. The lists that the kernel writes are checked
+ * against the specification's selection, and are what attention is checked for. */
+static void run_selection(setting *t, uint64_t seed, gcn_counts *counts) {
+  const shape *s = t->p.shape;
+  const ragged_batch *b = t->batch;
+  const int64_t pages = b->sizes[SLUICE_SIZE_PAGES], rows = b->tokens * s->kv_heads;
+  random_state random = {seed + 1000};
+  operand scores = {poisoned_elements(SLUICE_F32, (size_t)(rows * pages)), (size_t)(rows * pages) * sizeof(float)};
+  double *wide = malloc((size_t)(rows * pages) * sizeof *wide);
+  int32_t *expected = malloc((size_t)s->k * sizeof *expected);
+  assert_true(wide && expected);
+  for (int64_t row = 0; row < rows; row++) {
+    const int64_t visible = b->position[row / s->kv_heads] / s->page + 1;
+    for (int64_t j = 0; visible > s->k && j < visible - LOCAL; j++)
+      element_put(scores.data, SLUICE_F32, (size_t)(row * pages + j), (double)random_between(&random, -9, 9));
+    for (int64_t j = 0; j < pages; j++)
+      wide[row * pages + j] = element_at(scores.data, SLUICE_F32, (size_t)(row * pages + j));
+  }
+  memset(t->p.blocks.data, 0x80, t->p.blocks.bytes);
+  const operand part[] = {t->p.q,     scores,   t->positions, t->sequence, t->table,
+                          t->p.cache, t->p.out, t->p.blocks,  t->partials, t->sizes};
+  const operand merge[] = {t->partials, t->p.out, t->sizes};
+  run_counted(t, 0, part, 10, seed, counts);
+  run_counted(t, 1, merge, 3, seed, counts);
+  for (int64_t row = 0; row < rows; row++) {
+    const int64_t visible = b->position[row / s->kv_heads] / s->page + 1;
+    reference_selection(wide + row * pages, visible, s->k, INIT, LOCAL, expected);
+    assert_memory_equal((int32_t *)t->p.blocks.data + row * s->k, expected, (size_t)s->k * sizeof *expected);
+  }
+  free(scores.data);
+  free(wide);
+  free(expected);
+}
+
+/* Contexts with and without a choice; more shares than chosen blocks, and none; more blocks than a wave chooses. */
+static void shared_blocks(void **state) {
+  (void)state;
+  static const batch_sequence one[] = {{2000, 1}}, some[] = {{700, 1}, {31, 1}, {0, 3}, {127, 1}, {1100, 2}};
+  static const struct {
+    shape shape;
+    const batch_sequence *sequences;
+    int64_t count;
+  } list[] = {{{16, 1, 128, 128, 1, 5, SLUICE_BF16, 7}, one, 1},   {{8, 2, 128, 128, 1, 4, SLUICE_BF16, 304}, some, 5},
+              {{4, 4, 64, 64, 1, 16, SLUICE_BF16, 64}, one, 1},    {{12, 2, 96, 32, 1, 7, SLUICE_BF16, 80}, some, 5},
+              {{16, 1, 32, 32, 1, 16, SLUICE_BF16, 1200}, one, 1}, {{2, 2, 64, 128, 1, 2, SLUICE_BF16, 9}, some, 5},
+              {{2, 1, 32, 32, 1, 66, SLUICE_BF16, 20}, one, 1}};
+  for (size_t i = 0; i < 2 * sizeof list / sizeof *list; i++) {
+    setting t = open_setting(targets[i % 2], &list[i / 2].shape, select_families, select_arguments,
+                             list[i / 2].sequences, list[i / 2].count, 70 + i);
+    run_selection(&t, i % 3, NULL);
+    check(&t, true);
+    close_setting(&t);
+  }
+}
+
+/* M3's choice, 16 blocks of 128 keys, by a rank with one kv head: with 8 shares, then 4. */
+static void sparse_decode_reads_once(void **state) {
+  (void)state;
+  static const batch_sequence sequences[] = {{128 * 40 - 1, 1}};
+  static const struct {
+    int64_t parts;
+    uint64_t most; /* percent */
+  } list[] = {{304, 120}, {4, 110}};
+  for (size_t i = 0; i < 4; i++) {
+    const shape s = {16, 1, 128, 128, 1, 16, SLUICE_BF16, list[i / 2].parts};
+    setting t = open_setting(targets[i % 2], &s, select_families, select_arguments, sequences, 1, 4);
+    gcn_counts counts = {0};
+    run_selection(&t, 0, &counts);
+    const uint64_t keys = 2 * 16 * (uint64_t)plane(&s) * 2, all = counts.global_loaded + counts.global_stored;
+    printf(
+        "%s: %lld workgroups, keys and values of 16 blocks %llu bytes; loaded %llu, stored %llu, %.3f times as many\n",
+        targets[i % 2], (long long)s.parts, (unsigned long long)keys, (unsigned long long)counts.global_loaded,
+        (unsigned long long)counts.global_stored, (double)all / (double)keys);
+    assert_true(all * 100 <= keys * list[i / 2].most);
+    close_setting(&t);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(shapes), cmocka_unit_test(shared_keys),
-                                     cmocka_unit_test(decode_reads_once)};
+                                     cmocka_unit_test(decode_reads_once), cmocka_unit_test(shared_blocks),
+                                     cmocka_unit_test(sparse_decode_reads_once)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

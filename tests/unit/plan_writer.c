@@ -103,7 +103,7 @@ static uint32_t outputs_of(const char *family) {
   static const char *const two[] = {"norm_rope_append", "select_attention", "router",
                                     "topk_experts",     "attention_part",   "topk_attention"};
   if (strcmp(family, "cache_append") == 0) return 0;
-  if (strcmp(family, "sort_experts") == 0) return 3;
+  if (strcmp(family, "sort_experts") == 0 || strcmp(family, "topk_attention_part") == 0) return 3;
   if (strcmp(family, "route") == 0) return 5;
   for (size_t i = 0; i < sizeof two / sizeof *two; i++)
     if (strcmp(family, two[i]) == 0) return 2;
@@ -323,9 +323,9 @@ static void check_costs(const model_config *config, const plan_image *image, con
     const sluice_plan_kernel *kernel = &plan->kernels[launch->kernel];
     const char *family = sluice_plan_string(plan, kernel->family);
     bool experts = strcmp(family, "expert_gemm") == 0;
-    assert_int_equal(launch->cost.key_limit != 0, strcmp(family, "block_attention") == 0 ||
-                                                      strcmp(family, "select_attention") == 0 ||
-                                                      strcmp(family, "topk_attention") == 0);
+    assert_int_equal(launch->cost.key_limit != 0,
+                     strcmp(family, "block_attention") == 0 || strcmp(family, "select_attention") == 0 ||
+                         strcmp(family, "topk_attention") == 0 || strcmp(family, "topk_attention_part") == 0);
     if (!experts && strcmp(family, "gemm") != 0) continue;
     const sluice_plan_argument *w = &plan->arguments[launch->first_argument + 1];
     assert_int_equal(w->memory, SLUICE_MEMORY_WEIGHT);
