@@ -65,7 +65,10 @@ typedef struct attended_sums {
   V query[ATTEND_MOST_FRAGMENTS][ATTEND_MOST_STEPS]; /* operands */
   V position[ATTEND_MOST_FRAGMENTS];                 /* i64: of the lane's token; -1 where there is none */
   V bit[ATTEND_MOST_FRAGMENTS];                      /* i32: of the lane's token in masks */
-  V maximum[ATTEND_MOST_FRAGMENTS], sum[ATTEND_MOST_FRAGMENTS];
+  /* Weights are powers of two of score * factor - base. The maximum, which base is of, moves on when a score is above
+   * the limit. */
+  V maximum[ATTEND_MOST_FRAGMENTS], limit[ATTEND_MOST_FRAGMENTS], base[ATTEND_MOST_FRAGMENTS];
+  V sum[ATTEND_MOST_FRAGMENTS]; /* two parts of it */
   V out[ATTEND_MOST_FRAGMENTS][ATTEND_MOST_DIMS];
 } attended_sums;
 
@@ -75,10 +78,22 @@ V attend_take_queries(emitter *e, const attender *a, unsigned fragments);
  * a barrier. */
 void attend_open(emitter *e, const attender *a, const attended_tokens *tokens, V queries, attended_sums *s);
 
-/* Adds the next 32 * halves keys, which are those from number `key` (i64) on of the page at `page`, block number
- * `block` of the sequence, of which the last token sees the first at least. `mask` (i32) has bits of the tokens that
- * want the block; NULL: all do. */
+/* Adds 32 * halves keys, which are those from number `key` (i64) on of the page at `page`, block number `block` of the
+ * sequence, of which the last token sees the first at least. `mask` (i32) has bits of the tokens that want the block;
+ * NULL: all do. */
 void attend_keys(emitter *e, const attender *a, const attended_sums *s, V page, V block, V key, V mask);
+
+/* Pages whose keys all tokens may see. */
+typedef struct page_list {
+  V count;                                    /* i64 */
+  V (*find)(emitter *e, V index, void *user); /* pointer to page number `index` (i64) of the list */
+  V (*mask)(emitter *e, V index, void *user); /* i32: bits of the tokens that want it; NULL: all want all */
+  void *user;
+} page_list;
+
+/* Adds every fourth page of the list, from the wave's number on. The next keys are read as soon as the registers of
+ * those before are free. */
+void attend_pages(emitter *e, const attender *a, const attended_sums *s, const page_list *list);
 
 /* Workgroup memory for the merge of the waves' sums. */
 typedef struct attend_memory {

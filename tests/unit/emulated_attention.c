@@ -98,9 +98,9 @@ static void check_head(const problem *p, int64_t token, int64_t head, bool lists
   free(weight);
 }
 
-/* What a launch moved through global memory is added to `counts`, unless that is NULL. */
+/* `counts` and `profile` may be NULL. */
 static void run(gcn_machine *machine, const gcn_kernel *kernel, const kernel_info *info, const operand *operands,
-                size_t count, const ragged_batch *batch, uint64_t seed, gcn_counts *counts) {
+                size_t count, const ragged_batch *batch, uint64_t seed, gcn_counts *counts, gcn_profile *profile) {
   uint64_t kernarg[MOST_OPERANDS];
   for (size_t i = 0; i < count; i++) {
     must(gcn_register(machine, operands[i].data, operands[i].bytes));
@@ -113,7 +113,8 @@ static void run(gcn_machine *machine, const gcn_kernel *kernel, const kernel_inf
       .kernarg = kernarg,
       .kernarg_bytes = count * sizeof *kernarg,
       .seed = seed,
-      .counts = counts};
+      .counts = counts,
+      .profile = profile};
   must(gcn_launch(kernel, &options));
   for (size_t i = 0; i < count; i++) must(gcn_unregister(machine, operands[i].data));
 }
@@ -200,9 +201,10 @@ static setting open_setting(const char *target, const shape *s, const char *cons
   return t;
 }
 
-static void launch(setting *t, int kernel, const operand *operands, size_t count, uint64_t seed, gcn_counts *counts) {
+static void launch(setting *t, int kernel, const operand *operands, size_t count, uint64_t seed, gcn_counts *counts,
+                   gcn_profile *profile) {
   run(t->machine, gcn_kernel_at(t->module, (uint32_t)kernel), &t->code.kernels[kernel], operands, count, t->batch, seed,
-      counts);
+      counts, profile);
 }
 
 static void check(const setting *t, bool lists) {
@@ -224,10 +226,28 @@ static void close_setting(setting *t) {
 
 static const char *const targets[] = {"hip:gfx942", "hip:gfx950"};
 
+/* A NaN among a sequence's keys makes outputs of all later tokens NaN. */
+static void check_damage(setting *t) {
+  const shape *s = t->p.shape;
+  const ragged_batch *b = t->batch;
+  enum { DAMAGED = 5, POSITION = 2 };
+  const int32_t page = b->page_table[DAMAGED * b->stride + POSITION / s->page];
+  const size_t key = (size_t)((int64_t)page * 2 * s->kv_heads) * plane(s) + (size_t)(POSITION % s->page * s->head_dim);
+  element_put(t->p.cache.data, s->dtype, key, NAN);
+  const operand dense[] = {t->p.q, t->tiles, t->table, t->p.cache, t->p.out, t->sizes};
+  launch(t, 0, dense, 6, 0, NULL, NULL);
+  for (int64_t token = 0; token < b->tokens; token++) {
+    const bool sees = b->sequence[token] == DAMAGED && b->position[token] >= POSITION;
+    const size_t first = (size_t)(token * s->heads * s->head_dim);
+    assert_int_equal(!!isnan(element_at(t->p.out.data, s->dtype, first)), sees);
+  }
+}
+
+static const char *const tile_families[] = {"attention", "block_attention"};
+static const int tile_arguments[] = {5, 6};
+
 static void shapes(void **state) {
   (void)state;
-  static const char *const families[] = {"attention", "block_attention"};
-  static const int arguments[] = {5, 6};
   static const batch_sequence sequences[] = {{0, 1}, {0, 9}, {31, 2}, {127, 3}, {300, 1}, {257, 6}};
   static const shape list[] = {
       {16, 1, 128, 128, 4, 16, SLUICE_BF16, 0}, {10, 2, 64, 32, 3, 5, SLUICE_BF16, 0},
@@ -235,14 +255,68 @@ static void shapes(void **state) {
       {4, 2, 64, 16, 2, 4, SLUICE_BF16, 0},     {4, 1, 64, 32, 2, 4, SLUICE_F32, 0},
   };
   for (size_t i = 0; i < 2 * sizeof list / sizeof *list; i++) {
-    setting t = open_setting(targets[i % 2], &list[i / 2], families, arguments, sequences, 6, 10 + i);
+    setting t = open_setting(targets[i % 2], &list[i / 2], tile_families, tile_arguments, sequences, 6, 10 + i);
     const operand dense[] = {t.p.q, t.tiles, t.table, t.p.cache, t.p.out, t.sizes};
-    launch(&t, 0, dense, 6, i % 3, NULL);
+    launch(&t, 0, dense, 6, i % 3, NULL, NULL);
     check(&t, false);
     memset(t.p.out.data, 0xff, t.p.out.bytes);
     const operand sparse[] = {t.p.q, t.p.blocks, t.tiles, t.table, t.p.cache, t.p.out, t.sizes};
-    launch(&t, 1, sparse, 7, i % 3, NULL);
+    launch(&t, 1, sparse, 7, i % 3, NULL, NULL);
     check(&t, true);
+    check_damage(&t);
+    close_setting(&t);
+  }
+}
+
+/* The tiles' loop of M3's shape, from its machine code as it ran: its instructions are those that run once a step of 32
+ * keys. The wave is alone on its SIMD, which needs the matrix instructions' cycles, and for those of its other
+ * instructions that do not fit among them their issue: four cycles, four times as many for exponentials, and none for
+ * waits, which are no work of their own. */
+static uint64_t places_of(const char *text) {
+  if (strncmp(text, "v_exp_", 6) == 0) return 4;
+  if (strncmp(text, "s_nop ", 6) == 0) return strtoul(text + 6, NULL, 10) + 1;
+  return strncmp(text, "s_waitcnt", 9) != 0;
+}
+
+static void check_loop(const char *target, const char *family, const gcn_profile *profile, uint64_t steps) {
+  enum { ISSUE = 4 };
+  uint64_t matrix = 0, count = 0, others = 0;
+  for (size_t i = 0; i < profile->count; i++) {
+    const gcn_profile_entry *e = &profile->entries[i];
+    if (e->executions != steps) continue;
+    matrix += e->matrix_cycles;
+    count += e->matrix_cycles > 0;
+    if (!e->matrix_cycles) others += places_of(e->text);
+    assert_int_equal(e->lds_cycles, 0);
+  }
+  const uint64_t places = matrix / ISSUE - count, all = matrix + (others > places ? others - places : 0) * ISSUE;
+  printf("%s %s: a step %llu cycles, matrix %llu, %llu other instructions\n", target, family, (unsigned long long)all,
+         (unsigned long long)matrix, (unsigned long long)others);
+  assert_int_equal(count, strcmp(target, "hip:gfx950") == 0 ? 64 : 128);
+  assert_true(matrix * 100 >= all * 70);
+}
+
+/* Four tokens behind 16 whole pages, all of which they attend, or 15 of them: each wave has four pages. */
+static void prefill_multiplies(void **state) {
+  (void)state;
+  enum { PAGES = 16, STEPS_OF_PAGE = 4 };
+  static const shape s = {16, 1, 128, 128, 4, PAGES, SLUICE_BF16, 0};
+  static const batch_sequence sequences[] = {{128 * PAGES, 4}};
+  for (size_t i = 0; i < 2; i++) {
+    setting t = open_setting(targets[i], &s, tile_families, tile_arguments, sequences, 1, 3);
+    t.batch->tiles = t.batch->sizes[SLUICE_SIZE_TILES] = 1;
+    memcpy(t.batch->tile, (int32_t[]){0, 4, 0, 128 * PAGES}, 4 * sizeof(int32_t));
+    for (int32_t j = 0; j < 4 * PAGES; j++) ((int32_t *)t.p.blocks.data)[j] = j % PAGES + 1;
+    const operand dense[] = {t.p.q, t.tiles, t.table, t.p.cache, t.p.out, t.sizes};
+    const operand sparse[] = {t.p.q, t.p.blocks, t.tiles, t.table, t.p.cache, t.p.out, t.sizes};
+    for (int lists = 0; lists < 2; lists++) {
+      gcn_profile profile = {0};
+      assert_int_equal(t.code.kernels[lists].spill_bytes, 0);
+      launch(&t, lists, lists ? sparse : dense, lists ? 7 : 6, 0, NULL, &profile);
+      check(&t, lists);
+      check_loop(targets[i], tile_families[lists], &profile, (PAGES - (uint64_t)lists) * STEPS_OF_PAGE);
+      gcn_profile_free(&profile);
+    }
     close_setting(&t);
   }
 }
@@ -255,7 +329,7 @@ static void run_counted(setting *t, int kernel, const operand *operands, size_t 
                         gcn_counts *counts) {
   gcn_counts of_launch = {0};
   assert_int_equal(t->code.kernels[kernel].spill_bytes, 0);
-  launch(t, kernel, operands, count, seed, counts ? &of_launch : NULL);
+  launch(t, kernel, operands, count, seed, counts ? &of_launch : NULL, NULL);
   if (!counts) return;
   counts->global_loaded += of_launch.global_loaded;
   counts->global_stored += of_launch.global_stored;
@@ -397,8 +471,11 @@ static void sparse_decode_reads_once(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(shapes), cmocka_unit_test(shared_keys),
-                                     cmocka_unit_test(decode_reads_once), cmocka_unit_test(shared_blocks),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(shapes),
+                                     cmocka_unit_test(shared_keys),
+                                     cmocka_unit_test(prefill_multiplies),
+                                     cmocka_unit_test(decode_reads_once),
+                                     cmocka_unit_test(shared_blocks),
                                      cmocka_unit_test(sparse_decode_reads_once)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
