@@ -56,6 +56,7 @@ static target_tiles tiles(const char *target) {
                         .split_selection = true,
                         .split_router = true,
                         .rope_few = 256,
+                        .route_tokens = 64,
                         .matrix_panel = 16,
                         .ranges = {{16, 16, 0, 16, 0, false, 0, 0},
                                    {32, 32, 17, 512, 0, false, 0, 0},
