@@ -184,11 +184,29 @@ static V head_scale(emitter *e, const head *h, V sum) {
   return e->atoms->rsqrt(e, fadd_(e, mean, float32(e, h->epsilon)));
 }
 
-/* Elements of each lane when all lanes share `width` evenly, as one vector; 0: they cannot. */
+/* Elements of each lane when all lanes share `width` evenly, as one vector; or 1, when it is a part of their number:
+ * the first lanes have them then. 0: neither. */
 static unsigned lane_share(const emitter *e, int64_t width) {
+  if (width && width < e->lanes && e->lanes % width == 0) return 1;
   unsigned vector = e->vector;
   while (vector > 1 && width != (int64_t)vector * e->lanes) vector /= 2;
   return width == (int64_t)vector * e->lanes ? vector : 0;
+}
+
+/* The lane's first element of `width`, each lane having `share`; lanes that have none take that of one that has. */
+static V first_of_share(emitter *e, int64_t width, unsigned share) {
+  V lane = e->atoms->lane(e);
+  return width < e->lanes ? urem(e, lane, int64(e, width)) : mul(e, lane, int64(e, share));
+}
+
+/* Around stores of a lane's share: without effect where all lanes have one. */
+static branch share_begin(emitter *e, int64_t width) {
+  if (width >= e->lanes) return (branch){NULL, NULL};
+  return if_begin(e, icmp(e, LLVMIntSLT, e->atoms->lane(e), int64(e, width)));
+}
+
+static void share_end(emitter *e, branch *b) {
+  if (b->join) if_end(e, b);
 }
 
 /* A lane has one vector of all dimensions for the norm, and one of each half of the rotated ones and of the others to
@@ -196,12 +214,12 @@ static unsigned lane_share(const emitter *e, int64_t width) {
 static bool head_in_registers(emitter *e, head *h) {
   const int64_t half = h->table ? h->rotary_dim / 2 : 0, others = h->dim - 2 * half;
   const unsigned all = lane_share(e, h->dim), pair = lane_share(e, half), other = lane_share(e, others);
-  if (e->lanes == 1 || !all || (half && !pair) || (others && !other)) return false;
-  V lane = e->atoms->lane(e), x[4] = {NULL}, weight[4] = {NULL}, at[4], table[2] = {NULL, NULL};
-  at[0] = mul(e, lane, int64(e, all));
-  at[1] = mul(e, lane, int64(e, pair));
+  if (e->lanes == 1 || !all || h->dim < e->lanes || (half && !pair) || (others && !other)) return false;
+  V x[4] = {NULL}, weight[4] = {NULL}, at[4], table[2] = {NULL, NULL};
+  at[0] = first_of_share(e, h->dim, all);
+  at[1] = first_of_share(e, half ? half : e->lanes, pair);
   at[2] = add(e, at[1], int64(e, half));
-  at[3] = add(e, mul(e, lane, int64(e, other)), int64(e, 2 * half));
+  at[3] = add(e, first_of_share(e, others ? others : e->lanes, other), int64(e, 2 * half));
   const unsigned vector[] = {h->norm ? all : 0, pair, pair, other};
   for (unsigned i = 0; i < 4; i++) {
     if (!vector[i]) continue;
@@ -212,8 +230,16 @@ static bool head_in_registers(emitter *e, head *h) {
   if (h->norm) h->scale = head_scale(e, h, vector_reduce(e, fmul_(e, x[0], x[0]), REDUCE_ADD));
   for (unsigned i = 1; i < 4; i++)
     if (vector[i]) x[i] = head_scaled(e, h, x[i], weight[i]);
-  if (half) head_rotate(e, h, x[1], x[2], table[0], table[1], at[1]);
-  if (others) head_store(e, h, x[3], at[3], other);
+  if (half) {
+    branch some = share_begin(e, half);
+    head_rotate(e, h, x[1], x[2], table[0], table[1], at[1]);
+    share_end(e, &some);
+  }
+  if (others) {
+    branch some = share_begin(e, others);
+    head_store(e, h, x[3], at[3], other);
+    share_end(e, &some);
+  }
   return true;
 }
 
