@@ -13,7 +13,7 @@ typedef struct compile_arguments {
   option_list targets, print_after, disabled;
   const char *dtype, *weight_dtype, *emit, *save, *output, *parallel;
   int64_t max_context;
-  bool print_diff, verify_each, time;
+  bool batch_invariant, print_diff, verify_each, time;
 } compile_arguments;
 
 #define AT(field) offsetof(compile_arguments, field)
@@ -28,6 +28,9 @@ static const option_description compile_command_options[] = {
      "type that weights are stored in (with --dtype bfloat16 the same, otherwise the checkpoint's)", 0, false},
     {"max-context", 0, OPTION_INTEGER, "N", AT(max_context), "longest sequence in tokens (the model's)", 1, false},
     {"parallel", 0, OPTION_TEXT, "tp=N", AT(parallel), "N devices share the model, each a part of the weights (one)", 0,
+     false},
+    {"batch-invariant", 0, OPTION_FLAG, NULL, AT(batch_invariant),
+     "the same logits, bit by bit, whatever else is in a step and however prompts are cut; costs speed on GPUs", 0,
      false},
     {"emit", 0, OPTION_TEXT, "FORM", AT(emit),
      "bundle (the default); program: sluice-run with the bundle inside; object: the bundle for linking, MODEL.o and "
@@ -226,6 +229,7 @@ static sluice_status *compile_with(compile_arguments *arguments, const char *con
                  .disabled_count = arguments->disabled.count,
                  .print_after = (const char *const *)arguments->print_after.items,
                  .print_after_count = arguments->print_after.count,
+                 .batch_invariant = arguments->batch_invariant,
                  .print_diff = arguments->print_diff,
                  .verify_each = arguments->verify_each,
                  .time = arguments->time},

@@ -11,7 +11,7 @@
 typedef struct opt_arguments {
   option_list passes, print_after;
   const char *target, *output, *parallel;
-  bool print_diff, verify_each, time;
+  bool batch_invariant, print_diff, verify_each, time;
 } opt_arguments;
 
 #define AT(field) offsetof(opt_arguments, field)
@@ -20,6 +20,8 @@ static const option_description opt_options[] = {
      false},
     {"target", 0, OPTION_TEXT, "T", AT(target), "target that passes look at (host:x86-64-v3)", 0, false},
     {"parallel", 0, OPTION_TEXT, "tp=N", AT(parallel), "layout that partition makes (one rank)", 0, false},
+    {"batch-invariant", 0, OPTION_FLAG, NULL, AT(batch_invariant), "choose as sluice compile --batch-invariant does", 0,
+     false},
     {"output", 'o', OPTION_OUTPUT, "FILE", AT(output), "file to write (standard output)", 0, false},
     {"print-ir-after", 0, OPTION_LIST, "NAME|all", AT(print_after), "print the IR after a pass, to stderr", 0, false},
     {"print-ir-diff", 0, OPTION_FLAG, NULL, AT(print_diff), "print what each pass changed, to stderr", 0, false},
@@ -34,6 +36,7 @@ static sluice_status *run_passes(ir_context *context, const opt_arguments *argum
   pass_options options = {.target = target,
                           .print_after = (const char *const *)arguments->print_after.items,
                           .print_after_count = arguments->print_after.count,
+                          .batch_invariant = arguments->batch_invariant,
                           .print_diff = arguments->print_diff,
                           .verify_each = arguments->verify_each,
                           .time = arguments->time};

@@ -292,14 +292,21 @@ static sluice_status *write_targets(const sluice_bundle *bundle, const sluice_js
   return NULL;
 }
 
+static bool is_batch_invariant(const sluice_json_value *manifest) {
+  const sluice_json_value *found = sluice_json_get(manifest, "batch_invariant");
+  return found && found->kind == SLUICE_JSON_BOOL && found->boolean;
+}
+
 /* The end of both forms: `text` is the manifest's. */
 static void write_end(const char *text, size_t length, const sluice_json_value *manifest, bool json, sluice_text *out) {
+  const bool invariant = is_batch_invariant(manifest);
   if (!json) {
+    if (invariant) sluice_text_printf(out, "\nbatch-invariant: the kernels of steps of all sizes add up a row alike\n");
     write_fusions(manifest, out);
     return;
   }
   const sluice_json_value *fusions = sluice_json_get(manifest, "fusions");
-  sluice_text_printf(out, "]");
+  sluice_text_printf(out, "],\"batch_invariant\":%s", invariant ? "true" : "false");
   if (fusions) {
     /* From the array's first byte to its bracket. */
     size_t end = fusions->offset;

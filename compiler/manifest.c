@@ -104,12 +104,13 @@ sluice_status *manifest_write(const model_config *config, const compile_options 
   write_model(out, config);
   sluice_text_printf(out,
                      ",\"dtype\":\"%s\",\"weight_dtype\":\"%s\",\"max_context\":%lld,\"page_tokens\":%lld,"
-                     "\"ranks\":%lld,\"stop_ids\":[",
+                     "\"ranks\":%lld,\"batch_invariant\":%s,\"stop_ids\":[",
                      options->dtype == SLUICE_F32 ? "float32" : "bfloat16",
                      model_stored_dtype(config, options->dtype, options->weight_dtype) == SLUICE_BF16 ? "bfloat16"
                                                                                                       : "float32",
                      (long long)(options->max_context ? options->max_context : config->max_positions),
-                     (long long)config->page, (long long)(options->passes.ranks > 1 ? options->passes.ranks : 1));
+                     (long long)config->page, (long long)(options->passes.ranks > 1 ? options->passes.ranks : 1),
+                     options->passes.batch_invariant ? "true" : "false");
   for (size_t i = 0; i < config->stop_id_count; i++)
     sluice_text_printf(out, "%s%lld", i ? "," : "", (long long)config->stop_ids[i]);
   sluice_text_printf(out, "],\"targets\":[");

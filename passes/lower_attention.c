@@ -206,7 +206,7 @@ static MlirValue launch_scores(lowering *l, MlirValue iq, int64_t heads, int64_t
     few = (uint32_t)v->choice[CHOOSE_FEW];
     const score_steps steps = {{SLUICE_SIZE_PAGE_STRIDE, v->from, v->to},
                                {SLUICE_SIZE_TOKENS, 0, few ? few : UINT32_MAX}};
-    launch_score(l, buffers, heads, dim, v, &steps, false);
+    launch_score(l, buffers, heads, dim, v, &steps, v->choice[CHOOSE_MANY]);
   }
   const score_steps many = {{SLUICE_SIZE_PAGE_STRIDE, 0, UINT32_MAX}, {SLUICE_SIZE_TOKENS, few + 1, UINT32_MAX}};
   if (few) launch_score(l, buffers, heads, dim, &(kernel_variant){.from = 0}, &many, true);

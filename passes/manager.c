@@ -255,6 +255,7 @@ sluice_status *pass_run(ir_context *context, MlirModule module, const char *cons
   const char *target = options->target ? options->target : "host:x86-64-v3";
   configuration *chosen;
   SLUICE_TRY(configuration_open(target, &chosen));
+  if (options->batch_invariant) configuration_make_invariant(chosen);
   pass_state state = {.context = context,
                       .target = target,
                       .configuration = chosen,

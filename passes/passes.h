@@ -61,9 +61,10 @@ typedef struct pass_options {
   size_t disabled_count;
   const char *const *print_after; /* names, or "all" */
   size_t print_after_count;
-  bool print_diff;  /* print what a pass changed instead of the whole module */
-  bool verify_each; /* our verifier after each pass; MLIR's always runs */
-  bool time;        /* table of times to stderr */
+  bool print_diff;      /* print what a pass changed instead of the whole module */
+  bool batch_invariant; /* configuration_make_invariant */
+  bool verify_each;     /* our verifier after each pass; MLIR's always runs */
+  bool time;            /* table of times to stderr */
   pass_remarks *remarks;
 } pass_options;
 

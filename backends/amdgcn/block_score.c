@@ -542,11 +542,15 @@ bool amdgcn_block_score(emitter *e, const kernel_spec *spec) {
   V memory = workgroup_take(e, (uint64_t)(PARTS_IN_LDS * part_bytes(&s)));
   V queries = workgroup_take(e, (uint64_t)(s.heads * s.dim) * 2);
   V best = workgroup_take(e, (uint64_t)(WAVES * s.heads) * sizeof(float));
-  branch single = if_begin(e, icmp(e, LLVMIntEQ, s.tiles, size_of(e, SLUICE_SIZE_TOKENS)));
-  score_tokens(e, &s, queries, best);
-  if_else(e, &single);
-  score_groups(e, &s, memory);
-  if_end(e, &single);
+  if (attribute(e, "many")) {
+    score_groups(e, &s, memory);
+  } else {
+    branch single = if_begin(e, icmp(e, LLVMIntEQ, s.tiles, size_of(e, SLUICE_SIZE_TOKENS)));
+    score_tokens(e, &s, queries, best);
+    if_else(e, &single);
+    score_groups(e, &s, memory);
+    if_end(e, &single);
+  }
   kernel_end(e);
   return true;
 }

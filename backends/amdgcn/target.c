@@ -74,6 +74,19 @@ static target_tiles tiles(const char *target) {
                         .transposed_values = true};
 }
 
+/* `rows` for all sizes, the way of many tokens for scores, and attention in tiles: with any tile they add up alike. */
+static target_tiles invariant_tiles(const char *target) {
+  target_tiles t = tiles(target);
+  static const gemm_range ranges[] = {{16, 16, 0, 16, 0, false, 0, 0}, {32, 32, 17, UINT32_MAX, 0, false, 0, 0}};
+  static const gemm_range expert_ranges[] = {{16, 16, 0, 64, 0, false, 0, 0}, {32, 32, 65, UINT32_MAX, 0, false, 0, 0}};
+  memcpy(t.ranges, ranges, sizeof ranges);
+  memcpy(t.expert_ranges, expert_ranges, sizeof expert_ranges);
+  t.rope_few = 0;
+  t.matrix_head_dim = 0;
+  t.many_scores = true;
+  return t;
+}
+
 static LLVMTargetMachineRef machine(const char *target, char **out_error) {
   static const char triple[] = "amdgcn-amd-amdhsa";
   LLVMInitializeAMDGPUTargetInfo();
@@ -95,6 +108,7 @@ const backend amdgcn_backend = {.canonicalise = canonicalise,
                                 .known = "hip:gfx942 (also mi300x, mi325x), hip:gfx950 (also mi355x)",
                                 .facts = facts,
                                 .tiles = tiles,
+                                .invariant_tiles = invariant_tiles,
                                 .schedules = amdgcn_schedules,
                                 .complete = amdgcn_complete,
                                 .machine = machine,

@@ -13,7 +13,9 @@ typedef struct backend {
   /* The functions below get canonical names. */
   const target_facts *(*facts)(const char *target);
   target_tiles (*tiles)(const char *target); /* its default configurations */
-  const family_schedule *schedules;          /* what its own kernels can do; ends with NO_SCHEDULE; NULL: it has none */
+  /* Those whose kernels add up a row alike for steps of all sizes; NULL: `tiles` do. */
+  target_tiles (*invariant_tiles)(const char *target);
+  const family_schedule *schedules; /* what its own kernels can do; ends with NO_SCHEDULE; NULL: it has none */
   /* Sets lanes and stages of a variant of one of `schedules`; NULL with those. */
   void (*complete)(const char *target, const kernel_question *question, kernel_variant *variant);
   /* A target machine; NULL with a message in *out_error. Runs in a child. */

@@ -17,6 +17,7 @@ struct configuration {
   const target_facts *facts;
   target_tiles tiles;
   void (*complete)(const char *target, const kernel_question *question, kernel_variant *variant);
+  bool invariant; /* see configuration_make_invariant */
   record *records;
   size_t count, capacity;
 };
@@ -59,6 +60,12 @@ void configuration_close(configuration *c) {
   if (!c) return;
   sluice_release(c->records);
   sluice_release(c);
+}
+
+void configuration_make_invariant(configuration *c) {
+  const backend *b = backend_find(c->target);
+  if (b->invariant_tiles) c->tiles = b->invariant_tiles(c->target);
+  c->invariant = true;
 }
 
 const target_facts *configuration_facts(const configuration *c) {
@@ -136,6 +143,18 @@ static uint32_t end_of_range(const kernel_question *q, const gemm_range *range) 
   return range->to;
 }
 
+/* Which steps of the depth a wave of the schedule `rows` has follows from its lanes and stages: the least of all
+ * variants, which are powers of two that divide the depth, become those of each. */
+static void add_alike(kernel_variants *variants) {
+  static const kernel_choice choices[] = {CHOOSE_LANES, CHOOSE_STAGES};
+  for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
+    int64_t least = INT64_MAX;
+    for (size_t v = 0; v < variants->count; v++)
+      if (variants->item[v].choice[choices[i]] < least) least = variants->item[v].choice[choices[i]];
+    for (size_t v = 0; v < variants->count; v++) variants->item[v].choice[choices[i]] = least;
+  }
+}
+
 static void product_defaults(const configuration *c, const kernel_question *q, bool experts, kernel_variants *out) {
   const target_tiles *t = &c->tiles;
   if (!q->matrix || !t->matrix_panel || q->k % c->facts->matrix.depth) {
@@ -150,8 +169,9 @@ static void product_defaults(const configuration *c, const kernel_question *q, b
   for (bool last = false; !last; range++) {
     last = range->to == UINT32_MAX;
     const uint32_t to = end_of_range(q, range);
-    if (!suits(q, range) || to < q->from || range->from > q->to) continue;
-    kernel_variant *v = add_variant(out, range->from > q->from ? range->from : q->from, to < q->to ? to : q->to);
+    if (!suits(q, range) || to < q->from || range->from > q->to || range->from > to) continue;
+    const uint32_t from = out->count && range->from > q->from ? range->from : q->from;
+    kernel_variant *v = add_variant(out, from, to < q->to ? to : q->to);
     v->choice[CHOOSE_TILE_M] = range->tile_m;
     v->choice[CHOOSE_PANEL] = t->matrix_panel;
     v->choice[CHOOSE_GROUP] = c->facts->matrix.group;
@@ -160,9 +180,11 @@ static void product_defaults(const configuration *c, const kernel_question *q, b
     v->choice[CHOOSE_SCHEDULE] = !range->workgroups     ? SCHEDULE_ROWS
                                  : range->turn_multiple ? SCHEDULE_TURNS
                                                         : SCHEDULE_STREAM;
-    if (range->workgroups) stream_rounds(v, q, range, t->matrix_panel, !experts && !range->turn_multiple);
+    const bool one_tile = range->to <= range->tile_m;
+    if (range->workgroups) stream_rounds(v, q, range, t->matrix_panel, !experts && (!range->turn_multiple || one_tile));
     configuration_complete(c, q, v);
   }
+  if (c->invariant) add_alike(out);
 }
 
 static void gemm_defaults(const configuration *c, const kernel_question *q, kernel_variants *out) {
@@ -239,6 +261,7 @@ static void block_score_defaults(const configuration *c, const kernel_question *
   for (size_t i = 0; i < out->count; i++) {
     out->item[i].choice[CHOOSE_SPLIT] = 1;
     out->item[i].choice[CHOOSE_FEW] = many ? t->many_tokens : 0;
+    out->item[i].choice[CHOOSE_MANY] = t->many_scores;
   }
 }
 
@@ -293,7 +316,7 @@ static const struct family {
     {"norm_rope_append", norm_rope_append_defaults, {CHOOSE_MANY}, 1},
     {"attention", attention_defaults, {CHOOSE_QUERY_TILE}, 1},
     {"attention_part", attention_part_defaults, {CHOOSE_SCHEDULE, CHOOSE_PARTS, CHOOSE_PART_ROWS}, 3},
-    {"block_score", block_score_defaults, {CHOOSE_SPLIT, CHOOSE_CACHE_FIRST, CHOOSE_FEW}, 3},
+    {"block_score", block_score_defaults, {CHOOSE_SPLIT, CHOOSE_CACHE_FIRST, CHOOSE_FEW, CHOOSE_MANY}, 4},
     {"topk_attention", topk_attention_defaults, {CHOOSE_SCHEDULE, CHOOSE_CLUSTER, CHOOSE_PER_PROCESSOR}, 3},
     {"route", route_defaults, {0}, 0},
     {"join", join_defaults, {0}, 0},
@@ -352,7 +375,7 @@ static void cut(const kernel_question *q, const kernel_variants *from, kernel_va
 sluice_status *configuration_find(const configuration *c, const kernel_question *question,
                                   kernel_variants *out_variants) {
   *out_variants = (kernel_variants){.count = 0};
-  for (size_t i = c->count; i-- > 0;) {
+  for (size_t i = c->invariant ? 0 : c->count; i-- > 0;) {
     const record *r = &c->records[i];
     if (!same_shape(&r->question, question) || r->question.from > question->from || r->question.to < question->to)
       continue;

@@ -70,7 +70,7 @@ kernel_schedule schedule_find(const char *name, size_t length);
  *   norm_rope_append  -                                      tokens  many
  *   attention       -                                        tokens  query_tile
  *   attention_part  heads, kv_heads, head_dim, page, matrix  tokens  schedule parts part_rows
- *   block_score     heads, head_dim, page, matrix            pages   split cache_first few
+ *   block_score     heads, head_dim, page, matrix            pages   split cache_first few many
  *   topk_attention  heads, kv_heads, head_dim, page, matrix  tokens  schedule cluster per_processor
  *   route           -                                        tokens  -
  *   join            -                                        tokens  -
@@ -101,6 +101,11 @@ typedef struct configuration configuration;
 /* The defaults of a canonical target; free with configuration_close. */
 SLUICE_MUST_USE sluice_status *configuration_open(const char *target, configuration **out_configuration);
 void configuration_close(configuration *c); /* NULL is allowed */
+
+/* From now on the kernels of all sizes add up alike: what a row's result is does not depend on the size of the step
+ * (docs/kernels.md, "The same answer whatever the batch"). Records are not looked at: they were found for single sizes.
+ */
+void configuration_make_invariant(configuration *c);
 const target_facts *configuration_facts(const configuration *c);
 
 /* `variants` become the answer to `question`, whose `from` and `to` say for which sizes; later records go first. An
@@ -140,7 +145,8 @@ typedef struct gemm_range {
    * as other products with so many rows; otherwise it is one more expert. */
   bool apart;
   /* In turns: the workgroups make tiles of the whole product, where its columns and its depth are multiples of
-   * turn_multiple and at least turn_least; otherwise the range before goes on. The rule is the same for both products
+   * turn_multiple and at least turn_least; otherwise the range before goes on, which may have `from` behind `to` if it
+   * is for such products alone. The rule is the same for both products
    * of experts, one's columns being the other's depth. 0: not in turns. */
   uint32_t turn_multiple, turn_least;
 } gemm_range;
@@ -183,6 +189,7 @@ typedef struct target_tiles {
    * number); many_tokens 0: none do. */
   uint32_t many_tokens, many_page;
   uint32_t many_rows;     /* rows of queries of a query tile whose blocks are scored so, at most */
+  bool many_scores;       /* the kernel for many tokens scores blocks in all steps */
   bool transposed_values; /* pages hold values transposed and keys as rows, not the other way round */
 } target_tiles;
 

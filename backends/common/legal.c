@@ -34,7 +34,7 @@ static const family_schedule common[] = {
     {"attention", SCHEDULE_TILES, {{CHOOSE_QUERY_TILE, 1, 64, 1}}, NULL},
     {"block_score",
      SCHEDULE_TILES,
-     {{CHOOSE_SPLIT, 0, 1, 1}, {CHOOSE_CACHE_FIRST, 0, 1, 1}, {CHOOSE_FEW, 0, UINT32_MAX, 1}},
+     {{CHOOSE_SPLIT, 0, 1, 1}, {CHOOSE_CACHE_FIRST, 0, 1, 1}, {CHOOSE_FEW, 0, UINT32_MAX, 1}, {CHOOSE_MANY, 0, 1, 1}},
      NULL},
     {"route", SCHEDULE_TILES, {{0}}, NULL},
     {"join", SCHEDULE_TILES, {{0}}, NULL},

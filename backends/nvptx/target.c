@@ -74,6 +74,27 @@ static target_tiles tiles(const char *target) {
                         .transposed_values = true};
 }
 
+/* The kernels in turns add up each product in one chain, with any tile: small steps have slices for all processors.
+ * What does not suit them is made by `rows`. Attention in tiles goes through a row's pages one after the other, whoever
+ * shares the tile; those in parts and in clusters divide them by how many tokens there are. */
+static target_tiles invariant_tiles(const char *target) {
+  target_tiles t = tiles(target);
+  static const gemm_range ranges[] = {{16, 32, 1, 0, 0, false, 0, 0},
+                                      {192, 256, 0, 192, PROCESSORS, false, 64, 512},
+                                      {192, 128, 193, 512, PROCESSORS, false, 64, 512},
+                                      {192, 256, 513, UINT32_MAX, PROCESSORS, false, 64, 512}};
+  static const gemm_range expert_ranges[] = {{16, 32, 1, 0, 0, false, 0, 0},
+                                             {192, 192, 0, 64, PROCESSORS, true, 64, 256},
+                                             {192, 256, 65, UINT32_MAX, PROCESSORS, true, 64, 256}};
+  memcpy(t.ranges, ranges, sizeof ranges);
+  memcpy(t.expert_ranges, expert_ranges, sizeof expert_ranges);
+  t.cache_first_pages = t.router_few = t.rope_few = 0;
+  t.join_tokens = 0; /* what stays on its processor joins nothing */
+  t.matrix_head_dim = 0;
+  t.many_scores = true;
+  return t;
+}
+
 static LLVMTargetMachineRef machine(const char *target, char **out_error) {
   (void)target;
   static const char triple[] = "nvptx64-nvidia-cuda";
@@ -98,6 +119,7 @@ const backend nvptx_backend = {.canonicalise = canonicalise,
                                .known = "cuda:sm_90a (also h100, h200)",
                                .facts = facts,
                                .tiles = tiles,
+                               .invariant_tiles = invariant_tiles,
                                .schedules = nvptx_schedules,
                                .complete = nvptx_complete,
                                .machine = machine,

@@ -28,9 +28,9 @@ enum {
   TILES_OF_GROUP = 2, /* of a warpgroup */
   TILES = CONSUMERS * TILES_OF_GROUP,
   TILE_ROWS = WGMMA_ROWS,
-  CHUNK = 32,   /* pages, a multiple of TOGETHER */
-  TOGETHER = 4, /* pages whose maxima are stored together */
-  QUERIES = 2,  /* items whose Q there is room for */
+  LARGEST_CHUNK = 32, /* pages, a multiple of TOGETHER */
+  TOGETHER = 4,       /* pages whose maxima are stored together */
+  QUERIES = 2,        /* items whose Q there is room for */
   STAGES = 3,
   QUERY_BYTES = CONSUMERS * PLANE_BYTES,
   LANES = (CONSUMERS + 1) * WARPGROUP,
@@ -60,9 +60,17 @@ static V groups_of_step(emitter *e) {
   return to_i32(e, ceil_div(e, size_of(e, SLUICE_SIZE_TILES), TILES));
 }
 
+/* Pages of a chunk: as many as give each processor an item, a multiple of TOGETHER; i32. */
+static V chunk_of_step(emitter *e) {
+  V all = mul(e, to_i32(e, size_of(e, SLUICE_SIZE_PAGES)), groups_of_step(e));
+  V share = udiv(e, all, int32(e, (int32_t)(e->facts->processors * TOGETHER)));
+  return mul(e, imax(e, imin(e, share, int32(e, LARGEST_CHUNK / TOGETHER)), int32(e, 1)), int32(e, TOGETHER));
+}
+
 static V items_of_step(emitter *e) {
-  V chunks = ceil_div(e, size_of(e, SLUICE_SIZE_PAGES), CHUNK);
-  return mul(e, to_i64(e, groups_of_step(e)), chunks);
+  V chunk = chunk_of_step(e), pages = to_i32(e, size_of(e, SLUICE_SIZE_PAGES));
+  V chunks = udiv(e, sub(e, add(e, pages, chunk), int32(e, 1)), chunk);
+  return to_i64(e, mul(e, groups_of_step(e), chunks));
 }
 
 static score_item find_item(emitter *e, V number) {
@@ -116,12 +124,12 @@ static score_run find_run(emitter *e, const scorer *s, const score_item *item, V
     V scored = select_(e, same, scored_pages(e, s, &tile), int32(e, 0));
     set(e, pages, imax(e, get(e, e->i32, pages), scored));
   }
-  V first = mul(e, item->chunk, int32(e, CHUNK));
+  V chunk = chunk_of_step(e), first = mul(e, item->chunk, chunk);
   return (score_run){.from = from,
                      .to = get(e, e->i32, to),
                      .sequence = head.sequence,
                      .page = first,
-                     .end = imin(e, get(e, e->i32, pages), add(e, first, int32(e, CHUNK)))};
+                     .end = imin(e, get(e, e->i32, pages), add(e, first, chunk))};
 }
 
 /* The runs of an item, one after the other: for producer and consumers alike. */
@@ -149,7 +157,7 @@ static V is_wanted(emitter *e, const scorer *s, const score_item *item) {
     score_tile tile = load_tile(e, s, add(e, item->first, int32(e, i)));
     pages = imax(e, pages, scored_pages(e, s, &tile));
   }
-  return icmp(e, LLVMIntSLT, mul(e, item->chunk, int32(e, CHUNK)), pages);
+  return icmp(e, LLVMIntSLT, mul(e, item->chunk, chunk_of_step(e)), pages);
 }
 
 /* ---- the producer ---- */
