@@ -74,15 +74,16 @@ static target_tiles tiles(const char *target) {
                         .transposed_values = true};
 }
 
-/* `rows` for all sizes, the way of many tokens for scores, and attention in tiles: with any tile they add up alike. */
+/* `rows` for all sizes and the way of many tokens for scores add up alike with any tile. Attention has tiles of one
+ * token: which wave has a page follows from its place among those that any token of the tile wants. */
 static target_tiles invariant_tiles(const char *target) {
   target_tiles t = tiles(target);
   static const gemm_range ranges[] = {{16, 16, 0, 16, 0, false, 0, 0}, {32, 32, 17, UINT32_MAX, 0, false, 0, 0}};
   static const gemm_range expert_ranges[] = {{16, 16, 0, 64, 0, false, 0, 0}, {32, 32, 65, UINT32_MAX, 0, false, 0, 0}};
   memcpy(t.ranges, ranges, sizeof ranges);
   memcpy(t.expert_ranges, expert_ranges, sizeof expert_ranges);
-  t.rope_few = 0;
-  t.matrix_head_dim = 0;
+  t.query_tile = 1;
+  t.rope_few = t.matrix_head_dim = 0;
   t.many_scores = true;
   return t;
 }

@@ -40,12 +40,12 @@ _sluice() {
     fi
     case $command in
     compile)
-      _sluice_complete_from "--target --output --dtype --weight-dtype --max-context --parallel --emit --disable-pass
-        --print-ir-after --print-ir-diff --verify-each --time-passes --save-temps --help" "$current"
+      _sluice_complete_from "--target --output --dtype --weight-dtype --max-context --parallel --batch-invariant --emit
+        --disable-pass --print-ir-after --print-ir-diff --verify-each --time-passes --save-temps --help" "$current"
       ;;
     synth) _sluice_complete_from "--seed --output --shard-size --help" "$current" ;;
     opt)
-      _sluice_complete_from "--passes --target --parallel --output --print-ir-after --print-ir-diff --verify-each
+      _sluice_complete_from "--passes --target --parallel --batch-invariant --output --print-ir-after --print-ir-diff --verify-each
         --time-passes --help" "$current"
       ;;
     inspect) _sluice_complete_from "--json --sequences --context --step-tokens --help" "$current" ;;

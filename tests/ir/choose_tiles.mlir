@@ -8,7 +8,7 @@
 // CHECK: model.router"{{.*}}{k = 2 : i64, tile.panel = [[P:[0-9]+]] : i64, tile.split = 0 : i64, tile.variants = [{from = 0 : i64, many = 0 : i64, to = 4294967295 : i64}]}
 // CHECK: model.experts"{{.*}}tile.group = 2 : i64, tile.panel = [[P]] : i64, tile.second = [{apart = 0 : i64, from = 0 : i64, lanes = 1 : i64, schedule = "tiles", slice = [[P]] : i64, stages = 1 : i64, tile_m = {{[0-9]+}} : i64, to = 4294967295 : i64, workgroups = 0 : i64}], tile.variants = [{apart
 // CHECK: model.attention"{{.*}}tile.query = [[Q:[0-9]+]] : i64, tile.variants = []}
-// CHECK: model.index_select"{{.*}}tile.query = [[Q]] : i64, tile.scores = [{cache_first = 0 : i64, few = 0 : i64, from = 0 : i64, to = 4294967295 : i64}], tile.split = 0 : i64}
+// CHECK: model.index_select"{{.*}}tile.query = [[Q]] : i64, tile.scores = [{cache_first = 0 : i64, few = 0 : i64, from = 0 : i64, many = 0 : i64, to = 4294967295 : i64}], tile.split = 0 : i64}
 // CHECK: model.linear"{{.*}}tile.panel = [[P]] : i64, tile.variants = [{from = 0 : i64, lanes = 1 : i64, schedule = "tiles", slice = [[P]] : i64, stages = 1 : i64, tile_m = [[M:[0-9]+]] : i64, to = 4294967295 : i64, workgroups = 0 : i64}]}
 // CHECK: model.rms_norm
 // CHECK-NOT: tile.

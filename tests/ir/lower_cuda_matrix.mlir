@@ -21,6 +21,15 @@
 // MANY: "kernel.attention_merge"({{.*}}launch.range = ["tokens", 0, 33]
 // MANY: "kernel.attention"({{.*}}launch.range = ["tokens", 257, 4294967295]
 
+// --batch-invariant: tiles of tokens and the scores of many tokens for steps of all sizes, whatever the page.
+// RUN: sed 's/model.page = 16/model.page = 128/; s/block = 16/block = 128/' %s | sluice opt - --batch-invariant --passes=choose-tiles,plan-buffers,lower-to-kernels --target h100 | FileCheck %s --check-prefix=ALIKE
+// RUN: sluice opt %s --batch-invariant --passes=choose-tiles,plan-buffers,lower-to-kernels --target h100 | FileCheck %s --check-prefix=ALIKE
+// ALIKE: "kernel.block_score"({{.*}}, local = 1 : i64, many = 1 : i64
+// ALIKE-NEXT: "kernel.topk_blocks"({{.*}} label = "select_attention", layer
+// ALIKE: "kernel.block_attention"({{.*}} label = "select_attention", layer
+// ALIKE: "kernel.attention"({{.*}} label = "attention", layer
+// ALIKE-NOT: "kernel.attention
+
 // CHECK: %[[S:.*]] = "kernel.arena"() {bytes = 64 : i64, dtype = "f32", name = "{{.*}}block_scores", offset = 0 : i64, size = "tokens_pages", width = 2 : i64}
 // CHECK: "kernel.block_score"(%[[IQ:[^,]*]], %{{.*}}, %[[S]]) {{.*}}transposed = "values"
 // Clusters of 16 are for up to 6 tokens times kv heads, of which a token has 2 here.

@@ -28,6 +28,17 @@
 // CHECK: "kernel.gemm"{{.*}}launch.range = ["rows", 0, 8]{{.*}}n = 100 : i64{{.*}}slice = 16 : i64{{.*}}tile_m = 8 : i64{{.*}}workgroups = 7 : i64
 // The router's logits have a kernel for few tokens. Experts stream in steps of more than 64 tokens, their 8 panels in 2 rounds.
 // HOST-NOT: workgroups = {{[1-9]}}
+// --batch-invariant: in turns for all sizes, small steps with slices for 132 workgroups; what does not suit has one kernel.
+// RUN: sluice opt %s --batch-invariant --passes=choose-tiles,plan-buffers,lower-to-kernels --target h100 | FileCheck %s --check-prefix=ALIKE
+// ALIKE: "kernel.gemm"({{.*}}n = 65535 : i64{{.*}}schedule = "rows"{{.*}}slice = 32 : i64{{.*}}tile_m = 16 : i64
+// ALIKE: "kernel.gemm"({{.*}}launch.range = ["tokens", 0, 192]{{.*}}n = 2560 : i64{{.*}}schedule = "turns"{{.*}}slice = 32 : i64
+// ALIKE: "kernel.gemm"({{.*}}launch.range = ["tokens", 193, 512]{{.*}}n = 2560 : i64{{.*}}schedule = "turns"{{.*}}slice = 128 : i64
+// ALIKE: "kernel.gemm"({{.*}}launch.range = ["tokens", 513, 4294967295]{{.*}}n = 2560 : i64{{.*}}schedule = "turns"{{.*}}slice = 256 : i64
+// ALIKE: "kernel.router_logits"{{.*}}many = 1 : i64
+// ALIKE-NOT: "kernel.router_logits"
+// ALIKE: "kernel.expert_gemm"({{.*}}schedule = "rows"
+// ALIKE-NOT: "kernel.expert_gemm"
+
 func.func @step(%batch: !model.batch, %cache: !model.cache) -> (tensor<?x100xf32>, tensor<?xi32>)
     attributes {model.dtype = "bfloat16", model.page = 16 : i64, model.layers = 1 : i64, model.hidden = 512 : i64, model.vocabulary = 100 : i64, model.max_context = 128 : i64} {
   %e = "model.weight"() {name = "embed"} : () -> tensor<100x512xbf16>

@@ -114,6 +114,45 @@ static void targets_have_kernels_of_their_own(void **state) {
   configuration_close(c);
 }
 
+/* What decides in which order a kernel adds up a row is the same for steps of all sizes (docs/kernels.md, "The same
+ * answer whatever the batch"). */
+static void invariant_kernels_add_up_alike(void **state) {
+  (void)state;
+  static const char *const names[] = {"host:x86-64-v3", "cuda:sm_90a", "hip:gfx942", "hip:gfx950"};
+  static const char *const one[] = {"router", "norm_rope_append", "block_score", "attention"};
+  static const kernel_choice order[] = {CHOOSE_SCHEDULE, CHOOSE_LANES, CHOOSE_STAGES, CHOOSE_APART, CHOOSE_MANY};
+  static const int64_t widths[] = {16, 100, 192, 512, 6144, 200064}, depths[] = {96, 512, 4096};
+  for (size_t t = 0; t < sizeof names / sizeof *names; t++) {
+    configuration *c;
+    assert_null(configuration_open(names[t], &c));
+    configuration_make_invariant(c);
+    for (size_t i = 0; i < 2 * sizeof widths / sizeof *widths * 3 * 2; i++) {
+      const kernel_question q = {.family = i % 2 ? "gemm" : "expert_gemm",
+                                 .n = widths[i / 2 % 6],
+                                 .k = depths[i / 12 % 3],
+                                 .pairs = i / 36 % 2,
+                                 .matrix = true};
+      const kernel_variants v = ask(c, q);
+      assert_true(variants_cover(&v, 0, UINT32_MAX));
+      for (size_t k = 1; k < v.count; k++)
+        for (size_t o = 0; o < sizeof order / sizeof *order; o++)
+          assert_int_equal(v.item[k].choice[order[o]], v.item[0].choice[order[o]]);
+      assert_int_not_equal(v.item[0].choice[CHOOSE_SCHEDULE], SCHEDULE_STREAM);
+    }
+    kernel_question q = {.matrix = true, .heads = 64, .kv_heads = 4, .head_dim = 128, .page = 128};
+    for (size_t i = 0; i < sizeof one / sizeof *one; i++) {
+      q.family = one[i];
+      const kernel_variants v = ask(c, q);
+      if (v.count != 1 || v.item[0].choice[CHOOSE_FEW]) fail_msg("%s of %s: %zu kernels", one[i], names[t], v.count);
+    }
+    q.family = "attention_part";
+    assert_int_equal(ask(c, q).count, 0);
+    q.family = "topk_attention";
+    assert_int_equal(ask(c, q).count, 0);
+    configuration_close(c);
+  }
+}
+
 /* A record goes before the defaults, for its shape and sizes alone; what the target cannot do is no record. */
 static void records_go_first(void **state) {
   (void)state;
@@ -339,6 +378,7 @@ int main(void) {
                                      cmocka_unit_test(unknown_targets_are_refused),
                                      cmocka_unit_test(products_have_kernels_for_all_steps),
                                      cmocka_unit_test(targets_have_kernels_of_their_own),
+                                     cmocka_unit_test(invariant_kernels_add_up_alike),
                                      cmocka_unit_test(records_go_first),
                                      cmocka_unit_test(refused_shapes_are_named),
                                      cmocka_unit_test(legal_choices_are_listed),
