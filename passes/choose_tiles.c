@@ -99,7 +99,10 @@ static bool choose_router(pass_state *state, MlirOperation op) {
 }
 
 static bool choose_heads(pass_state *state, MlirOperation op) {
-  const kernel_question q = {.family = "norm_rope_append", .to = UINT32_MAX};
+  enum { PROJECTION = 2 };
+  const kernel_question q = {.family = "norm_rope_append",
+                             .matrix = mlirTypeIsABF16(element_of(mlirOperationGetOperand(op, PROJECTION))),
+                             .to = UINT32_MAX};
   return choose(state, op, "tile.variants", &q);
 }
 

@@ -215,8 +215,8 @@ static void router_defaults(const configuration *c, const kernel_question *q, ke
 }
 
 static void norm_rope_append_defaults(const configuration *c, const kernel_question *q, kernel_variants *out) {
-  (void)q;
-  few_and_many(c->tiles.rope_few, CHOOSE_MANY, 0, out);
+  /* They add up squares in another order, and float32 is the same in steps of all sizes. */
+  few_and_many(q->matrix ? c->tiles.rope_few : 0, CHOOSE_MANY, 0, out);
 }
 
 static void attention_defaults(const configuration *c, const kernel_question *q, kernel_variants *out) {

@@ -67,7 +67,7 @@ kernel_schedule schedule_find(const char *name, size_t length);
  *                                                                    lanes stages
  *   expert_gemm     n, k, pairs, matrix                      tokens  the same, and apart
  *   router          n (experts), k (width)                   tokens  split panel many
- *   norm_rope_append  -                                      tokens  many
+ *   norm_rope_append  matrix                                 tokens  many
  *   attention       -                                        tokens  query_tile
  *   attention_part  heads, kv_heads, head_dim, page, matrix  tokens  schedule parts part_rows
  *   block_score     heads, head_dim, page, matrix            pages   split cache_first few many

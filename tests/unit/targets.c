@@ -153,6 +153,24 @@ static void invariant_kernels_add_up_alike(void **state) {
   }
 }
 
+/* Float32 on a GPU is held against references: steps of all sizes have the same kernels, with and without the option.
+ */
+static void float32_adds_up_alike(void **state) {
+  (void)state;
+  static const char *const names[] = {"cuda:sm_90a", "hip:gfx942", "hip:gfx950"};
+  static const char *const families[] = {"gemm", "expert_gemm", "norm_rope_append", "block_score"};
+  for (size_t t = 0; t < sizeof names / sizeof *names; t++) {
+    configuration *c;
+    assert_null(configuration_open(names[t], &c));
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+      const kernel_question q = {
+          .family = families[i], .n = 6144, .k = 6144, .heads = 64, .kv_heads = 4, .head_dim = 128, .page = 128};
+      if (ask(c, q).count != 1) fail_msg("%s of %s: %zu kernels", families[i], names[t], ask(c, q).count);
+    }
+    configuration_close(c);
+  }
+}
+
 /* A record goes before the defaults, for its shape and sizes alone; what the target cannot do is no record. */
 static void records_go_first(void **state) {
   (void)state;
@@ -379,6 +397,7 @@ int main(void) {
                                      cmocka_unit_test(products_have_kernels_for_all_steps),
                                      cmocka_unit_test(targets_have_kernels_of_their_own),
                                      cmocka_unit_test(invariant_kernels_add_up_alike),
+                                     cmocka_unit_test(float32_adds_up_alike),
                                      cmocka_unit_test(records_go_first),
                                      cmocka_unit_test(refused_shapes_are_named),
                                      cmocka_unit_test(legal_choices_are_listed),
