@@ -11,7 +11,7 @@
 
 typedef struct compile_arguments {
   option_list targets, print_after, disabled;
-  const char *dtype, *weight_dtype, *emit, *save, *output, *parallel;
+  const char *dtype, *weight_dtype, *emit, *save, *output, *parallel, *tuning;
   int64_t max_context;
   bool batch_invariant, print_diff, verify_each, time;
 } compile_arguments;
@@ -36,6 +36,8 @@ static const option_description compile_command_options[] = {
      "bundle (the default); program: sluice-run with the bundle inside; object: the bundle for linking, MODEL.o and "
      "MODEL.h; or what comes before: model-ir, kernel-ir, llvm-ir, asm, obj (the kernels)",
      0, false},
+    {"tuning", 0, OPTION_INPUT, "FILE", AT(tuning),
+     "records of sluice-run tune: take the configurations that were fastest (the targets' defaults)", 0, false},
     {"disable-pass", 0, OPTION_LIST, "NAME[,NAME...]", AT(disabled), "leave out an optional pass", 0, false},
     {"print-ir-after", 0, OPTION_LIST, "NAME|all", AT(print_after), "print the IR after a pass, to stderr", 0, false},
     {"print-ir-diff", 0, OPTION_FLAG, NULL, AT(print_diff), "print what each pass changed, to stderr", 0, false},
@@ -88,23 +90,6 @@ static size_t find_products(const option_list *given, const char **products) {
     if (p && earlier == count) products[count++] = p->name;
   }
   return count;
-}
-
-/* `name` NULL: `absent`. */
-static sluice_status *find_dtype(const char *option, const char *name, sluice_dtype absent, sluice_dtype *out_dtype) {
-  *out_dtype = absent;
-  if (!name) return NULL;
-  static const struct {
-    const char *name;
-    sluice_dtype dtype;
-  } spellings[] = {{"float32", SLUICE_F32}, {"fp32", SLUICE_F32},      {"f32", SLUICE_F32},
-                   {"float", SLUICE_F32},   {"bfloat16", SLUICE_BF16}, {"bf16", SLUICE_BF16}};
-  for (size_t i = 0; i < sizeof spellings / sizeof *spellings; i++)
-    if (strcmp(name, spellings[i].name) == 0) {
-      *out_dtype = spellings[i].dtype;
-      return NULL;
-    }
-  return sluice_error(SLUICE_USAGE, "--%s is '%s', expected float32 (fp32) or bfloat16 (bf16)", option, name);
 }
 
 /* The name of the file when none is given: text goes to standard output; a bundle or an object file is named after the
@@ -212,6 +197,7 @@ static sluice_status *compile_config(const model_config *config, compile_options
   if (output) options->output = output;
   sluice_status *status = check_files(config, options);
   if (!status) status = compile_model(config, options);
+  if (!status && options->notes) command_print_notes(options->notes);
   if (!status) tell(options);
   sluice_release(output);
   options->output = NULL;
@@ -235,9 +221,13 @@ static sluice_status *compile_with(compile_arguments *arguments, const char *con
                  .time = arguments->time},
   };
   SLUICE_TRY(parallel_parse(arguments->parallel, &options.passes.ranks));
+  if (arguments->tuning && arguments->batch_invariant)
+    return sluice_error(SLUICE_USAGE,
+                        "--tuning has kernels for single sizes of steps, which add up otherwise: not with "
+                        "--batch-invariant");
   if (arguments->emit) SLUICE_TRY(find_form(arguments->emit, &options.emit));
-  SLUICE_TRY(find_dtype("dtype", arguments->dtype, SLUICE_BF16, &options.dtype));
-  SLUICE_TRY(find_dtype("weight-dtype", arguments->weight_dtype, 0, &options.weight_dtype));
+  SLUICE_TRY(command_find_dtype("dtype", arguments->dtype, SLUICE_BF16, &options.dtype));
+  SLUICE_TRY(command_find_dtype("weight-dtype", arguments->weight_dtype, 0, &options.weight_dtype));
   if (emit_is_bundle(options.emit) && options.output && strcmp(options.output, "-") == 0)
     return sluice_error(SLUICE_USAGE, "a bundle cannot go to standard output: give -o a file");
   if (options.emit == EMIT_PROGRAM && !options.output)
@@ -254,9 +244,18 @@ static sluice_status *compile_with(compile_arguments *arguments, const char *con
   if (!status && !emit_is_bundle(options.emit) && options.target_count > 1)
     status =
         sluice_error(SLUICE_USAGE, "--emit=%s takes one target, %zu are given", arguments->emit, options.target_count);
+  sluice_tuning records = {0};
+  sluice_text notes = {0};
+  if (!status && arguments->tuning) {
+    options.tuning = &records;
+    options.notes = &notes;
+    status = sluice_tuning_read(arguments->tuning, &records);
+  }
   if (!status) status = model_config_read(config_path, command_warning, NULL, &config);
   if (!status) status = compile_config(config, &options);
   model_config_free(config);
+  sluice_tuning_free(&records);
+  sluice_text_free(&notes);
   sluice_release(products);
   sluice_release(names);
   sluice_release(storage);

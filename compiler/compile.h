@@ -4,6 +4,7 @@
 
 #include "backends/common/kernel.h"
 #include "compiler/model_config.h"
+#include "compiler/tuning.h"
 #include "passes/passes.h"
 
 /* The type that weights are stored in on the device: `asked` (BF16 or F32), or for 0 bfloat16 beside bfloat16
@@ -51,8 +52,10 @@ typedef struct compile_options {
   sluice_dtype weight_dtype; /* of stored weights; 0: see model_stored_dtype */
   int64_t max_context;       /* 0: the model's */
   emit_form emit;
-  const char *output;         /* "-": standard output (not for bundles) */
-  const char *save_directory; /* NULL: none */
+  const char *output;          /* "-": standard output (not for bundles) */
+  const char *save_directory;  /* NULL: none */
+  const sluice_tuning *tuning; /* records of what is fast; NULL: the targets' defaults */
+  sluice_text *notes;          /* gets what the records did not say, a line each; NULL with no records */
   pass_options passes;
 } compile_options;
 
@@ -66,11 +69,6 @@ SLUICE_MUST_USE sluice_status *compile_model(const model_config *config, const c
  * kernels and grids of launches are missing in it, so nothing can run it. `remarks` as in pass_options. */
 SLUICE_MUST_USE sluice_status *compile_plan(const model_config *config, const compile_options *options,
                                             pass_remarks *remarks, plan_image *out_plan);
-
-/* The manifest, docs/bundle-format.md (compiler/manifest.c): what was compiled, how, and which fusions happened. Holds
- * no time, path or host name. `remarks` are those of the first target's passes; NULL: none. Appends to `out`. */
-SLUICE_MUST_USE sluice_status *manifest_write(const model_config *config, const compile_options *options,
-                                              const pass_remarks *remarks, sluice_text *out);
 
 /* Making a bundle (compiler/bundle_writer.c): sections in the given order, digests. */
 typedef struct bundle_part {
@@ -87,6 +85,22 @@ SLUICE_MUST_USE sluice_status *bundle_make(const bundle_part *parts, size_t coun
 /* The same for sections of a bundle, whose code has the digest of its plan already. */
 SLUICE_MUST_USE sluice_status *bundle_make_sections(const bundle_part *parts, size_t count, bundle_image *out_image);
 void bundle_image_free(bundle_image *image);
+
+/* For the tuner: a bundle of one target with configuration `chosen`, with the launches of `families` (ends with NULL)
+ * and no others, so that what is not timed need not be compiled. `section` is its tuning section. A step of it computes
+ * nothing of use. */
+SLUICE_MUST_USE sluice_status *compile_kernels(const model_config *config, const compile_options *options,
+                                               const configuration *chosen, const char *const *families,
+                                               const sluice_text *section, bundle_image *out_bundle);
+
+/* The passes alone, after which `chosen` knows what they ask. */
+SLUICE_MUST_USE sluice_status *compile_ask(const model_config *config, const compile_options *options,
+                                           const configuration *chosen);
+
+/* The manifest, docs/bundle-format.md (compiler/manifest.c): what was compiled, how, and which fusions happened. Holds
+ * no time, path or host name. `remarks` are those of the first target's passes; NULL: none. Appends to `out`. */
+SLUICE_MUST_USE sluice_status *manifest_write(const model_config *config, const compile_options *options,
+                                              const pass_remarks *remarks, sluice_text *out);
 
 /* An executable file: a program and, from the next multiple of SLUICE_BUNDLE_PAGE on, its bundle. */
 SLUICE_MUST_USE sluice_status *program_write(const char *path, const void *program, size_t length,

@@ -5,6 +5,7 @@
 #include "compiler/layouts.h"
 #include "compiler/parallel.h"
 #include "compiler/step_cost.h"
+#include "compiler/tuning.h"
 #include "sluice/dtype.h"
 #include "sluice/memory.h"
 
@@ -16,6 +17,13 @@ typedef struct machine {
   step_rates rates;
   const product *product; /* where the rates that were not given come from; NULL: nowhere */
 } machine;
+
+/* How launches are written. */
+typedef struct step_view {
+  bool json;
+  const sluice_json_value *tuning; /* the bundle's tuning section for the target; NULL: none */
+  const int32_t *sizes;
+} step_view;
 
 static step_shape shape_of(const explain_options *options, const sluice_plan_header *header) {
   const uint64_t sequences = options->sequences ? (uint64_t)options->sequences : 1;
@@ -64,9 +72,85 @@ static sluice_status *write_choices(const sluice_plan *plan, const sluice_plan_l
   return NULL;
 }
 
+/* ---- Where a configuration comes from ---- */
+
+static int64_t integer(const sluice_json_value *object, const char *name) {
+  const sluice_json_value *value = sluice_json_get(object, name);
+  return value && value->kind == SLUICE_JSON_NUMBER ? value->integer : 0;
+}
+
+static const char *word(const sluice_json_value *object, const char *name) {
+  const sluice_json_value *value = sluice_json_get(object, name);
+  return value && value->kind == SLUICE_JSON_STRING ? value->string : "";
+}
+
+/* Whether the kernel's attributes have all that the record says of shape and configuration. Two matrices whose products
+ * become one are known by the epilogue. */
+static bool agrees(const sluice_json_value *attributes, const sluice_json_value *record) {
+  const sluice_json_value *parts[] = {sluice_json_get(record, "shape"), sluice_json_get(record, "configuration")};
+  if (integer(parts[0], "n") &&
+      (integer(parts[0], "pairs") != 0) != (strcmp(word(attributes, "epilogue"), "swiglu") == 0))
+    return false;
+  for (size_t p = 0; p < sizeof parts / sizeof *parts; p++)
+    for (size_t i = 0; parts[p] && parts[p]->kind == SLUICE_JSON_OBJECT && i < parts[p]->length; i++) {
+      const sluice_json_member *m = &parts[p]->members[i];
+      const sluice_json_value *found = sluice_json_get(attributes, m->key);
+      if (!found || found->kind != m->value.kind) continue; /* not an attribute: matrix, pairs, apart */
+      if (found->kind == SLUICE_JSON_NUMBER ? found->integer != m->value.integer
+                                            : strcmp(found->string, m->value.string) != 0)
+        return false;
+    }
+  return true;
+}
+
+/* The record of the bundle's tuning section that chose the launch's kernel for such steps; NULL: the target's default.
+ */
+static const sluice_json_value *find_record(const sluice_json_value *tuning, const char *family,
+                                            const sluice_json_value *attributes, const int32_t sizes[]) {
+  const sluice_json_value *list = sluice_json_get(tuning, "kernels");
+  const bool rows = strcmp(word(attributes, "size"), "rows") == 0;
+  const int64_t size = sizes[rows ? SLUICE_SIZE_ROWS : SLUICE_SIZE_TOKENS];
+  for (size_t i = 0; list && list->kind == SLUICE_JSON_ARRAY && i < list->length; i++) {
+    const sluice_json_value *r = &list->items[i];
+    if (strcmp(word(r, "kernel"), family) == 0 && integer(r, "from") <= size && size <= integer(r, "to") &&
+        agrees(attributes, r))
+      return r;
+  }
+  return NULL;
+}
+
+/* For kernels that can be tuned, where there is a tuning section. */
+static sluice_status *write_source(const step_view *view, const sluice_plan *plan, const sluice_plan_launch *launch,
+                                   sluice_text *out) {
+  const char *family = sluice_plan_string(plan, plan->kernels[launch->kernel].family);
+  if (!view->tuning || !tuning_has(family)) return NULL;
+  const char *text = sluice_plan_string(plan, plan->kernels[launch->kernel].attributes);
+  sluice_json_document *document;
+  SLUICE_TRY(sluice_json_parse(text, strlen(text), "attributes of a kernel", &document));
+  const sluice_json_value *r = find_record(view->tuning, family, sluice_json_root(document), view->sizes);
+  sluice_json_free(document);
+  const sluice_json_value *median = sluice_json_get(r, "median_us"), *usual = sluice_json_get(r, "default_us");
+  if (!r || !median || !usual) {
+    sluice_text_printf(out, view->json ? ",\"source\":\"default\"" : "; the default: no record");
+    return NULL;
+  }
+  const long long tokens = (long long)integer(sluice_json_get(r, "at"), "tokens");
+  if (view->json) {
+    sluice_text_printf(out, ",\"source\":\"record\",\"date\":");
+    sluice_text_json_string(out, word(r, "date"));
+    sluice_text_printf(out, ",\"expected_us\":%.3f,\"default_us\":%.3f,\"timed_tokens\":%lld", median->number,
+                       usual->number, tokens);
+  } else {
+    sluice_text_printf(out, "; tuned %.10s: %.2f us with %lld tokens (default %.2f)", word(r, "date"), median->number,
+                       tokens, usual->number);
+  }
+  return NULL;
+}
+
 static sluice_status *write_line(const sluice_plan *plan, const sluice_plan_launch *launch, uint64_t times,
-                                 const step_cost *one, const step_rates *rates, bool json, bool first,
+                                 const step_cost *one, const step_rates *rates, const step_view *view, bool first,
                                  sluice_text *out) {
+  const bool json = view->json;
   const char *kernel = sluice_plan_string(plan, plan->kernels[launch->kernel].name);
   const char *label = sluice_plan_string(plan, launch->label);
   const double seconds = step_cost_seconds(one);
@@ -81,7 +165,9 @@ static sluice_status *write_line(const sluice_plan *plan, const sluice_plan_laun
     sluice_text_printf(out, "  %-18s %-22s %5llu %15.0f %17.0f %12s", label, kernel, (unsigned long long)times,
                        one->bytes, one->flops, write_floor(rates, seconds, 2, "-").text);
   SLUICE_TRY(write_choices(plan, launch, json, out));
-  sluice_text_printf(out, json ? "}}" : "\n");
+  if (json) sluice_text_printf(out, "}");
+  SLUICE_TRY(write_source(view, plan, launch, out));
+  sluice_text_printf(out, json ? "}" : "\n");
   return NULL;
 }
 
@@ -134,12 +220,13 @@ static bool runs_alike(const sluice_plan *plan, uint64_t a, uint64_t b, const in
 
 /* Launches that agree in op, kernel and cost are listed once, where the first of them stands. */
 static sluice_status *write_launches(const sluice_plan *plan, const step_shape *shape, const step_rates *rates,
-                                     bool json, sluice_text *out) {
+                                     bool json, const sluice_json_value *tuning, sluice_text *out) {
   uint64_t count = plan->header->launches.count;
   bool *listed = sluice_allocate_array(count, sizeof *listed), first = true;
   if (!listed) return sluice_out_of_memory();
   int32_t sizes[SLUICE_SIZE_COUNT];
   step_sizes(plan, shape, sizes);
+  const step_view view = {json, tuning, sizes};
   sluice_status *status = NULL;
   for (uint64_t i = 0; i < count && !status; i++) {
     if (listed[i] || !sluice_plan_runs(plan, &plan->launches[i], sizes)) continue;
@@ -150,7 +237,7 @@ static sluice_status *write_launches(const sluice_plan *plan, const step_shape *
         listed[j] = true;
         times++;
       }
-    status = write_line(plan, &plan->launches[i], times, &one, rates, json, first, out);
+    status = write_line(plan, &plan->launches[i], times, &one, rates, &view, first, out);
     first = false;
   }
   sluice_release(listed);
@@ -251,8 +338,15 @@ static sluice_status *check_shape(const step_shape *shape, uint32_t max_context)
                       (unsigned long long)shape->context, max_context);
 }
 
+static void write_origin(bool tuned, sluice_text *out) {
+  sluice_text_printf(out, "  configurations: %s\n",
+                     tuned ? "tuning records, and the target's defaults where they say nothing"
+                           : "the target's defaults");
+}
+
 static sluice_status *write_plan(const char *target, const sluice_plan *plan, const sluice_json_value *manifest,
-                                 const explain_options *options, bool first, sluice_text *out) {
+                                 const sluice_json_value *tuning, const explain_options *options, bool first,
+                                 sluice_text *out) {
   const step_shape shape = shape_of(options, plan->header);
   const product *p = find_product(options, manifest, target);
   const machine m = machine_of(options, plan->header->dtype, p);
@@ -272,10 +366,11 @@ static sluice_status *write_plan(const char *target, const sluice_plan *plan, co
     if (ranks > 1) sluice_text_printf(out, ", on each of %u ranks", ranks);
     sluice_text_printf(out, "\n");
     write_rates(options, &m, ranks, out);
+    write_origin(tuning != NULL, out);
     sluice_text_printf(out, "  %-18s %-22s %5s %15s %17s %12s  %s\n", "op", "kernel", "times", "bytes each",
                        "FLOPs each", "floor us", "configuration");
   }
-  return write_launches(plan, &shape, &m.rates, options->json, out);
+  return write_launches(plan, &shape, &m.rates, options->json, tuning, out);
 }
 
 static sluice_status *write_targets(const sluice_bundle *bundle, const sluice_json_value *manifest,
@@ -286,7 +381,15 @@ static sluice_status *write_targets(const sluice_bundle *bundle, const sluice_js
     if (header->sections[i].kind != SLUICE_SECTION_PLAN) continue;
     sluice_plan plan;
     SLUICE_TRY(sluice_bundle_plan(bundle, i, options->path, &plan));
-    SLUICE_TRY(write_plan(header->sections[i].target, &plan, manifest, options, first, out));
+    sluice_json_document *tuning = NULL;
+    const int section = sluice_bundle_find(bundle, SLUICE_SECTION_TUNING, header->sections[i].target);
+    if (section >= 0)
+      SLUICE_TRY(sluice_json_parse(sluice_bundle_data(bundle, (uint32_t)section),
+                                   (size_t)header->sections[section].length, options->path, &tuning));
+    sluice_status *status = write_plan(header->sections[i].target, &plan, manifest,
+                                       tuning ? sluice_json_root(tuning) : NULL, options, first, out);
+    sluice_json_free(tuning);
+    SLUICE_TRY(status);
     first = false;
   }
   return NULL;
@@ -363,7 +466,7 @@ static sluice_status *explain_layout(const model_config *config, const product *
   if (!status) status = sluice_json_parse(text.data, text.length, options->path, &manifest);
   if (!status) {
     if (options->json) sluice_text_printf(out, "{\"targets\":[");
-    status = write_plan(p->target, &plan, sluice_json_root(manifest), options, true, out);
+    status = write_plan(p->target, &plan, sluice_json_root(manifest), NULL, options, true, out);
   }
   if (!status) write_end(text.data, text.length, sluice_json_root(manifest), options->json, out);
   sluice_json_free(manifest);

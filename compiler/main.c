@@ -8,8 +8,9 @@
 #include <llvm-c/Core.h>
 #include <string.h>
 
-static const command_description *const commands[] = {&command_compile, &command_synth,  &command_opt, &command_inspect,
-                                                      &command_explain, &command_keygen, &command_sign};
+static const command_description *const commands[] = {&command_compile, &command_synth,   &command_opt,
+                                                      &command_inspect, &command_explain, &command_tune,
+                                                      &command_tuning,  &command_keygen,  &command_sign};
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 
 static void print_help(FILE *out) {

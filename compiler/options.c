@@ -122,6 +122,8 @@ static sluice_status *parse_all(const command_description *command, int argc, ch
       continue;
     }
     if (only_operands || argument[0] != '-' || argument[1] == 0) {
+      if (command->many) SLUICE_TRY(option_list_add((void *)((char *)values + command->operands), argument));
+      if (*out_operand && command->many) continue;
       if (*out_operand)
         return sluice_error(SLUICE_USAGE, "'%s' is one operand too many, see 'sluice %s --help'", argument,
                             command->name);
@@ -153,10 +155,15 @@ static sluice_status *parse_all(const command_description *command, int argc, ch
 }
 
 static sluice_status *check_files(const command_description *command, const void *values, const char *operand) {
-  sluice_file_use *uses = sluice_allocate_array(command->option_count + 1, sizeof *uses);
+  const option_list *many = command->many ? (const void *)((const char *)values + command->operands) : NULL;
+  const size_t operands = many ? many->count : 1;
+  sluice_file_use *uses = sluice_allocate_array(command->option_count + operands, sizeof *uses);
   if (!uses) return sluice_out_of_memory();
   size_t count = 0;
-  uses[count++] = (sluice_file_use){.path = operand};
+  while (count < operands) {
+    uses[count] = (sluice_file_use){.path = many ? many->items[count] : operand};
+    count++;
+  }
   for (size_t i = 0; i < command->option_count; i++) {
     const option_description *option = &command->options[i];
     if (option->kind != OPTION_INPUT && option->kind != OPTION_OUTPUT) continue;
@@ -196,7 +203,7 @@ void options_print_help(const command_description *command, FILE *out) {
       else
         fprintf(out, " --%s %s", option->name, option->argument);
     }
-  fprintf(out, " [OPTIONS] %s\n\n%s\n\nOptions:\n", command->operand, command->summary);
+  fprintf(out, " [OPTIONS] %s%s\n\n%s\n\nOptions:\n", command->operand, command->many ? "..." : "", command->summary);
   for (size_t i = 0; i < command->option_count; i++) {
     const option_description *option = &command->options[i];
     char left[80], letter[8] = "";

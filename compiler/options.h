@@ -39,10 +39,12 @@ typedef struct option_description {
 
 typedef struct command_description {
   const char *name;
-  const char *operand; /* what its one operand is called */
+  const char *operand; /* what its operand is called */
   const char *summary; /* one line */
   const option_description *options;
   size_t option_count;
+  bool many;                /* operands, one or more, which go into the option_list at `operands` of the structure */
+  size_t operands;          /* otherwise there is one */
   void (*notes)(FILE *out); /* more help; NULL: none */
   sluice_status *(*run)(const struct command_description *self, int argc, char **argv);
 } command_description;
@@ -50,7 +52,8 @@ typedef struct command_description {
 /* Reads `argv` (without program and command name) into `values`. `--name=value`, `--name value`, `-o value`, `-ovalue`;
  * `--` ends the options; "-" is an operand. `*out_help` is set and nothing more checked when --help is there. A wrong
  * command line is SLUICE_USAGE, and so is an output that is an input or another output too (sluice_file_uses_check; the
- * operand is an input). Lists in `values` are the caller's to free in every case. */
+ * operand is an input). Of many operands `*out_operand` is the first. Lists in `values` are the caller's to free in
+ * every case. */
 SLUICE_MUST_USE sluice_status *options_parse(const command_description *command, int argc, char **argv, void *values,
                                              const char **out_operand, bool *out_help);
 void options_print_help(const command_description *command, FILE *out);

@@ -77,14 +77,17 @@ static bool choose_shared(pass_state *state, MlirOperation op, const char *name,
   return true;
 }
 
-/* Gate and up, then down; the shared expert's likewise. */
+/* Gate and up, then down, in the same ranges, since one sort serves both; the shared expert's likewise. */
 static bool choose_experts(pass_state *state, MlirOperation op) {
   enum { GATE = 3, DOWN = 5 };
   const bool matrix = suits_matrix(state, op, GATE);
   const kernel_question first = product(op, "expert_gemm", GATE, true, matrix);
   const kernel_question second = product(op, "expert_gemm", DOWN, false, matrix);
-  kernel_variants variants;
-  if (!choose(state, op, "tile.second", &second) || !variants_find(state, op, &first, &variants)) return false;
+  kernel_variants variants, behind;
+  if (!variants_find(state, op, &second, &behind) || !variants_find(state, op, &first, &variants)) return false;
+  if (!variants_align(&variants, &behind))
+    return pass_fail(state, op, "more than %d ranges of sizes for the products of experts", MOST_VARIANTS);
+  variants_write(state, op, "tile.second", "expert_gemm", &behind);
   variants_write(state, op, "tile.variants", "expert_gemm", &variants);
   if (!ir_experts_shared(op)) return true;
   const kernel_question gate = product(op, "gemm", IR_EXPERTS_SHARED, true, matrix);

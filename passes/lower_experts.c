@@ -111,8 +111,9 @@ static void launch_product(lowering *l, const sorted_slots *s, const expert_prod
   attribute_integer(l, &list, "shared", s->shared);
   attribute_text(l, &list, "gather", p->by_slot ? "slot" : "token");
   /* An expert has one tile in these steps, a workgroup one tile. */
-  const bool overlaps =
-      p->paired && p->variant->choice[CHOOSE_WORKGROUPS] == 0 && p->variant->to <= p->variant->choice[CHOOSE_TILE_M];
+  const bool overlaps = p->paired && configuration_facts(l->state->configuration)->overlaps &&
+                        p->variant->choice[CHOOSE_WORKGROUPS] == 0 &&
+                        p->variant->to <= p->variant->choice[CHOOSE_TILE_M];
   attribute_text(l, &list, "overlap", !overlaps ? "none" : p->by_slot ? "second" : "first");
   attribute_text(l, &list, "epilogue", swiglu ? "swiglu" : "none");
   attribute_number(l, &list, "alpha", swiglu ? ir_get_float(l->op, "alpha") : 0);

@@ -253,12 +253,12 @@ sluice_status *pass_run(ir_context *context, MlirModule module, const char *cons
                         const pass_options *options) {
   SLUICE_TRY(check_names(names, name_count, options));
   const char *target = options->target ? options->target : "host:x86-64-v3";
-  configuration *chosen;
-  SLUICE_TRY(configuration_open(target, &chosen));
-  if (options->batch_invariant) configuration_make_invariant(chosen);
+  configuration *defaults = NULL;
+  if (!options->configuration) SLUICE_TRY(configuration_open(target, &defaults));
+  if (defaults && options->batch_invariant) configuration_make_invariant(defaults);
   pass_state state = {.context = context,
                       .target = target,
-                      .configuration = chosen,
+                      .configuration = defaults ? defaults : options->configuration,
                       .ranks = options->ranks,
                       .remarks = options->remarks};
   sluice_status *status = NULL;
@@ -270,7 +270,7 @@ sluice_status *pass_run(ir_context *context, MlirModule module, const char *cons
       if (!is_named(options->disabled, options->disabled_count, p->name, false))
         status = run_with_options(context, module, p, &state, options);
   }
-  configuration_close(chosen);
+  configuration_close(defaults);
   /* Whatever the passes did, what goes on from here is right. */
   return status ? status : ir_verify(context, module);
 }

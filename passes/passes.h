@@ -56,8 +56,9 @@ bool pass_fail(pass_state *state, MlirOperation where, const char *format, ...) 
 
 typedef struct pass_options {
   const char *target;
-  int64_t ranks; /* see pass_state */
-  const char *const *disabled; /* names of passes to leave out */
+  const struct configuration *configuration; /* of the target, which says too what is batch-invariant; NULL: defaults */
+  int64_t ranks;                             /* see pass_state */
+  const char *const *disabled;               /* names of passes to leave out */
   size_t disabled_count;
   const char *const *print_after; /* names, or "all" */
   size_t print_after_count;

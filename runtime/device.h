@@ -37,6 +37,15 @@ typedef struct sluice_staging {
   char *memory;
 } sluice_staging;
 
+/* What a device is, for records of what was measured on it; 0: unknown. */
+typedef struct sluice_device_facts {
+  char product[96];               /* "NVIDIA H200"; of a host its CPU */
+  char driver[64];                /* "CUDA 12.8": what its driver supports; of a host its kernel */
+  uint32_t processors;            /* of a host its threads */
+  uint32_t clock_mhz, memory_mhz; /* the highest */
+  uint64_t memory_bytes;
+} sluice_device_facts;
+
 typedef struct sluice_device_driver {
   void (*close)(sluice_device *device);
 
@@ -45,6 +54,8 @@ typedef struct sluice_device_driver {
 
   /* How well the device runs code built for `target`: 0 not at all, otherwise larger is better. */
   unsigned (*preference)(const sluice_device *device, const char *target);
+
+  sluice_status *(*describe)(sluice_device *device, sluice_device_facts *out_facts);
 
   /* Bytes that can still be allocated. */
   uint64_t (*available)(const sluice_device *device);

@@ -12,6 +12,17 @@ typedef struct record {
   kernel_variants variants;
 } record;
 
+/* A question that was asked for all sizes. */
+typedef struct asked_question {
+  kernel_question question;
+  bool recorded;
+} asked_question;
+
+typedef struct asked_list {
+  asked_question *items;
+  size_t count, capacity;
+} asked_list;
+
 struct configuration {
   const char *target; /* the caller's */
   const target_facts *facts;
@@ -20,6 +31,7 @@ struct configuration {
   bool invariant; /* see configuration_make_invariant */
   record *records;
   size_t count, capacity;
+  asked_list *asked; /* grows as questions are answered */
 };
 
 const char *choice_name(kernel_choice choice) {
@@ -50,14 +62,22 @@ sluice_status *configuration_open(const char *target, configuration **out_config
   const backend *b = backend_find(target);
   if (!b) return sluice_error(SLUICE_UNSUPPORTED, "no kernels are known for target '%s'", target);
   configuration *c = sluice_allocate(sizeof *c);
-  if (!c) return sluice_out_of_memory();
-  *c = (configuration){.target = target, .facts = b->facts(target), .tiles = b->tiles(target), .complete = b->complete};
+  asked_list *asked = sluice_allocate(sizeof *asked);
+  if (!c || !asked) {
+    sluice_release(c);
+    sluice_release(asked);
+    return sluice_out_of_memory();
+  }
+  *c = (configuration){
+      .target = target, .facts = b->facts(target), .tiles = b->tiles(target), .complete = b->complete, .asked = asked};
   *out_configuration = c;
   return NULL;
 }
 
 void configuration_close(configuration *c) {
   if (!c) return;
+  sluice_release(c->asked->items);
+  sluice_release(c->asked);
   sluice_release(c->records);
   sluice_release(c);
 }
@@ -70,6 +90,12 @@ void configuration_make_invariant(configuration *c) {
 
 const target_facts *configuration_facts(const configuration *c) {
   return c->facts;
+}
+
+bool question_same_shape(const kernel_question *a, const kernel_question *b) {
+  return strcmp(a->family, b->family) == 0 && a->n == b->n && a->k == b->k && a->pairs == b->pairs &&
+         a->matrix == b->matrix && a->heads == b->heads && a->kv_heads == b->kv_heads && a->head_dim == b->head_dim &&
+         a->page == b->page;
 }
 
 /* ---- what is legal ---- */
@@ -93,6 +119,65 @@ bool variants_cover(const kernel_variants *variants, uint32_t from, uint32_t to)
     next = (uint64_t)variants->item[i].to + 1;
   }
   return next == (uint64_t)to + 1;
+}
+
+const kernel_variant *variants_at(const kernel_variants *variants, uint32_t size) {
+  for (size_t i = 0; i < variants->count; i++)
+    if (variants->item[i].from <= size && size <= variants->item[i].to) return &variants->item[i];
+  return NULL;
+}
+
+/* The part of `v` in [from, to], if any, as one more of `out`. */
+static bool append_part(kernel_variants *out, const kernel_variant *v, uint32_t from, uint32_t to) {
+  kernel_variant part = *v;
+  if (part.from < from) part.from = from;
+  if (part.to > to) part.to = to;
+  if (part.from > part.to) return true;
+  if (out->count == MOST_VARIANTS) return false;
+  out->item[out->count++] = part;
+  return true;
+}
+
+bool variants_replace(kernel_variants *variants, const kernel_variant *part) {
+  kernel_variants result = {.count = 0};
+  bool room = true;
+  for (size_t i = 0; i < variants->count && part->from > 0; i++)
+    room = room && append_part(&result, &variants->item[i], 0, part->from - 1);
+  room = room && append_part(&result, part, 0, UINT32_MAX);
+  for (size_t i = 0; i < variants->count && part->to < UINT32_MAX; i++)
+    room = room && append_part(&result, &variants->item[i], part->to + 1, UINT32_MAX);
+  if (room) *variants = result;
+  return room;
+}
+
+void variants_merge(kernel_variants *variants) {
+  size_t count = 0;
+  for (size_t i = 0; i < variants->count; i++) {
+    kernel_variant *last = count ? &variants->item[count - 1] : NULL;
+    const kernel_variant *v = &variants->item[i];
+    if (last && memcmp(last->choice, v->choice, sizeof v->choice) == 0 && v->from - last->to == 1)
+      last->to = v->to;
+    else
+      variants->item[count++] = *v;
+  }
+  variants->count = count;
+}
+
+/* `of` cut at the ends of `other`. */
+static bool cut_at_ends(const kernel_variants *of, const kernel_variants *other, kernel_variants *out) {
+  out->count = 0;
+  for (size_t i = 0; i < of->count; i++)
+    for (size_t j = 0; j < other->count; j++)
+      if (!append_part(out, &of->item[i], other->item[j].from, other->item[j].to)) return false;
+  return true;
+}
+
+bool variants_align(kernel_variants *a, kernel_variants *b) {
+  kernel_variants aligned_a, aligned_b;
+  if (!cut_at_ends(a, b, &aligned_a) || !cut_at_ends(b, a, &aligned_b)) return false;
+  *a = aligned_a;
+  *b = aligned_b;
+  return true;
 }
 
 /* ---- defaults ---- */
@@ -337,12 +422,6 @@ size_t family_choices(const char *family, const kernel_choice **out_choices) {
 
 /* ---- asking ---- */
 
-static bool same_shape(const kernel_question *a, const kernel_question *b) {
-  return strcmp(a->family, b->family) == 0 && a->n == b->n && a->k == b->k && a->pairs == b->pairs &&
-         a->matrix == b->matrix && a->heads == b->heads && a->kv_heads == b->kv_heads && a->head_dim == b->head_dim &&
-         a->page == b->page;
-}
-
 sluice_status *configuration_add(configuration *c, const kernel_question *question, const kernel_variants *variants) {
   if (!find_family(question->family))
     return sluice_error(SLUICE_INVALID, "a configuration of '%s': there is nothing to choose", question->family);
@@ -372,19 +451,45 @@ static void cut(const kernel_question *q, const kernel_variants *from, kernel_va
   }
 }
 
+const kernel_question *configuration_asked(const configuration *c, size_t index, bool *out_recorded) {
+  if (index >= c->asked->count) return NULL;
+  *out_recorded = c->asked->items[index].recorded;
+  return &c->asked->items[index].question;
+}
+
+static sluice_status *note_question(asked_list *asked, const kernel_question *question, bool recorded) {
+  if (question->from != 0 || question->to != UINT32_MAX) return NULL;
+  for (size_t i = 0; i < asked->count; i++)
+    if (question_same_shape(&asked->items[i].question, question)) {
+      asked->items[i].recorded = recorded; /* records may have come since */
+      return NULL;
+    }
+  if (asked->count == asked->capacity) {
+    const size_t capacity = asked->capacity ? asked->capacity * 2 : 16;
+    asked_question *grown = sluice_reallocate_array(asked->items, capacity, sizeof *grown);
+    if (!grown) return sluice_out_of_memory();
+    asked->items = grown;
+    asked->capacity = capacity;
+  }
+  asked->items[asked->count++] = (asked_question){*question, recorded};
+  return NULL;
+}
+
 sluice_status *configuration_find(const configuration *c, const kernel_question *question,
                                   kernel_variants *out_variants) {
   *out_variants = (kernel_variants){.count = 0};
   for (size_t i = c->invariant ? 0 : c->count; i-- > 0;) {
     const record *r = &c->records[i];
-    if (!same_shape(&r->question, question) || r->question.from > question->from || r->question.to < question->to)
+    if (!question_same_shape(&r->question, question) || r->question.from > question->from ||
+        r->question.to < question->to)
       continue;
     cut(question, &r->variants, out_variants);
-    return NULL;
+    return note_question(c->asked, question, true);
   }
   kernel_variants all = {.count = 0};
   const struct family *f = find_family(question->family);
   if (f) f->choose(c, question, &all);
   cut(question, &all, out_variants);
+  SLUICE_TRY(note_question(c->asked, question, false));
   return configuration_check(c, question, out_variants);
 }

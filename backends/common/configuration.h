@@ -86,7 +86,10 @@ typedef struct kernel_question {
   uint32_t from, to; /* sizes, both included; 0 and UINT32_MAX: all */
 } kernel_question;
 
-enum { MOST_VARIANTS = 8 };
+/* Whether they differ in sizes at most. */
+bool question_same_shape(const kernel_question *a, const kernel_question *b);
+
+enum { MOST_VARIANTS = 16 };
 typedef struct kernel_variant {
   uint32_t from, to;
   int64_t choice[CHOICE_COUNT];
@@ -117,11 +120,25 @@ SLUICE_MUST_USE sluice_status *configuration_add(configuration *c, const kernel_
 SLUICE_MUST_USE sluice_status *configuration_find(const configuration *c, const kernel_question *question,
                                                   kernel_variants *out_variants);
 
+/* What has been asked for all sizes so far, each question once, in order; NULL behind the last. `*out_recorded`: a
+ * record answered. */
+const kernel_question *configuration_asked(const configuration *c, size_t index, bool *out_recorded);
+
 /* The choices of a family; returns their number. */
 size_t family_choices(const char *family, const kernel_choice **out_choices);
 
 /* Whether there is a variant for each size. */
 bool variants_cover(const kernel_variants *variants, uint32_t from, uint32_t to);
+/* The variant for `size`; NULL: there is none. */
+const kernel_variant *variants_at(const kernel_variants *variants, uint32_t size);
+/* Puts `part` in the place of what the variants say for its sizes. False, and nothing done, when they become too many.
+ */
+bool variants_replace(kernel_variants *variants, const kernel_variant *part);
+/* Makes one of neighbours that agree in all choices. */
+void variants_merge(kernel_variants *variants);
+/* Cuts each of two lists where the other has an end, so that both have variants for the same ranges. False, and nothing
+ * done, when they become too many. */
+bool variants_align(kernel_variants *a, kernel_variants *b);
 
 /* SLUICE_INVALID unless the variants ascend and the family can do what they say on the target (legal.h). Of a question
  * without a shape only what does not depend on one is looked at. */

@@ -35,6 +35,7 @@ typedef struct target_facts {
   uint32_t workgroup_bytes; /* workgroup memory of one workgroup, at most */
   uint32_t processor_bytes; /* workgroup memory of a processor, for all workgroups that it holds */
   uint32_t line_bytes;      /* of memory that is fetched together */
+  bool overlaps;            /* launches may begin while those before them still run (atoms.overlap) */
   uint64_t grid[2];         /* workgroups of a launch in x and y, at most */
   matrix_facts matrix;
 } target_facts;

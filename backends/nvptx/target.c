@@ -28,6 +28,7 @@ static const target_facts sm_90a = {.wave = WARP,
                                     .workgroup_bytes = 227 << 10,
                                     .processor_bytes = 228 << 10,
                                     .line_bytes = 128,
+                                    .overlaps = true,
                                     .grid = {INT32_MAX, UINT16_MAX},
                                     .matrix = {.rows = 8, .columns = 16, .depth = 32, .group = 8}};
 

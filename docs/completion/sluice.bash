@@ -13,7 +13,7 @@ _sluice() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]}
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
-    _sluice_complete_from "compile synth opt inspect explain keygen sign --help --version" "$current"
+    _sluice_complete_from "compile synth opt inspect explain tune tuning keygen sign --help --version" "$current"
     return
   fi
   # readline splits --name=value into three words
@@ -31,7 +31,7 @@ _sluice() {
     _sluice_complete_from "$("${COMP_WORDS[0]}" opt --help 2> /dev/null |
       sed -n '/^Passes/,$ s/^  [* ] \([a-z-]*\) .*/\1/p')" "$current"
     ;;
-  --seed | --shard-size | --max-context | --sequences | --context | --step-tokens | --tokens | --bandwidth | --flops | --parallel | \
+  --seed | --shard-size | --max-context | --sequences | --context | --step-tokens | --tokens | --bandwidth | --flops | --shapes | --candidates | --parallel | \
     --devices | --link-latency | --link-rate) ;;
   *)
     if [[ $current != -* ]]; then
@@ -40,7 +40,7 @@ _sluice() {
     fi
     case $command in
     compile)
-      _sluice_complete_from "--target --output --dtype --weight-dtype --max-context --parallel --batch-invariant --emit
+      _sluice_complete_from "--target --output --dtype --weight-dtype --max-context --parallel --batch-invariant --emit --tuning
         --disable-pass --print-ir-after --print-ir-diff --verify-each --time-passes --save-temps --help" "$current"
       ;;
     synth) _sluice_complete_from "--seed --output --shard-size --help" "$current" ;;
@@ -49,6 +49,8 @@ _sluice() {
         --time-passes --help" "$current"
       ;;
     inspect) _sluice_complete_from "--json --sequences --context --step-tokens --help" "$current" ;;
+    tune) _sluice_complete_from "--target --output --shapes --context --candidates --rates --dtype --max-context --help" "$current" ;;
+    tuning) _sluice_complete_from "--output --help" "$current" ;;
     keygen) _sluice_complete_from "--help" "$current" ;;
     sign) _sluice_complete_from "--key --help" "$current" ;;
     explain)
@@ -65,7 +67,7 @@ _sluice_run() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]}
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
-    _sluice_complete_from "generate chat template tokenize verify bench memory --help --version" "$current"
+    _sluice_complete_from "generate chat template tokenize verify bench tune calibrate memory --help --version" "$current"
     return
   fi
   if [ "$current" = = ]; then
@@ -83,7 +85,7 @@ _sluice_run() {
       "$current"
     ;;
   --min-p | --repetition-penalty | --presence-penalty | --frequency-penalty | --prompt | --stop | --logprobs | --max-new | --chunk | --temperature | --top-p | --top-k | --seed | --dump-rows | --threads | --context | --sequences | \
-    --repeat | --step-tokens | --layer | --shape | --memory-rate | --flop-rate) ;;
+    --repeat | --step-tokens | --layer | --shape | --seconds | --memory-rate | --flop-rate) ;;
   *)
     if [[ $current != -* ]]; then
       _sluice_complete_files "$current"
@@ -103,6 +105,7 @@ _sluice_run() {
       _sluice_complete_from "--kernel --layer --shape --weights --repeat --memory-rate --flop-rate --device --trust --threads
         --trace --json --help" "$current"
       ;;
+    tune | calibrate) _sluice_complete_from "--device --seconds --threads --help" "$current" ;;
     memory) _sluice_complete_from "--sequences --context --step-tokens --device --trust --json --help" "$current" ;;
     esac
     ;;

@@ -139,11 +139,19 @@ static gpu_result launch(const gpu_device *d, gpu_function function, const sluic
   return entries_of(d)->launch(&config, function, parameters, NULL);
 }
 
+static void describe_version(int version, char *out_text, size_t length) {
+  snprintf(out_text, length, "CUDA %d.%d", version / 1000, version % 1000 / 10);
+}
+
 static const gpu_vendor vendor = {
     .library = &library,
     .kind = "cuda",
     .own_bytes = sizeof(cuda_entries),
     .cache_attribute = CUDA_ATTRIBUTE_L2_CACHE_SIZE,
+    .processors_attribute = CUDA_ATTRIBUTE_PROCESSORS,
+    .clock_attribute = CUDA_ATTRIBUTE_CLOCK_RATE,
+    .memory_clock_attribute = CUDA_ATTRIBUTE_MEMORY_CLOCK_RATE,
+    .describe_version = describe_version,
     .largest_grid = {INT32_MAX, UINT16_MAX},
     .open = open_device,
     .close = close_device,

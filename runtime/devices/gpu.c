@@ -29,6 +29,25 @@ static gpu_device *enter(const sluice_device *device) {
 
 /* ---- Memory ---- */
 
+static sluice_status *gpu_describe(sluice_device *device, sluice_device_facts *out_facts) {
+  gpu_device *d = enter(device);
+  *out_facts = (sluice_device_facts){.processors = 0};
+  int version = 0, processors = 0, clock = 0, memory_clock = 0;
+  size_t free_bytes = 0, total = 0;
+  TRY(device_name(out_facts->product, (int)sizeof out_facts->product - 1, d->device), "asking for the GPU's name");
+  TRY(driver_version(&version), "asking for the driver's version");
+  TRY(device_attribute(&processors, d->vendor->processors_attribute, d->device), "asking for the GPU's processors");
+  TRY(device_attribute(&clock, d->vendor->clock_attribute, d->device), "asking for the GPU's clock");
+  TRY(device_attribute(&memory_clock, d->vendor->memory_clock_attribute, d->device), "asking for the memory's clock");
+  TRY(memory_info(&free_bytes, &total), "asking for the GPU's memory");
+  d->vendor->describe_version(version, out_facts->driver, sizeof out_facts->driver);
+  out_facts->processors = (uint32_t)processors;
+  out_facts->clock_mhz = (uint32_t)clock / 1000;
+  out_facts->memory_mhz = (uint32_t)memory_clock / 1000;
+  out_facts->memory_bytes = total;
+  return NULL;
+}
+
 static uint64_t gpu_available(const sluice_device *device) {
   gpu_device *d = enter(device);
   size_t free_bytes = 0, total = 0;
@@ -345,6 +364,7 @@ static const sluice_device_driver gpu_device_driver = {
     .close = gpu_close,
     .open_queue = gpu_open_queue,
     .preference = gpu_preference,
+    .describe = gpu_describe,
     .available = gpu_available,
     .allocate = gpu_allocate,
     .release = gpu_release,

@@ -23,6 +23,8 @@ typedef struct gpu_vendor {
   const char *kind; /* "cuda": before the colon in a device's name */
   size_t own_bytes; /* of the vendor's table of entries */
   int cache_attribute;
+  int processors_attribute, clock_attribute, memory_clock_attribute; /* clocks in kHz */
+  void (*describe_version)(int version, char *out_text, size_t length);
   uint64_t largest_grid[2];
   /* Fills in `target`, `name` and what the vendor keeps in `opened`, from device->device and the product's name. */
   sluice_status *(*open)(gpu_device *device, const char *product);

@@ -145,11 +145,19 @@ static gpu_result launch(const gpu_device *d, gpu_function function, const sluic
   return entries_of(d)->launch(function, grid[0], grid[1], 1, kernel->lanes, 1, 1, 0, d->stream, parameters, NULL);
 }
 
+static void describe_version(int version, char *out_text, size_t length) {
+  snprintf(out_text, length, "HIP %d.%d", version / 10000000, version % 10000000 / 100000);
+}
+
 static const gpu_vendor vendor = {
     .library = &library,
     .kind = "hip",
     .own_bytes = sizeof(hip_entries),
     .cache_attribute = HIP_ATTRIBUTE_L2_CACHE_SIZE,
+    .processors_attribute = HIP_ATTRIBUTE_PROCESSORS,
+    .clock_attribute = HIP_ATTRIBUTE_CLOCK_RATE,
+    .memory_clock_attribute = HIP_ATTRIBUTE_MEMORY_CLOCK_RATE,
+    .describe_version = describe_version,
     .largest_grid = {UINT32_MAX / 1024, UINT16_MAX}, /* fewer than 2^32 lanes in x, 1024 of a workgroup */
     .open = open_device,
     .close = close_device,

@@ -4,7 +4,14 @@
 
 #include "runtime/devices/gpu_driver.h"
 
-enum { HIP_INVALID_DEVICE = 101, HIP_ATTRIBUTE_L2_CACHE_SIZE = 19, HIP_OLDEST_VERSION = 50200000 };
+enum {
+  HIP_INVALID_DEVICE = 101,
+  HIP_ATTRIBUTE_CLOCK_RATE = 5,
+  HIP_ATTRIBUTE_L2_CACHE_SIZE = 19,
+  HIP_ATTRIBUTE_MEMORY_CLOCK_RATE = 60,
+  HIP_ATTRIBUTE_PROCESSORS = 63,
+  HIP_OLDEST_VERSION = 50200000,
+};
 
 /* Entries that CUDA lacks or has otherwise. */
 typedef struct hip_entries {

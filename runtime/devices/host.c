@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/utsname.h>
+#include <unistd.h>
 
 /* Parts that a launch is cut into for each thread. Many, because the workgroups of one launch can differ a lot: grids
  * of grouped products are sized for the worst case, and the workgroups beyond the real tile count do nothing. */
@@ -85,6 +87,33 @@ static uint64_t control_group_available(const char *limit_path, const char *usag
   uint64_t limit = read_number(limit_path), usage = read_number(usage_path);
   if (limit == UINT64_MAX || usage == UINT64_MAX) return UINT64_MAX;
   return limit > usage ? limit - usage : 0;
+}
+
+/* The CPU's name as the system has it. */
+static void find_cpu(char *out_name, size_t length) {
+  snprintf(out_name, length, "CPU");
+  FILE *file = fopen("/proc/cpuinfo", "re");
+  if (!file) return;
+  char line[256];
+  while (fgets(line, sizeof line, file)) {
+    const char *colon = strchr(line, ':');
+    if (strncmp(line, "model name", 10) != 0 || !colon) continue;
+    line[strcspn(line, "\n")] = 0;
+    snprintf(out_name, length, "%.*s", (int)length - 1, colon + 1 + strspn(colon + 1, " "));
+    break;
+  }
+  fclose(file);
+}
+
+static sluice_status *host_describe(sluice_device *device, sluice_device_facts *out_facts) {
+  *out_facts = (sluice_device_facts){.processors = sluice_threads_count(device->threads)};
+  find_cpu(out_facts->product, sizeof out_facts->product);
+  struct utsname system;
+  if (uname(&system) == 0)
+    snprintf(out_facts->driver, sizeof out_facts->driver, "%.20s %.40s", system.sysname, system.release);
+  const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+  if (pages > 0 && page > 0) out_facts->memory_bytes = (uint64_t)pages * (uint64_t)page;
+  return NULL;
 }
 
 static uint64_t host_available(const sluice_device *device) {
@@ -257,6 +286,7 @@ static sluice_status *host_synchronize(sluice_device *device) {
 static const sluice_device_driver host_driver = {
     .close = host_close,
     .preference = host_preference,
+    .describe = host_describe,
     .available = host_available,
     .allocate = host_allocate,
     .release = host_release,

@@ -4,6 +4,7 @@
  *   bench_shape.c   --shape
  *   bench_group.c   kernel names: which launches of the plan one name stands for
  *   bench_data.c    random memory for a call of a kernel: weights, cache pages, activations, inputs
+ *   bench_call.c    one call: its launches, its results, its recording
  *   bench_kernel.c  checking and timing the calls
  *   bench.c         the command, whole steps, and printing
  */
@@ -139,8 +140,9 @@ typedef struct bench_calls {
   uint32_t piece_count;
   uint32_t copies;
   uint64_t copy_bytes;
-  char *memory;     /* of the device */
-  void **arguments; /* [copies][argument_count]: of the group's launches one after another */
+  char *memory;                   /* of the device */
+  const struct bench_calls *like; /* whose memory serves; NULL: its own */
+  void **arguments;               /* [copies][argument_count]: of the group's launches one after another */
   uint32_t argument_count;
   void *counters;      /* of joined launches; NULL: the step does not join launches */
   char *staging;       /* host memory for the inputs of a copy, or an integer buffer */
@@ -154,6 +156,11 @@ SLUICE_MUST_USE sluice_status *bench_calls_create(sluice_model *model, const ben
                                                   const bench_shape *shape, bench_random *random,
                                                   uint64_t touched_bytes, uint64_t rotation_bytes,
                                                   bench_calls *out_calls);
+/* Calls of another configuration of the same kernels on the memory of `like`, which must outlive them: the launches
+ * have the same operands, one by one. Has memory of its own only for what its plan wants larger. SLUICE_UNSUPPORTED,
+ * with a reason, when they have others. */
+SLUICE_MUST_USE sluice_status *bench_calls_like(sluice_model *model, const bench_group *group, const bench_calls *like,
+                                                bench_calls *out_calls);
 void bench_calls_free(bench_calls *calls);
 
 /* Device memory of the step's sizes in copy `copy`: the input block starts with them. */
@@ -163,7 +170,41 @@ char *bench_calls_address(const bench_calls *calls, uint32_t copy, const sluice_
 /* The buffer of the arena that holds the chosen experts of the group's layer; false when no launch uses it. */
 bool bench_calls_experts(const bench_calls *calls, uint32_t *out_buffer);
 
+/* ---- Calling ---- */
+
+/* Puts the group's launches into the queue, with the sizes of copy `copy` and one after another's arguments. */
+SLUICE_MUST_USE sluice_status *bench_call(const bench_calls *calls, uint32_t copy, void *const *arguments);
+uint32_t bench_call_launches(const bench_calls *calls); /* that a call is: a join is one */
+
+/* What the last launch of a call writes, in host memory. */
+enum { BENCH_RESULTS = 4 };
+typedef struct bench_results {
+  struct {
+    void *data;
+    uint64_t elements;
+    sluice_dtype dtype;
+  } item[BENCH_RESULTS];
+  uint32_t count;
+  uint64_t unwritten; /* elements that the call left as they were, or that are not a number */
+} bench_results;
+/* One call on copy 0, in which the last launch writes its results to memory of their own. */
+SLUICE_MUST_USE sluice_status *bench_results_take(const bench_calls *calls, bench_results *out_results);
+void bench_results_free(bench_results *results);
+
+/* Calls on all copies, recorded as a graph where the device has graphs. */
+typedef struct bench_recording {
+  const bench_calls *calls;
+  sluice_device_graph *graph; /* NULL: launched one by one */
+  uint64_t count;             /* calls of a replay */
+} bench_recording;
+SLUICE_MUST_USE sluice_status *bench_record(const bench_calls *calls, bench_recording *out_recording);
+SLUICE_MUST_USE sluice_status *bench_replay(const bench_recording *recording, double *out_seconds); /* of all calls */
+void bench_recording_free(bench_recording *recording);
+
 /* ---- Timing ---- */
+
+/* What a call costs, with as many experts as its copies' last calls routed to. */
+SLUICE_MUST_USE sluice_status *bench_calls_cost(const bench_calls *calls, bench_cost *out_cost);
 
 typedef struct bench_result {
   double us; /* median of a call */

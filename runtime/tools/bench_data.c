@@ -193,6 +193,7 @@ static sluice_status *find_pieces(bench_calls *calls) {
 }
 
 const int32_t *bench_calls_sizes(const bench_calls *calls, uint32_t copy) {
+  if (calls->like) return bench_calls_sizes(calls->like, copy);
   return (const int32_t *)(const void *)(calls->memory + copy * calls->copy_bytes);
 }
 
@@ -413,6 +414,82 @@ sluice_status *bench_calls_create(sluice_model *model, const bench_group *group,
   calls.layout = sluice_step_layout_of(&model->plan, calls.extents.memory);
   sluice_status *status = fill_calls(&calls, random, touched_bytes, rotation_bytes);
   *out_calls = calls;
+  if (status) bench_calls_free(out_calls);
+  return status;
+}
+
+#define SHARED UINT64_MAX /* offset of a piece that has no memory of its own */
+
+/* The piece of argument `a` of launch `i` where it needs more room than `like` has: a kernel's scratch. */
+static sluice_status *find_larger(const bench_calls *calls, uint32_t i, uint32_t a, bench_piece **out_piece) {
+  const bench_calls *like = calls->like;
+  const sluice_plan_argument *mine = &calls->model->plan.arguments[launch_of(calls, i)->first_argument + a];
+  const sluice_plan_argument *theirs = &like->model->plan.arguments[launch_of(like, i)->first_argument + a];
+  *out_piece = NULL;
+  if (mine->memory != theirs->memory)
+    return sluice_error(SLUICE_UNSUPPORTED, "its operands are others than the default's");
+  if (mine->memory == SLUICE_MEMORY_NONE || find_piece(calls, mine)->bytes <= find_piece(like, theirs)->bytes)
+    return NULL;
+  if (mine->memory != SLUICE_MEMORY_ARENA)
+    return sluice_error(SLUICE_UNSUPPORTED, "its weights or pages lie otherwise than the default's");
+  *out_piece = find_piece(calls, mine);
+  return NULL;
+}
+
+/* Memory for what is larger; one piece of each serves all copies. */
+static sluice_status *allocate_larger(bench_calls *calls) {
+  uint64_t bytes = 0;
+  bench_piece *piece;
+  for (uint32_t i = 0; i < calls->piece_count; i++) calls->pieces[i].offset = SHARED;
+  for (uint32_t i = 0; i < calls->group->count; i++)
+    for (uint32_t a = 0; a < arguments_of(calls, i); a++) {
+      SLUICE_TRY(find_larger(calls, i, a, &piece));
+      if (!piece || piece->offset != SHARED) continue;
+      piece->offset = bytes;
+      bytes += round_up(piece->bytes);
+    }
+  void *memory = NULL;
+  if (bytes) SLUICE_TRY(calls->model->device->driver->allocate(calls->model->device, bytes, &memory));
+  calls->memory = memory;
+  return NULL;
+}
+
+static sluice_status *share_arguments(bench_calls *calls) {
+  const size_t count = calls->argument_count;
+  bench_piece *piece;
+  size_t at = 0;
+  for (uint32_t i = 0; i < calls->group->count; i++)
+    for (uint32_t a = 0; a < arguments_of(calls, i); a++, at++) {
+      SLUICE_TRY(find_larger(calls, i, a, &piece));
+      for (uint32_t copy = 0; copy < calls->copies; copy++)
+        calls->arguments[copy * count + at] =
+            piece ? calls->memory + piece->offset : calls->like->arguments[copy * count + at];
+    }
+  return NULL;
+}
+
+static sluice_status *open_like(bench_calls *calls) {
+  const bench_calls *like = calls->like;
+  bool same = calls->group->count == like->group->count;
+  for (uint32_t i = 0; same && i < calls->group->count; i++)
+    same = arguments_of(calls, i) == arguments_of(like, i) &&
+           strcmp(sluice_plan_string(&calls->model->plan, launch_of(calls, i)->label),
+                  sluice_plan_string(&like->model->plan, launch_of(like, i)->label)) == 0;
+  if (!same) return sluice_error(SLUICE_UNSUPPORTED, "its launches are others than the default's");
+  SLUICE_TRY(find_pieces(calls));
+  calls->copies = like->copies;
+  calls->arguments = sluice_allocate_array((size_t)calls->argument_count * calls->copies, sizeof *calls->arguments);
+  if (!calls->arguments) return sluice_out_of_memory();
+  SLUICE_TRY(allocate_larger(calls));
+  return share_arguments(calls);
+}
+
+sluice_status *bench_calls_like(sluice_model *model, const bench_group *group, const bench_calls *like,
+                                bench_calls *out_calls) {
+  *out_calls = (bench_calls){.model = model, .group = group, .shape = like->shape, .like = like};
+  bench_shape_extents(&like->shape, &model->plan, bench_runs_as_graph(model, &like->shape), &out_calls->extents);
+  out_calls->layout = sluice_step_layout_of(&model->plan, out_calls->extents.memory);
+  sluice_status *status = open_like(out_calls);
   if (status) bench_calls_free(out_calls);
   return status;
 }

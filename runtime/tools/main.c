@@ -15,6 +15,8 @@ static const struct {
     {"chat", command_chat, "talk with a model"},
     {"verify", command_verify, "compare with a golden file"},
     {"bench", command_bench, "time steps and kernels"},
+    {"tune", command_tune, "find the fastest configuration of each kernel"},
+    {"calibrate", command_calibrate, "measure the rates of this machine"},
     {"memory", command_memory, "print the memory plan"},
     {"tokenize", command_tokenize, "print the tokens of a text"},
     {"template", command_template, "turn messages into a prompt"},

@@ -51,5 +51,7 @@ SLUICE_MUST_USE sluice_status *command_memory(int argc, char **argv);
 SLUICE_MUST_USE sluice_status *command_tokenize(int argc, char **argv);
 SLUICE_MUST_USE sluice_status *command_template(int argc, char **argv);
 SLUICE_MUST_USE sluice_status *command_chat(int argc, char **argv);
+SLUICE_MUST_USE sluice_status *command_tune(int argc, char **argv);
+SLUICE_MUST_USE sluice_status *command_calibrate(int argc, char **argv);
 
 #endif

@@ -208,7 +208,7 @@ echo "$cases command lines refused"
 # --help, man page and completion agree.
 section() { sed -n "/^\.Ss $1\$/,/^\.S[hs] /p" "$SLUICE_SOURCE/docs/man/sluice-run.1"; }
 common=$(sed -n '/^These are common/,/^\.El/p' "$SLUICE_SOURCE/docs/man/sluice-run.1" | grep -oE '^\.It Fl -[a-z-]+')
-for verb in generate template chat tokenize verify bench memory; do
+for verb in generate template chat tokenize verify bench tune calibrate memory; do
   "$SLUICE_RUN" "$verb" --help | grep -oE '^  --[a-z-]+' | tr -d ' ' | grep -vx -- --help | sort > "$work/help"
   { section "$verb" | grep -E '^\.It '; echo "$common"; } | grep -oE 'Fl -[a-z-]+' | sed 's/Fl -/--/' | sort -u > "$work/man"
   comm -23 "$work/help" "$work/man" | { ! grep .; } || { echo "not in sluice-run.1: $verb"; exit 1; }

@@ -51,7 +51,7 @@ fi
 
 # Every option of --help is in the man page's section of its command and in the completion, and the other way round.
 section() { sed -n "/^\.Ss $1\$/,/^\.S[hs] /p" "$SLUICE_SOURCE/docs/man/sluice.1"; }
-for command in compile synth opt inspect explain; do
+for command in compile synth opt inspect explain tune; do
   expect 0 "" "$command" --help
   grep -oE '^  (-., )?--[a-z-]+' "$work/out" | grep -oE -- '--[a-z-]+' | grep -vx -- --help | sort > "$work/help"
   [ -s "$work/help" ]

@@ -67,6 +67,7 @@ static const struct {
   X(close)                                                                                                             \
   X(open_queue)                                                                                                        \
   X(preference)                                                                                                        \
+  X(describe)                                                                                                          \
   X(available)                                                                                                         \
   X(allocate)                                                                                                          \
   X(release)                                                                                                           \
@@ -196,6 +197,10 @@ static void a_device_says_what_it_is(void **state) {
   assert_true(device->largest_grid[0] >= 65535 && device->largest_grid[1] >= 65535);
   assert_non_null(device->threads);
   assert_true(device->driver->available(device) > 0);
+  sluice_device_facts facts;
+  ok(device->driver->describe(device, &facts));
+  assert_true(strlen(facts.product) > 0 && strlen(facts.driver) > 0 && facts.memory_bytes > 0);
+  if (!fake) assert_int_equal(facts.processors, 2); /* threads; a double's GPU has none */
   device->driver->close(device);
 }
 
@@ -626,7 +631,8 @@ static sluice_status *use(sluice_device *device, sluice_loaded_code *code, bool 
                {&w.device_sampling, w.sampling, sizeof w.sampling},
                {&w.logits, w.counts, sizeof w.counts},
                {&w.picked, w.chosen, sizeof w.chosen}};
-  sluice_status *status = NULL;
+  sluice_device_facts facts;
+  sluice_status *status = driver->describe(device, &facts);
   void *locked = NULL;
   sluice_device_graph *graph = NULL;
   for (size_t i = 0; i < sizeof parts / sizeof *parts && !status; i++) {

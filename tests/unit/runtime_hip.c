@@ -20,6 +20,9 @@
 _Static_assert(GPU_SUCCESS == (int)hipSuccess && GPU_OUT_OF_MEMORY == (int)hipErrorOutOfMemory, "results");
 _Static_assert(GPU_NO_DEVICE == (int)hipErrorNoDevice && GPU_NO_BINARY == (int)hipErrorNoBinaryForGpu, "results");
 _Static_assert(HIP_INVALID_DEVICE == (int)hipErrorInvalidDevice, "results");
+_Static_assert(HIP_ATTRIBUTE_CLOCK_RATE == (int)hipDeviceAttributeClockRate, "attributes");
+_Static_assert(HIP_ATTRIBUTE_PROCESSORS == (int)hipDeviceAttributeMultiprocessorCount, "attributes");
+_Static_assert(HIP_ATTRIBUTE_MEMORY_CLOCK_RATE == (int)hipDeviceAttributeMemoryClockRate, "attributes");
 _Static_assert(HIP_ATTRIBUTE_L2_CACHE_SIZE == (int)hipDeviceAttributeL2CacheSize, "attributes");
 _Static_assert(GPU_STREAM_NON_BLOCKING == hipStreamNonBlocking, "flags");
 _Static_assert(GPU_EVENT_DISABLE_TIMING == hipEventDisableTiming, "flags");

@@ -233,6 +233,57 @@ static void records_go_first(void **state) {
 }
 
 /* A kernel that the target has for other shapes alone is refused with the shape and what is expected instead. */
+/* Variants [0, 8] and [9, all], tiles of 8 and 64 rows. */
+static kernel_variants two_variants(void) {
+  kernel_variants v = {.count = 2, .item = {{.from = 0, .to = 8}, {.from = 9, .to = UINT32_MAX}}};
+  v.item[0].choice[CHOOSE_TILE_M] = 8;
+  v.item[1].choice[CHOOSE_TILE_M] = 64;
+  return v;
+}
+
+static void expect_variant(const kernel_variants *v, size_t i, uint32_t from, uint32_t to, int64_t tile_m) {
+  assert_true(i < v->count);
+  assert_int_equal(v->item[i].from, from);
+  assert_int_equal(v->item[i].to, to);
+  assert_int_equal(v->item[i].choice[CHOOSE_TILE_M], tile_m);
+}
+
+/* A part takes the place of what was there, cutting what it overlaps; equal neighbours become one; lists are aligned.
+ */
+static void variants_are_replaced_merged_and_aligned(void **state) {
+  (void)state;
+  kernel_variants v = two_variants(), other = two_variants();
+  kernel_variant part = {.from = 4, .to = 20, .choice[CHOOSE_TILE_M] = 16};
+  assert_true(variants_replace(&v, &part));
+  assert_int_equal(v.count, 3);
+  expect_variant(&v, 0, 0, 3, 8);
+  expect_variant(&v, 1, 4, 20, 16);
+  expect_variant(&v, 2, 21, UINT32_MAX, 64);
+  assert_int_equal(variants_at(&v, 20)->choice[CHOOSE_TILE_M], 16);
+  assert_true(variants_align(&v, &other));
+  assert_int_equal(v.count, 4);
+  assert_int_equal(other.count, 4);
+  for (size_t i = 0; i < 4; i++) {
+    assert_int_equal(v.item[i].from, other.item[i].from);
+    assert_int_equal(v.item[i].to, other.item[i].to);
+  }
+  expect_variant(&other, 2, 9, 20, 64);
+  part = (kernel_variant){.from = 4, .to = 20, .choice[CHOOSE_TILE_M] = 8};
+  assert_true(variants_replace(&v, &part));
+  variants_merge(&v);
+  assert_int_equal(v.count, 2);
+  expect_variant(&v, 0, 0, 20, 8);
+  part = (kernel_variant){.from = 0, .to = UINT32_MAX, .choice[CHOOSE_TILE_M] = 32};
+  assert_true(variants_replace(&v, &part));
+  assert_int_equal(v.count, 1);
+  for (uint32_t i = 0; i < MOST_VARIANTS; i++) { /* until there is no room */
+    part = (kernel_variant){.from = 10 * i, .to = 10 * i, .choice[CHOOSE_TILE_M] = 1 + (int64_t)i};
+    const size_t before = v.count;
+    if (!variants_replace(&v, &part)) assert_int_equal(v.count, before);
+    assert_true(variants_cover(&v, 0, UINT32_MAX));
+  }
+}
+
 static void refused_shapes_are_named(void **state) {
   (void)state;
   static const struct {
@@ -399,6 +450,7 @@ int main(void) {
                                      cmocka_unit_test(invariant_kernels_add_up_alike),
                                      cmocka_unit_test(float32_adds_up_alike),
                                      cmocka_unit_test(records_go_first),
+                                     cmocka_unit_test(variants_are_replaced_merged_and_aligned),
                                      cmocka_unit_test(refused_shapes_are_named),
                                      cmocka_unit_test(legal_choices_are_listed),
                                      cmocka_unit_test(facts_make_sense),
