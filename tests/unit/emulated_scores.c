@@ -91,7 +91,7 @@ static void try_batch(const char *target, const shape *s, const batch_sequence *
   harness_add(h, "block_score", 5, "i:heads", s->heads, "i:dim", s->dim, "i:k", s->k, "i:local", s->local, "i:page",
               s->page, "i:page_bytes", (int64_t)page_bytes(s), "s:transposed", "values", "i:index_offset",
               (int64_t)INDEX_OFFSET, "s:dtype", "bf16", "i:query_tile", s->query_tile, "i:cache_first", (int64_t)0,
-              NULL);
+              "i:many", (int64_t)0, NULL);
   code_object code = {0};
   must(harness_code(h, &code));
   assert_int_equal(code.kernels[0].spill_bytes, 0);
