@@ -81,8 +81,9 @@ static void make_units(emitter *e, const piece *p, unsigned unit) {
   V row = add(e, mul(e, panel, p->panel), mul(e, in_group, unit_rows)), column = mul(e, group, p->group);
   V elements = add(e, mul(e, widen(e, row), widen(e, p->row_elements)), widen(e, column));
   V z = add(e, add(e, p->start, mul(e, elements, int64(e, STEP))), steps);
-  V inside = and_(e, icmp(e, LLVMIntULT, add(e, row, row_in_unit), p->rows),
-                  icmp(e, LLVMIntULT, add(e, column, column_in_unit), p->columns));
+  /* What is left of rows may be negative behind the last panel's. */
+  V inside = and_(e, icmp(e, LLVMIntSLT, row_in_unit, sub(e, p->rows, row)),
+                  icmp(e, LLVMIntSLT, column_in_unit, sub(e, p->columns, column)));
   V bits = select_(e, inside, weight_bits(e, z, p->factor), int32(e, 0));
   V to =
       byte_offset(e, p->to, add(e, mul(e, widen(e, panel), p->panel_bytes), mul(e, widen(e, group), p->group_bytes)));
@@ -103,10 +104,10 @@ static void make_units(emitter *e, const piece *p, unsigned unit) {
 void family_synthesize(emitter *e, const kernel_spec *spec) {
   kernel_begin(e, spec, each(SLUICE_SIZE_TOKENS, 0));
   V at = byte_offset(e, e->argument[0], mul(e, e->x, int64(e, sizeof(sluice_synthetic_piece))));
-  piece p = load_piece(e, at);
   V unit = FIELD(e->i32, unit);
   for (unsigned width = 8; width; width /= 2) {
     branch fits = if_begin(e, icmp(e, LLVMIntEQ, unit, int32(e, (int32_t)width)));
+    const piece p = load_piece(e, at);
     make_units(e, &p, width);
     if_end(e, &fits);
   }
