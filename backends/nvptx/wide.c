@@ -297,22 +297,30 @@ static void finish_blocks(emitter *e, const wide *w, const out_piece *piece, V v
   store_words(e, w->product, piece, word);
 }
 
-/* Results that are not bf16, one by one. */
+/* Results of f32, one by one: of a row of x a lane has up to four, columns apart that are the same for all rows. Eight
+ * lanes have neighbouring columns, so what is written is whole sectors. */
 static void finish_elements(emitter *e, const wide *w, const gemm_round *round, const wgmma_sums sums[2]) {
   const gemm_stream *p = w->product;
   const bool pair = p->matrices == 2;
-  for (unsigned at = 0; at < WIDE_ROWS / 2; at++) {
-    V row = add(e, mul(e, w->lane.t, int64(e, 2)), int64(e, at / 4 * 8 + at % 2));
-    V panel = add(e, mul(e, w->warp, int64(e, 2)), int64(e, at / 2 % 2));
-    if (!pair) panel = add(e, panel, mul(e, w->warpgroup, int64(e, WIDE_PANELS / CONSUMERS)));
-    V inside = and_(e, icmp(e, LLVMIntSLT, row, round->rows), icmp(e, LLVMIntSLT, panel, round->panels));
-    branch real = if_begin(e, inside);
-    for (unsigned i = 0; i < (pair ? 1 : 2); i++) {
-      V half = pair ? w->warpgroup : int64(e, i);
-      V column = add(e, mul(e, panel, int64(e, PANEL)), add(e, mul(e, half, int64(e, GROUP)), w->lane.g));
-      column = add(e, round->column, column);
-      V both[2] = {get(e, e->f32, sums[i].value[at]), pair ? get(e, e->f32, sums[1].value[at]) : NULL};
-      p->finish(e, row, column, both, p->fetch(e, row, column, 1, p->user), p->user);
+  V panel = mul(e, w->warp, int64(e, 2));
+  if (!pair) panel = add(e, panel, mul(e, w->warpgroup, int64(e, WIDE_PANELS / CONSUMERS)));
+  V column = add(e, round->column, add(e, mul(e, panel, int64(e, PANEL)), w->lane.g));
+  if (pair) column = add(e, column, mul(e, w->warpgroup, int64(e, GROUP)));
+  V inside[2];
+  for (unsigned k = 0; k < 2; k++) inside[k] = icmp(e, LLVMIntSLT, add(e, panel, int64(e, k)), round->panels);
+  for (unsigned number = 0; number < WIDE_ROWS / 4; number++) { /* rows of the lane */
+    V row = add(e, mul(e, w->lane.t, int64(e, 2)), int64(e, number / 2 * 8 + number % 2));
+    branch real = if_begin(e, icmp(e, LLVMIntSLT, row, round->rows));
+    V at = add(e, p->out_place(e, row, p->user), column);
+    for (unsigned k = 0; k < 2; k++) {
+      const unsigned value = number / 2 * 4 + k * 2 + number % 2;
+      branch panel_real = if_begin(e, inside[k]);
+      for (unsigned i = 0; i < (pair ? 1 : 2); i++) {
+        V both[2] = {get(e, e->f32, sums[i].value[value]), pair ? get(e, e->f32, sums[1].value[value]) : NULL};
+        V place = add(e, at, int64(e, k * PANEL + i * GROUP));
+        store_f32(e, p->out_dtype, p->result(e, both, p->user), p->out, place);
+      }
+      if_end(e, &panel_real);
     }
     if_end(e, &real);
   }
