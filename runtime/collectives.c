@@ -14,6 +14,7 @@
  */
 #include "runtime/collectives.h"
 #include "runtime/model.h"
+#include "runtime/ranks/fault.h"
 #include "sluice/memory.h"
 
 #include <errno.h>
@@ -29,38 +30,27 @@
 
 #define MAGIC 0x736c7569636567ull
 #define LARGEST_MESSAGE ((size_t)1 << 30)
-enum { CALM_AFTER = 64, LOOK_EVERY = 16, NAP_NANOSECONDS = 50000 };
-
-typedef enum call_kind { CALL_ALL_REDUCE, CALL_ALL_GATHER, CALL_BROADCAST, CALL_COUNT } call_kind;
-static const char *const call_names[CALL_COUNT] = {"all_reduce", "all_gather", "broadcast"};
-
-/* What a rank does in an exchange: equal on all ranks. */
-typedef struct call {
-  uint64_t kind, bytes, step;
-} call;
+enum { CALM_AFTER = 64, LOOK_EVERY = 16, NAP_NANOSECONDS = 50000, LONGEST_NAP_NANOSECONDS = 2000000 };
 
 typedef struct rank_state {
   pthread_mutex_t alive;         /* held by the rank from joining to leaving */
   atomic_bool joined;            /* `alive` was locked; stays set */
   atomic_bool left;              /* of its own will */
   atomic_uint_least64_t arrived; /* the last exchange it came to; the first is 1 */
-  call calls[2];                 /* of the exchanges, in turn like the slots */
+  sluice_call calls[2];          /* of the exchanges, in turn like the slots */
 } rank_state;
 
-/* The first fault that any rank found, for all to report: `found` is claimed, then the rest written, then `told`. */
-typedef enum fault_kind { FAULT_ENDED, FAULT_LEFT, FAULT_LATE, FAULT_ABSENT, FAULT_DIFFERS } fault_kind;
-typedef struct fault {
+/* The first fault that any rank found, for all to report: `found` is claimed, then `what` written, then `told`. */
+typedef struct shared_fault {
   atomic_bool found, told;
-  uint32_t kind, rank;
-  double deadline;
-  call expected, made; /* made: of FAULT_DIFFERS */
-} fault;
+  sluice_fault what;
+} shared_fault;
 
 typedef struct shared_memory {
   uint64_t magic;
   uint32_t ranks;
   size_t slot_bytes, total_bytes;
-  fault fault;
+  shared_fault fault;
   rank_state rank[SLUICE_MOST_RANKS];
   /* then the slots [2][ranks][slot_bytes], at `slots_at` */
 } shared_memory;
@@ -70,8 +60,7 @@ typedef struct shared_group {
   shared_memory *memory;
   char *slots;
   size_t total_bytes; /* of the mapping */
-  double deadline;
-  uint64_t exchange; /* the last one */
+  uint64_t exchange;  /* the last one */
 } shared_group;
 
 static size_t slots_at(void) {
@@ -92,40 +81,13 @@ void sluice_group_step(sluice_group *group, uint64_t step) {
 
 /* ---- Faults ---- */
 
-static sluice_status *fault_line(const fault *f) {
-  const unsigned long long step = f->expected.step;
-  const char *what = call_names[f->expected.kind];
-  switch ((fault_kind)f->kind) {
-  case FAULT_ENDED:
-    return sluice_error(SLUICE_DEVICE, "rank %u ended in step %llu, while others waited for it in %s", f->rank, step,
-                        what);
-  case FAULT_LEFT:
-    return sluice_error(SLUICE_DEVICE, "rank %u left before step %llu was done; others wait for it in %s", f->rank,
-                        step, what);
-  case FAULT_LATE:
-    return sluice_error(SLUICE_DEVICE, "rank %u hangs: in step %llu others waited %g s for it in %s", f->rank, step,
-                        f->deadline, what);
-  case FAULT_ABSENT:
-    return sluice_error(SLUICE_DEVICE, "rank %u never joined: in step %llu others waited %g s for it in %s", f->rank,
-                        step, f->deadline, what);
-  case FAULT_DIFFERS:
-    break;
-  }
-  return sluice_error(SLUICE_DEVICE,
-                      "rank %u is out of step: it does %s of %llu bytes in step %llu, rank 0 %s of %llu in step %llu",
-                      f->rank, call_names[f->made.kind], (unsigned long long)f->made.bytes,
-                      (unsigned long long)f->made.step, what, (unsigned long long)f->expected.bytes, step);
-}
-
 /* Makes a fault the group's, unless it has one. */
-static void report(shared_group *s, fault_kind kind, uint32_t rank, const call *expected, const call *made) {
-  fault *f = &s->memory->fault;
+static void report(shared_group *s, sluice_fault_kind kind, uint32_t rank, const sluice_call *expected,
+                   const sluice_call *made) {
+  shared_fault *f = &s->memory->fault;
   if (atomic_exchange(&f->found, true)) return;
-  f->kind = kind;
-  f->rank = rank;
-  f->deadline = s->deadline;
-  f->expected = *expected;
-  f->made = *made;
+  f->what =
+      (sluice_fault){.kind = kind, .rank = rank, .deadline = s->group.deadline, .expected = *expected, .made = *made};
   atomic_store(&f->told, true);
 }
 
@@ -138,31 +100,39 @@ static bool is_gone(rank_state *rank) {
 }
 
 /* Looks for a fault of a rank that has not come to the exchange yet. */
-static void look(shared_group *s, uint32_t rank, const call *mine, double waited) {
+static void look(shared_group *s, uint32_t rank, const sluice_call *mine, double waited) {
   rank_state *other = &s->memory->rank[rank];
   bool joined = atomic_load(&other->joined);
   bool gone = joined && is_gone(other);
   if (atomic_load(&other->arrived) >= s->exchange) return; /* it came, and then went */
   if (gone)
-    report(s, atomic_load(&other->left) ? FAULT_LEFT : FAULT_ENDED, rank, mine, mine);
-  else if (waited > s->deadline)
-    report(s, joined ? FAULT_LATE : FAULT_ABSENT, rank, mine, mine);
+    report(s, atomic_load(&other->left) ? SLUICE_FAULT_LEFT : SLUICE_FAULT_ENDED, rank, mine, mine);
+  else if (waited > s->group.deadline)
+    report(s, joined ? SLUICE_FAULT_LATE : SLUICE_FAULT_ABSENT, rank, mine, mine);
 }
 
 /* The group's fault as an error. Who claimed it may have ended before it told: then the rank alone is unknown. */
-static sluice_status *fault_of(const shared_group *s, const call *mine) {
-  const fault *f = &s->memory->fault;
+static sluice_status *fault_of(const shared_group *s, const sluice_call *mine) {
+  const shared_fault *f = &s->memory->fault;
   for (int i = 0; i < 1000 && !atomic_load(&f->told); i++) nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-  if (atomic_load(&f->told)) return fault_line(f);
+  if (atomic_load(&f->told)) return sluice_fault_error(&f->what);
   return sluice_error(SLUICE_DEVICE, "a rank ended in step %llu while it reported another one's fault",
                       (unsigned long long)mine->step);
 }
 
 /* ---- Exchanges ---- */
 
-static sluice_status *wait_for(shared_group *s, uint32_t rank, const call *mine) {
+/* Longer naps when one has waited long: for the next request, say. They add a hundredth to the wait. */
+static void nap(double waited) {
+  double nanoseconds = waited * 1e7;
+  if (nanoseconds < NAP_NANOSECONDS) nanoseconds = NAP_NANOSECONDS;
+  if (nanoseconds > LONGEST_NAP_NANOSECONDS) nanoseconds = LONGEST_NAP_NANOSECONDS;
+  nanosleep(&(struct timespec){.tv_nsec = (long)nanoseconds}, NULL);
+}
+
+static sluice_status *wait_for(shared_group *s, uint32_t rank, const sluice_call *mine) {
   const rank_state *other = &s->memory->rank[rank];
-  double start = 0;
+  double start = 0, waited = 0;
   for (uint32_t turn = 0; atomic_load_explicit(&other->arrived, memory_order_acquire) < s->exchange; turn++) {
     if (turn < CALM_AFTER) {
       sched_yield();
@@ -170,16 +140,17 @@ static sluice_status *wait_for(shared_group *s, uint32_t rank, const call *mine)
     }
     if (turn == CALM_AFTER) start = sluice_seconds();
     if (turn % LOOK_EVERY == 0) {
-      look(s, rank, mine, sluice_seconds() - start);
+      waited = sluice_seconds() - start;
+      look(s, rank, mine, waited);
       if (atomic_load(&s->memory->fault.found)) return fault_of(s, mine);
     }
-    nanosleep(&(struct timespec){.tv_nsec = NAP_NANOSECONDS}, NULL);
+    nap(waited);
   }
   return NULL;
 }
 
 /* Begins the next exchange: all ranks' parts lie in its slots when this returns. */
-static sluice_status *exchange(shared_group *s, const call *mine, const void *part, size_t bytes) {
+static sluice_status *exchange(shared_group *s, const sluice_call *mine, const void *part, size_t bytes) {
   rank_state *own = &s->memory->rank[s->group.rank];
   if (atomic_load(&s->memory->fault.found)) return fault_of(s, mine);
   s->exchange++;
@@ -187,11 +158,11 @@ static sluice_status *exchange(shared_group *s, const call *mine, const void *pa
   if (bytes) memcpy(slot_of(s, s->exchange, s->group.rank), part, bytes);
   atomic_store_explicit(&own->arrived, s->exchange, memory_order_release);
   for (uint32_t r = 0; r < s->group.ranks; r++) SLUICE_TRY(wait_for(s, r, mine));
-  const call *first = &s->memory->rank[0].calls[s->exchange % 2];
+  const sluice_call *first = &s->memory->rank[0].calls[s->exchange % 2];
   for (uint32_t r = 1; r < s->group.ranks; r++) {
-    const call *other = &s->memory->rank[r].calls[s->exchange % 2];
+    const sluice_call *other = &s->memory->rank[r].calls[s->exchange % 2];
     if (memcmp(other, first, sizeof *other) == 0) continue;
-    report(s, FAULT_DIFFERS, r, first, other);
+    report(s, SLUICE_FAULT_DIFFERS, r, first, other);
     return fault_of(s, mine);
   }
   return NULL;
@@ -203,7 +174,7 @@ static size_t part_of(const shared_group *s, size_t left) {
 
 static sluice_status *all_reduce(sluice_group *group, float *values, size_t count) {
   shared_group *s = shared_of(group);
-  call mine = {.kind = CALL_ALL_REDUCE, .bytes = count * sizeof *values, .step = group->step};
+  sluice_call mine = {.kind = SLUICE_CALL_ALL_REDUCE, .bytes = count * sizeof *values, .step = group->step};
   size_t done = 0;
   do { /* once for no bytes, too: all meet */
     size_t bytes = part_of(s, (size_t)mine.bytes - done * sizeof *values), here = bytes / sizeof *values;
@@ -220,7 +191,7 @@ static sluice_status *all_reduce(sluice_group *group, float *values, size_t coun
 
 static sluice_status *all_gather(sluice_group *group, const void *mine_data, size_t bytes, void *all) {
   shared_group *s = shared_of(group);
-  call mine = {.kind = CALL_ALL_GATHER, .bytes = bytes, .step = group->step};
+  sluice_call mine = {.kind = SLUICE_CALL_ALL_GATHER, .bytes = bytes, .step = group->step};
   size_t done = 0;
   do {
     size_t here = part_of(s, bytes - done);
@@ -234,7 +205,7 @@ static sluice_status *all_gather(sluice_group *group, const void *mine_data, siz
 
 static sluice_status *broadcast(sluice_group *group, void *data, size_t bytes) {
   shared_group *s = shared_of(group);
-  call mine = {.kind = CALL_BROADCAST, .bytes = bytes, .step = group->step};
+  sluice_call mine = {.kind = SLUICE_CALL_BROADCAST, .bytes = bytes, .step = group->step};
   size_t done = 0;
   do {
     size_t here = part_of(s, bytes - done);
@@ -344,9 +315,11 @@ sluice_status *sluice_shared_join(int descriptor, uint32_t rank, double deadline
     sluice_release(s);
     return status;
   }
-  s->group = (sluice_group){.collectives = &shared_collectives, .rank = rank, .ranks = s->memory->ranks};
+  s->group = (sluice_group){.collectives = &shared_collectives,
+                            .rank = rank,
+                            .ranks = s->memory->ranks,
+                            .deadline = deadline > 0 ? deadline : SLUICE_GROUP_DEADLINE};
   s->slots = (char *)s->memory + slots_at();
-  s->deadline = deadline > 0 ? deadline : SLUICE_GROUP_DEADLINE;
   *out_group = &s->group;
   return NULL;
 }

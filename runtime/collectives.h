@@ -48,7 +48,8 @@ typedef struct sluice_collectives {
 struct sluice_group { /* the part of every implementation's that callers see */
   const sluice_collectives *collectives;
   uint32_t rank, ranks;
-  uint64_t step; /* in messages, and compared: set by sluice_group_step */
+  uint64_t step;   /* in messages, and compared: set by sluice_group_step */
+  double deadline; /* seconds that this rank waits for one that is behind; INFINITY: for as long as that lives */
 };
 
 /* The step that the calls to come belong to. It must be the same on all ranks. */

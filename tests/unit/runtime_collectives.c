@@ -1,7 +1,10 @@
-/* Collectives between real processes: results, order of additions, and ranks that end, hang, leave or differ. */
+/* Collectives between real processes, over every table: results, order of additions, and ranks that end, hang, leave or
+ * differ. */
 
 #include "runtime/collectives.h"
 #include "runtime/model.h"
+#include "runtime/ranks/tcp.h"
+#include "support/free_port.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -26,6 +29,8 @@ typedef struct rank_report {
 } rank_report;
 typedef int rank_body(sluice_group *group, rank_report *report);
 
+typedef enum table_kind { SHARED_MEMORY, TCP, TABLES } table_kind;
+
 typedef struct cluster {
   uint32_t ranks;
   pid_t process[8];
@@ -43,21 +48,48 @@ static void write_all(int to, const void *data, size_t bytes) {
   }
 }
 
-static void be_rank(int descriptor, uint32_t rank, double deadline, rank_body *body, int to) {
+/* What the processes of a group need to know to join it. */
+typedef struct ticket {
+  table_kind table;
+  uint32_t ranks;
+  double deadline;
+  int descriptor; /* of shared memory */
+  uint16_t port;
+} ticket;
+
+static sluice_status *join(const ticket *t, uint32_t rank, sluice_group **out_group) {
+  if (t->table == SHARED_MEMORY) return sluice_shared_join(t->descriptor, rank, t->deadline, out_group);
+  const sluice_meeting meeting = {.host = "127.0.0.1",
+                                  .port = t->port,
+                                  .rank = rank,
+                                  .ranks = t->ranks,
+                                  .secret = "sixteen letters.",
+                                  .secret_bytes = 16,
+                                  .deadline = 120};
+  return sluice_tcp_join(&meeting, t->deadline, out_group);
+}
+
+static void be_rank(const ticket *t, uint32_t rank, rank_body *body, int to) {
   static rank_report report;
   sluice_group *group = NULL;
-  sluice_status *status = sluice_shared_join(descriptor, rank, deadline, &group);
+  sluice_status *status = join(t, rank, &group);
   int code = 91;
-  if (!status) code = body(group, &report);
+  if (!status)
+    code = body(group, &report);
+  else
+    snprintf(report.line, sizeof report.line, "%s", sluice_status_message(status));
   sluice_status_free(status);
   write_all(to, &report, sizeof report);
   if (group) group->collectives->leave(group);
   _exit(code);
 }
 
-static void start(cluster *c, uint32_t ranks, double deadline, rank_body *body) {
-  int descriptor = -1;
-  assert_null(sluice_shared_create(ranks, MESSAGE, &descriptor));
+static void start(cluster *c, table_kind table, uint32_t ranks, double deadline, rank_body *body) {
+  ticket t = {.table = table, .ranks = ranks, .deadline = deadline, .descriptor = -1};
+  if (table == SHARED_MEMORY)
+    assert_null(sluice_shared_create(ranks, MESSAGE, &t.descriptor));
+  else
+    t.port = free_port();
   memset(c, 0, sizeof *c);
   c->ranks = ranks;
   for (uint32_t r = 0; r < ranks; r++) {
@@ -65,11 +97,11 @@ static void start(cluster *c, uint32_t ranks, double deadline, rank_body *body) 
     assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
     c->process[r] = fork();
     assert_true(c->process[r] >= 0);
-    if (c->process[r] == 0) be_rank(descriptor, r, deadline, body, ends[1]);
+    if (c->process[r] == 0) be_rank(&t, r, body, ends[1]);
     close(ends[1]);
     c->pipe[r] = ends[0];
   }
-  close(descriptor);
+  if (t.descriptor >= 0) close(t.descriptor);
 }
 
 /* Ranks are not waited for before all have said what they have to say: one that was killed stays a zombie meanwhile. */
@@ -112,10 +144,9 @@ static int reduce_and_report(sluice_group *group, rank_report *report) {
 }
 
 static void sums_add_in_the_order_of_ranks(void **state) {
-  (void)state;
   for (uint32_t ranks = 1; ranks <= 8; ranks *= 2) {
     static cluster c;
-    start(&c, ranks, 20, reduce_and_report);
+    start(&c, *(table_kind *)*state, ranks, 20, reduce_and_report);
     finish(&c);
     for (uint32_t r = 0; r < ranks; r++) {
       assert_string_equal(c.report[r].line, "");
@@ -127,6 +158,30 @@ static void sums_add_in_the_order_of_ranks(void **state) {
       }
     }
   }
+}
+
+/* Sums of many values: over TCP each rank adds a share of them, and the longest goes in parts. */
+static int reduce_many(sluice_group *group, rank_report *report) {
+  static const size_t counts[] = {8192, 8193, 50001, (1 << 20) + 5};
+  static float values[(1 << 20) + 5];
+  for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+    if (counts[c] > 50001 && strcmp(group->collectives->name, "TCP") != 0) continue; /* parts are small there */
+    for (size_t i = 0; i < counts[c]; i++) values[i] = value_of(group->rank, i);
+    if (failed(group->collectives->all_reduce(group, values, counts[c]), report)) return 1;
+    for (size_t i = 0; i < counts[c]; i++) {
+      float sum = value_of(0, i);
+      for (uint32_t other = 1; other < group->ranks; other++) sum += value_of(other, i);
+      if (memcmp(&sum, &values[i], sizeof sum) != 0) return 2;
+    }
+  }
+  return 0;
+}
+
+static void long_sums_are_the_same(void **state) {
+  static cluster c;
+  start(&c, *(table_kind *)*state, 3, 20, reduce_many);
+  finish(&c);
+  for (uint32_t r = 0; r < 3; r++) assert_int_equal(c.status[r], 0);
 }
 
 static int gather_and_broadcast(sluice_group *group, rank_report *report) {
@@ -150,10 +205,9 @@ static int gather_and_broadcast(sluice_group *group, rank_report *report) {
 }
 
 static void bytes_are_gathered_and_broadcast(void **state) {
-  (void)state;
   static cluster c;
   for (uint32_t ranks = 1; ranks <= 5; ranks += 2) {
-    start(&c, ranks, 20, gather_and_broadcast);
+    start(&c, *(table_kind *)*state, ranks, 20, gather_and_broadcast);
     finish(&c);
     for (uint32_t r = 0; r < ranks; r++) assert_int_equal(c.status[r], 0);
   }
@@ -192,10 +246,9 @@ static int kill_rank_2(sluice_group *group, rank_report *report) {
 }
 
 static void a_killed_rank_is_found_at_once(void **state) {
-  (void)state;
   static cluster c;
   double begun = sluice_seconds();
-  start(&c, 4, SLUICE_GROUP_DEADLINE, kill_rank_2);
+  start(&c, *(table_kind *)*state, 4, SLUICE_GROUP_DEADLINE, kill_rank_2);
   finish(&c);
   assert_true(sluice_seconds() - begun < SLUICE_GROUP_DEADLINE / 2); /* it does not take the deadline */
   assert_true(WIFSIGNALED(c.status[2]));
@@ -211,15 +264,19 @@ static int hang_rank_2(sluice_group *group, rank_report *report) {
   return reduce_until(group, report, hang);
 }
 
+/* Both tables at once, since the deadline passes. It is long enough for ranks of a loaded machine that do not hang. */
 static void a_stopped_rank_is_found_and_learns_of_it(void **state) {
   (void)state;
-  static cluster c;
-  start(&c, 3, 3.0, hang_rank_2);
+  static cluster clusters[TABLES];
   siginfo_t info;
-  for (int r = 0; r < 2; r++) assert_int_equal(waitid(P_PID, (id_t)c.process[r], &info, WEXITED | WNOWAIT), 0);
-  assert_int_equal(kill(c.process[2], SIGCONT), 0);
-  finish(&c);
-  assert_all_say(&c, 3, "rank 2 hangs: in step 5 others waited 3 s for it in all_reduce");
+  for (table_kind t = SHARED_MEMORY; t < TABLES; t++) start(&clusters[t], t, 3, 8.0, hang_rank_2);
+  for (table_kind t = SHARED_MEMORY; t < TABLES; t++) {
+    cluster *c = &clusters[t];
+    for (int r = 0; r < 2; r++) assert_int_equal(waitid(P_PID, (id_t)c->process[r], &info, WEXITED | WNOWAIT), 0);
+    assert_int_equal(kill(c->process[2], SIGCONT), 0);
+    finish(c);
+    assert_all_say(c, 3, "rank 2 hangs: in step 5 others waited 8 s for it in all_reduce");
+  }
 }
 
 static int quit(sluice_group *group, rank_report *report) {
@@ -231,9 +288,8 @@ static int rank_2_leaves(sluice_group *group, rank_report *report) {
 }
 
 static void a_rank_that_leaves_early_is_named(void **state) {
-  (void)state;
   static cluster c;
-  start(&c, 4, SLUICE_GROUP_DEADLINE, rank_2_leaves);
+  start(&c, *(table_kind *)*state, 4, SLUICE_GROUP_DEADLINE, rank_2_leaves);
   finish(&c);
   assert_int_equal(WEXITSTATUS(c.status[2]), 7);
   assert_all_say(&c, 2, "rank 2 left before step 5 was done; others wait for it in all_reduce");
@@ -247,9 +303,8 @@ static int rank_2_differs(sluice_group *group, rank_report *report) {
 }
 
 static void a_rank_out_of_step_is_named(void **state) {
-  (void)state;
   static cluster c;
-  start(&c, 4, SLUICE_GROUP_DEADLINE, rank_2_differs);
+  start(&c, *(table_kind *)*state, 4, SLUICE_GROUP_DEADLINE, rank_2_differs);
   finish(&c);
   assert_all_say(&c, 4,
                  "rank 2 is out of step: it does all_reduce of 396 bytes in step 5, rank 0 all_reduce of 400 in "
@@ -299,11 +354,21 @@ static void what_makes_no_group_is_refused(void **state) {
 }
 
 int main(void) {
+  static table_kind tables[] = {SHARED_MEMORY, TCP};
+#define OVER_BOTH(test)                                                                                                \
+  {#test ": shared memory", test, NULL, NULL, &tables[SHARED_MEMORY]}, {                                               \
+    #test ": TCP", test, NULL, NULL, &tables[TCP]                                                                      \
+  }
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(sums_add_in_the_order_of_ranks),    cmocka_unit_test(bytes_are_gathered_and_broadcast),
-      cmocka_unit_test(a_killed_rank_is_found_at_once),    cmocka_unit_test(a_stopped_rank_is_found_and_learns_of_it),
-      cmocka_unit_test(a_rank_that_leaves_early_is_named), cmocka_unit_test(a_rank_out_of_step_is_named),
-      cmocka_unit_test(a_rank_that_never_joins_is_named),  cmocka_unit_test(what_makes_no_group_is_refused),
+      OVER_BOTH(sums_add_in_the_order_of_ranks),
+      OVER_BOTH(bytes_are_gathered_and_broadcast),
+      OVER_BOTH(long_sums_are_the_same),
+      OVER_BOTH(a_killed_rank_is_found_at_once),
+      OVER_BOTH(a_rank_that_leaves_early_is_named),
+      OVER_BOTH(a_rank_out_of_step_is_named),
+      cmocka_unit_test(a_stopped_rank_is_found_and_learns_of_it),
+      cmocka_unit_test(a_rank_that_never_joins_is_named),
+      cmocka_unit_test(what_makes_no_group_is_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
