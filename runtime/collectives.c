@@ -30,7 +30,9 @@
 
 #define MAGIC 0x736c7569636567ull
 #define LARGEST_MESSAGE ((size_t)1 << 30)
-enum { CALM_AFTER = 64, LOOK_EVERY = 16, NAP_NANOSECONDS = 50000, LONGEST_NAP_NANOSECONDS = 2000000 };
+enum { CALM_AFTER = 64, LOOK_EVERY = 16 };
+#define SHORTEST_NAP 50e3 /* nanoseconds */
+#define LONGEST_NAP 2e6
 
 typedef struct rank_state {
   pthread_mutex_t alive;         /* held by the rank from joining to leaving */
@@ -125,8 +127,8 @@ static sluice_status *fault_of(const shared_group *s, const sluice_call *mine) {
 /* Longer naps when one has waited long: for the next request, say. They add a hundredth to the wait. */
 static void nap(double waited) {
   double nanoseconds = waited * 1e7;
-  if (nanoseconds < NAP_NANOSECONDS) nanoseconds = NAP_NANOSECONDS;
-  if (nanoseconds > LONGEST_NAP_NANOSECONDS) nanoseconds = LONGEST_NAP_NANOSECONDS;
+  if (nanoseconds < SHORTEST_NAP) nanoseconds = SHORTEST_NAP;
+  if (nanoseconds > LONGEST_NAP) nanoseconds = LONGEST_NAP;
   nanosleep(&(struct timespec){.tv_nsec = (long)nanoseconds}, NULL);
 }
 

@@ -1,8 +1,8 @@
 /* Collectives: what the ranks of a group, one process each, do together. A rank calls the same entries in the same
  * order as all others; each call returns when the rank has its result.
  *
- * The entries are a table, as a device's driver is, so that a session does not know what carries the bytes. There is
- * one table today: memory that the processes of one machine share.
+ * The entries are a table, as a device's driver is, so that a session does not know what carries the bytes: memory that
+ * the processes of one machine share (below), or TCP between machines (runtime/ranks/tcp.h).
  *
  *     the launcher                       each rank (a child of it, which has the descriptor)
  *     sluice_shared_create(4, ..., &fd)

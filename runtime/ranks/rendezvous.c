@@ -51,6 +51,13 @@ void sluice_links_close(sluice_links *links) {
   }
 }
 
+/* Says that all is well, or what went wrong. Whoever cannot be told has ended, and is found out later. */
+static void tell(int descriptor, const sluice_status *status) {
+  report told = {0};
+  if (status) snprintf(told.text, sizeof told.text, "%s", sluice_status_message(status));
+  sluice_status_free(sluice_socket_send(descriptor, &told, sizeof told, sluice_seconds() + HANDSHAKE_SECONDS));
+}
+
 /* ---- The door ---- */
 
 static sluice_status *admit(meeting_place *p, int descriptor) {
@@ -72,6 +79,7 @@ static sluice_status *admit(meeting_place *p, int descriptor) {
     if (caller.kind == SLUICE_LINK_CONTROL) p->ports[caller.rank] = caller.port;
     return NULL;
   }
+  if (link && caller.kind == SLUICE_LINK_CONTROL) tell(descriptor, status);
   close(descriptor);
   if (proved) return status;
   snprintf(p->refused, sizeof p->refused, "%s was turned away: %.120s", sluice_endpoint_describe(&peer).text,
@@ -169,13 +177,6 @@ static place place_of(const meeting_place *p, uint32_t rank) {
   return result;
 }
 
-/* Tells all that came; whoever cannot be told has ended and is found out later. */
-static void tell_all(const meeting_place *p, const void *data, size_t bytes) {
-  for (uint32_t r = 1; r < p->meeting->ranks; r++)
-    if (p->links->control[r] >= 0)
-      sluice_status_free(sluice_socket_send(p->links->control[r], data, bytes, sluice_seconds() + HANDSHAKE_SECONDS));
-}
-
 static bool all_reported(const meeting_place *p) {
   for (uint32_t r = 1; r < p->meeting->ranks; r++)
     if (!p->reported[r]) return false;
@@ -193,7 +194,9 @@ static sluice_status *gather(meeting_place *p) {
     if (sluice_seconds() > p->until) return nobody_came(p, p->links->control);
   }
   for (uint32_t r = 0; r < p->meeting->ranks; r++) table.places[r] = place_of(p, r);
-  tell_all(p, &table, sizeof table);
+  for (uint32_t r = 1; r < p->meeting->ranks; r++)
+    sluice_status_free(
+        sluice_socket_send(p->links->control[r], &table, sizeof table, sluice_seconds() + HANDSHAKE_SECONDS));
   while (count_links(p->links->data) < others || !all_reported(p)) {
     SLUICE_TRY(attend(p));
     if (sluice_seconds() > p->until) return nobody_came(p, p->links->data);
@@ -217,11 +220,10 @@ static sluice_status *listen_as_rank_0(meeting_place *p) {
 }
 
 static sluice_status *meet_as_rank_0(meeting_place *p) {
-  report told = {0};
   SLUICE_TRY(listen_as_rank_0(p));
   sluice_status *status = gather(p);
-  if (status) snprintf(told.text, sizeof told.text, "%s", sluice_status_message(status));
-  tell_all(p, &told, sizeof told);
+  for (uint32_t r = 1; r < p->meeting->ranks; r++)
+    if (p->links->control[r] >= 0) tell(p->links->control[r], status);
   return status;
 }
 
@@ -325,10 +327,7 @@ static sluice_status *connect_all(meeting_place *p) {
 
 /* What rank 0 says in the end is what all report, this rank's own trouble included. */
 static sluice_status *conclude(meeting_place *p, sluice_status *own) {
-  report told = {0};
-  if (own) snprintf(told.text, sizeof told.text, "%s", sluice_status_message(own));
-  sluice_status_free(
-      sluice_socket_send(p->links->control[0], &told, sizeof told, sluice_seconds() + HANDSHAKE_SECONDS));
+  tell(p->links->control[0], own);
   if (own) {
     sluice_status *common =
         sluice_socket_wait(p->links->control[0], POLLIN, sluice_seconds() + HANDSHAKE_SECONDS) ? hear(p, 0) : NULL;
@@ -346,6 +345,7 @@ static sluice_status *conclude(meeting_place *p, sluice_status *own) {
 
 static sluice_status *meet_rank_0(meeting_place *p) {
   SLUICE_TRY(reach_rank_0(p));
+  p->until = sluice_seconds() + p->meeting->deadline + 2 * HANDSHAKE_SECONDS; /* rank 0 knows better who is missing */
   if (!sluice_socket_wait(p->links->control[0], POLLIN, p->until))
     return sluice_error(SLUICE_DEVICE, "rank 0 did not see all ranks within %g s", p->meeting->deadline);
   SLUICE_TRY(hear(p, 0)); /* that all have come */
