@@ -97,10 +97,11 @@ sluice_status *sluice_handshake_answer(const sluice_meeting *meeting, int descri
   prove(meeting, "callers", &h, &a, c.port, expected);
   if (!sluice_hmac_equal(c.proof, expected)) return sluice_error(SLUICE_INVALID, "it has another secret");
   *out_proved = true;
+  *out_caller = (sluice_caller){.rank = h.rank, .kind = h.kind ? SLUICE_LINK_DATA : SLUICE_LINK_CONTROL};
   SLUICE_TRY(compare(h.rank, h.version, h.ranks, meeting->rank, a.version, a.ranks));
   if (h.rank >= meeting->ranks || h.rank <= meeting->rank || h.to != meeting->rank || h.kind >= SLUICE_LINK_KINDS ||
       c.port > UINT16_MAX)
     return sluice_error(SLUICE_INVALID, "a rank %u called rank %u of %u", h.rank, h.to, meeting->ranks);
-  *out_caller = (sluice_caller){.rank = h.rank, .kind = (sluice_link_kind)h.kind, .port = (uint16_t)c.port};
+  out_caller->port = (uint16_t)c.port;
   return NULL;
 }

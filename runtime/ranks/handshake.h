@@ -18,8 +18,8 @@ typedef struct sluice_caller { /* who connected, as proved */
 SLUICE_MUST_USE sluice_status *sluice_handshake_call(const sluice_meeting *meeting, int descriptor, uint32_t rank,
                                                      sluice_link_kind kind, uint16_t port, double until);
 
-/* The side that was connected to. An error is a fault of the group (`*out_proved`: somebody with the secret, but of
- * another version or number of ranks), or a stranger, whom to forget. */
+/* The side that was connected to. An error is a fault of the group (`*out_proved`: the caller has the secret, but is of
+ * another version or number of ranks; `out_caller` says what it calls itself), or a stranger, whom to forget. */
 SLUICE_MUST_USE sluice_status *sluice_handshake_answer(const sluice_meeting *meeting, int descriptor, double until,
                                                        sluice_caller *out_caller, bool *out_proved);
 

@@ -32,6 +32,7 @@ typedef struct meeting_place {
   uint32_t at_door;
   uint16_t ports[SLUICE_MOST_RANKS];
   bool reported[SLUICE_MOST_RANKS]; /* rank 0: a rank has all its links. Others: [0] rank 0 said go */
+  bool seen[SLUICE_MOST_RANKS];     /* rank 0: a rank has come, even if it was refused or ended since */
   char refused[240];                /* why the last stranger was sent away */
 } meeting_place;
 
@@ -67,6 +68,7 @@ static sluice_status *admit(meeting_place *p, int descriptor) {
   const sluice_endpoint peer = sluice_socket_peer(descriptor);
   sluice_status *status =
       sluice_handshake_answer(m, descriptor, sluice_seconds() + HANDSHAKE_SECONDS, &caller, &proved);
+  if (proved && caller.rank < m->ranks) p->seen[caller.rank] = true;
   int *link = NULL;
   if (!status) {
     link = caller.kind == SLUICE_LINK_CONTROL ? &p->links->control[caller.rank] : &p->links->data[caller.rank];
@@ -106,6 +108,7 @@ static sluice_status *hear(meeting_place *p, uint32_t rank) {
       sluice_socket_receive(p->links->control[rank], &heard, sizeof heard, sluice_seconds() + HANDSHAKE_SECONDS);
   if (status) {
     sluice_status_free(status);
+    close_link(&p->links->control[rank]);
     return sluice_error(SLUICE_DEVICE, "rank %u ended while the ranks met", rank);
   }
   heard.text[sizeof heard.text - 1] = 0;
@@ -219,9 +222,22 @@ static sluice_status *listen_as_rank_0(meeting_place *p) {
                       sluice_endpoint_describe(&found[0]).text);
 }
 
+static bool all_seen(const meeting_place *p) {
+  for (uint32_t r = 1; r < p->meeting->ranks; r++)
+    if (!p->seen[r]) return false;
+  return true;
+}
+
+/* Stays a little, for those that are still on their way to hear what went wrong. */
+static void stay(meeting_place *p) {
+  const double until = sluice_seconds() + HANDSHAKE_SECONDS;
+  while (!all_seen(p) && sluice_seconds() < until) sluice_status_free(attend(p));
+}
+
 static sluice_status *meet_as_rank_0(meeting_place *p) {
   SLUICE_TRY(listen_as_rank_0(p));
   sluice_status *status = gather(p);
+  if (status && sluice_seconds() < p->until) stay(p);
   for (uint32_t r = 1; r < p->meeting->ranks; r++)
     if (p->links->control[r] >= 0) tell(p->links->control[r], status);
   return status;

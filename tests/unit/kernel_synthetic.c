@@ -60,7 +60,8 @@ static void add_weight(weights *w, sluice_layout layout, sluice_dtype dtype, uin
              kinds[(w->count + i) % 5]);
     /* What the tensor has besides the slice, in turns. */
     const uint32_t before = (uint32_t)w->count % 3, beside = (uint32_t)w->count % 4;
-    w->sources[w->source_count++] = (sluice_plan_source){.name = intern(w, name),
+    w->sources[w->source_count++] = (sluice_plan_source){.share = 1,
+                                                         .name = intern(w, name),
                                                          .role = SLUICE_ROLE_VALUES,
                                                          .rank = 2,
                                                          .tensor_rows = rows[i] + 2 * before,
