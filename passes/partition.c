@@ -94,7 +94,7 @@ static split split_of(MlirStringRef name) {
 
 /* Ranks that have the same kv head. */
 static int64_t share_of(const partitioner *p) {
-  return p->ranks > p->kv_heads ? p->ranks / p->kv_heads : 1;
+  return p->kv_heads > 0 && p->ranks > p->kv_heads ? p->ranks / p->kv_heads : 1;
 }
 
 static bool split_weight(partitioner *p, MlirOperation op) {
