@@ -67,7 +67,7 @@ _sluice_run() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]}
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
-    _sluice_complete_from "generate chat template tokenize verify bench tune calibrate memory --help --version" "$current"
+    _sluice_complete_from "generate chat template tokenize verify bench tune calibrate memory launch --help --version" "$current"
     return
   fi
   if [ "$current" = = ]; then
@@ -95,8 +95,9 @@ _sluice_run() {
     generate)
       _sluice_complete_from "--weights --prompt --prompt-file --ids --tokenizer --special --stop --max-new --ignore-eos
         --allow-nan --chunk --temperature --top-p --top-k --min-p --repetition-penalty
-        --presence-penalty --frequency-penalty --logprobs --seed --device --trust --threads --dump --dump-rows --dump-layers --trace --json --help" "$current"
+        --presence-penalty --frequency-penalty --logprobs --seed --device --trust --threads --dump --dump-rows --dump-layers --trace --json --leader --secret --rank-deadline --help" "$current"
       ;;
+    launch) _sluice_complete_from "-n --help generate" "$current" ;;
     template) _sluice_complete_from "--weights --template-name --tools --thinking --no-generation-prompt --ids --tokenizer --help" "$current" ;;
     chat) _sluice_complete_from "--weights --system --tools --thinking --template-name --tokenizer --context --max-new --chunk --temperature --top-p --top-k --stop --min-p --repetition-penalty --presence-penalty --frequency-penalty --logprobs --seed --device --trust --threads --json --times --help" "$current" ;;
     tokenize) _sluice_complete_from "--weights --tokenizer --ids --special --decode --help" "$current" ;;

@@ -1,6 +1,7 @@
 /* sluice-run generate: continues a prompt. */
 #include "runtime/tools/logprobs.h"
 #include "runtime/tools/prompt.h"
+#include "runtime/tools/ranks.h"
 #include "runtime/tools/run.h"
 #include "runtime/tools/sampling.h"
 #include "runtime/tools/seen.h"
@@ -18,6 +19,7 @@ typedef struct generate_options {
   tool_sampling sampling;
   bool ignore_eos, allow_nan, dump_layers, json;
   const char *dump, *trace;
+  tool_rank_options ranks;
 } generate_options;
 
 typedef struct generation {
@@ -325,6 +327,31 @@ static sluice_status *generate_traced(const char *file, generate_options *o) {
   return status;
 }
 
+/* Every rank does all that rank 0 does, from the same arguments. */
+static sluice_status *check_ranks(const generate_options *o) {
+  if (o->dump || o->trace)
+    return sluice_error(SLUICE_USAGE, "--dump and --trace are not for several ranks: each has a part of the values");
+  const char *files[] = {o->ids, o->prompt_file};
+  for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+    if (files[i] && strcmp(files[i], "-") == 0)
+      return sluice_error(SLUICE_USAGE, "several ranks read the prompt from a file, not from standard input");
+  return NULL;
+}
+
+static sluice_status *generate_on_ranks(const char *file, generate_options *o) {
+  tool_ranks ranks;
+  SLUICE_TRY(tool_ranks_join(&o->ranks, &ranks, &o->model.group));
+  char *device = NULL;
+  sluice_status *status = o->model.group ? check_ranks(o) : NULL;
+  if (!status) status = tool_ranks_device(&ranks, o->model.device, &device);
+  o->model.device = device;
+  if (!status) status = tool_trace_open(o->trace, &o->model.trace);
+  if (!status) status = generate_traced(file, o);
+  if (o->model.group) o->model.group->collectives->leave(o->model.group);
+  sluice_release(device);
+  return status;
+}
+
 sluice_status *command_generate(int argc, char **argv) {
   generate_options o = {.max_new = 32, .chunk = 512, .dump_rows = 64, .sampling = TOOL_SAMPLING_NOT_GIVEN};
   const tool_option options[] = {
@@ -347,6 +374,7 @@ sluice_status *command_generate(int argc, char **argv) {
       {"--dump-rows", TOOL_COUNT, &o.dump_rows, "R", "rows of the prompt's end in the dump (64)"},
       {"--dump-layers", TOOL_FLAG, &o.dump_layers, NULL, "dump every layer's output and selections too"},
       {"--trace", TOOL_OUTPUT, &o.trace, "FILE", "write a Chrome/Perfetto trace; it waits for each launch"},
+      TOOL_RANK_OPTIONS(o.ranks),
       {"--json", TOOL_FLAG, &o.json, NULL, "print a JSON object with ids and times, from opening the bundle on"},
   };
   const tool_command command = {"sluice-run generate FILE.sluice --weights DIR|synthetic:SEED --prompt TEXT [options]",
@@ -359,6 +387,5 @@ sluice_status *command_generate(int argc, char **argv) {
   SLUICE_TRY(tool_parse(&command, argc, argv, &file, &help));
   if (help) return NULL;
   SLUICE_TRY(check(&o));
-  SLUICE_TRY(tool_trace_open(o.trace, &o.model.trace));
-  return generate_traced(file, &o);
+  return generate_on_ranks(file, &o);
 }

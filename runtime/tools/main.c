@@ -20,6 +20,7 @@ static const struct {
     {"memory", command_memory, "print the memory plan"},
     {"tokenize", command_tokenize, "print the tokens of a text"},
     {"template", command_template, "turn messages into a prompt"},
+    {"launch", command_launch, "run a command on several ranks"},
 };
 
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])
@@ -35,8 +36,13 @@ static void print_help(FILE *to) {
           own ? own : "sluice-run");
 }
 
-static sluice_status *dispatch(int argc, char **argv) {
-  own_bundle_begin(argv[0]);
+static int exit_code;
+
+void tool_set_exit_code(int code) {
+  exit_code = code;
+}
+
+sluice_status *tool_dispatch(int argc, char **argv) {
   if (argc < 2) return sluice_error(SLUICE_USAGE, "no command given; see sluice-run --help");
   if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
     print_help(stdout);
@@ -53,6 +59,8 @@ static sluice_status *dispatch(int argc, char **argv) {
 
 int main(int argc, char **argv) {
   sluice_status *status = sluice_program_begin();
-  if (!status) status = dispatch(argc, argv);
-  return sluice_program_end(status);
+  own_bundle_begin(argv[0]);
+  if (!status) status = tool_dispatch(argc, argv);
+  const int code = sluice_program_end(status);
+  return code ? code : exit_code;
 }

@@ -53,5 +53,11 @@ SLUICE_MUST_USE sluice_status *command_template(int argc, char **argv);
 SLUICE_MUST_USE sluice_status *command_chat(int argc, char **argv);
 SLUICE_MUST_USE sluice_status *command_tune(int argc, char **argv);
 SLUICE_MUST_USE sluice_status *command_calibrate(int argc, char **argv);
+SLUICE_MUST_USE sluice_status *command_launch(int argc, char **argv);
+
+/* Runs the command argv[1], as main does. */
+SLUICE_MUST_USE sluice_status *tool_dispatch(int argc, char **argv);
+/* What the program exits with when the command gives no error: that of another process, which said why. */
+void tool_set_exit_code(int code);
 
 #endif

@@ -1,5 +1,7 @@
 #include "runtime/tools/run.h"
 
+#include "runtime/ranks/identity.h"
+#include "sluice/bundle.h"
 #include "sluice/signature.h"
 
 #include <stdio.h>
@@ -46,6 +48,23 @@ static void show_prompt(const prompt_run *run, double *next) {
   if (run->done == run->length) fputs("\r\033[K", stderr);
 }
 
+/* Whether all ranks have the same bundle and checkpoint. */
+static sluice_status *compare_ranks(const sluice_model *model, const tool_model_options *options) {
+  if (!options->group) return NULL;
+  sluice_identity identity = {0};
+  uint8_t digest[32]; /* of the header, which has those of all sections */
+  sluice_sha256(sluice_bundle_contents(sluice_model_bundle(model)), sizeof(sluice_bundle_header), digest);
+  sluice_identity_add_digest(&identity, "bundle", digest);
+  sluice_checkpoint *checkpoint = NULL;
+  if (options->weights) {
+    SLUICE_TRY(sluice_checkpoint_open(options->weights, &checkpoint));
+    sluice_status *status = sluice_identity_add_checkpoint(&identity, checkpoint);
+    sluice_checkpoint_close(checkpoint);
+    SLUICE_TRY(status);
+  }
+  return sluice_identity_agree(options->group, &identity);
+}
+
 static sluice_status *load_weights(sluice_model *model, const tool_model_options *options) {
   tool_trace *trace = options->trace;
   sluice_checkpoint *checkpoint = NULL;
@@ -67,7 +86,8 @@ sluice_status *tool_open_model(const char *path, const tool_model_options *optio
   *out_model = NULL;
   if (options->threads > 4096)
     return sluice_error(SLUICE_USAGE, "--threads: %llu threads are too many", (unsigned long long)options->threads);
-  sluice_model_options model_options = {.device = options->device, .threads = (unsigned)options->threads};
+  sluice_model_options model_options = {
+      .device = options->device, .threads = (unsigned)options->threads, .group = options->group};
   uint8_t key[SLUICE_KEY_BYTES];
   if (options->trust) {
     SLUICE_TRY(sluice_public_key_read(options->trust, key));
@@ -75,7 +95,8 @@ sluice_status *tool_open_model(const char *path, const tool_model_options *optio
   }
   sluice_model *model = NULL;
   SLUICE_TRY(sluice_model_open(path, &model_options, &model));
-  sluice_status *status = options->weights ? load_weights(model, options) : NULL;
+  sluice_status *status = compare_ranks(model, options);
+  if (!status && options->weights) status = load_weights(model, options);
   if (status) {
     sluice_model_close(model);
     return status;

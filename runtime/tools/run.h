@@ -11,11 +11,13 @@ typedef struct tool_model_options {
   const char *device;
   const char *trust; /* file of the public key that the bundle must be signed with; NULL: any bundle */
   uint64_t threads;
-  tool_trace *trace;       /* NULL: none */
-  double *weights_seconds; /* NULL, or gets how long the weights took to load */
+  struct sluice_group *group; /* of several ranks, of which this is one; NULL: there is one */
+  tool_trace *trace;          /* NULL: none */
+  double *weights_seconds;    /* NULL, or gets how long the weights took to load */
 } tool_model_options;
 
-/* Opens the bundle and loads the weights, with a progress bar when stderr is a terminal. */
+/* Opens the bundle and loads the weights, with a progress bar when stderr is a terminal. Ranks compare bundle and
+ * checkpoint before they load. */
 SLUICE_MUST_USE sluice_status *tool_open_model(const char *path, const tool_model_options *options,
                                                sluice_model **out_model);
 
