@@ -100,3 +100,20 @@ func.func @part() {
   "kernel.sort_experts"(%e, %c0, %o0, %t0) {cost = [40, 48, 0, 0, 0, 0, 0, 0, 0, 0], experts = 8 : i64, k = 2 : i64, label = "experts", launch.range = ["tokens", 0, 16], layer = 3 : i64, shared = 0 : i64, target = "cuda:sm_90a", tile_m = 16 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
   return
 }
+
+// A token of more experts than the kernel has room for.
+// CHECK-LABEL: @many_experts
+// CHECK-NOT: kernel.route
+func.func @many_experts() {
+  %l = "kernel.arena"() {bytes = 64 : i64, dtype = "f32", name = "router_logits", offset = 0 : i64, size = "tokens", width = 8 : i64} : () -> !kernel.buffer
+  %b = "kernel.weight"() {batch = 1 : i64, columns = 8 : i64, dtype = "f32", group = 1 : i64, layout = "rows", name = "bias", panel = 0 : i64, rank = 1 : i64, rows = 1 : i64, source_rows = [1], sources = ["bias"]} : () -> !kernel.buffer
+  %e = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "router", offset = 64 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer
+  %w = "kernel.arena"() {bytes = 64 : i64, dtype = "f32", name = "router.1", offset = 128 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer
+  "kernel.topk_experts"(%l, %b, %e, %w) {cost = [0, 40, 0, 0, 0, 32, 0, 0, 0, 0], experts = 64 : i64, k = 33 : i64, label = "router", layer = 3 : i64, target = "cuda:sm_90a"} : (!kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
+  "kernel.observe"(%e) {dimension = 2 : i64, dtype = "i32", name = "layer.3.router.experts"} : (!kernel.buffer) -> ()
+  %c0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "counts", offset = 0 : i64, size = "one", width = 12 : i64} : () -> !kernel.buffer
+  %o0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "order", offset = 192 : i64, size = "tokens", width = 2 : i64} : () -> !kernel.buffer
+  %t0 = "kernel.arena"() {bytes = 64 : i64, dtype = "i32", name = "expert_tiles", offset = 256 : i64, size = "tokens", width = 8 : i64} : () -> !kernel.buffer
+  "kernel.sort_experts"(%e, %c0, %o0, %t0) {cost = [40, 48, 0, 0, 0, 0, 0, 0, 0, 0], experts = 64 : i64, k = 33 : i64, label = "experts", launch.range = ["tokens", 0, 4294967295], layer = 3 : i64, shared = 0 : i64, target = "cuda:sm_90a", tile_m = 16 : i64} : (!kernel.buffer, !kernel.buffer, !kernel.buffer, !kernel.buffer) -> ()
+  return
+}
