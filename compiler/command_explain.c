@@ -50,12 +50,8 @@ static sluice_status *run(const command_description *self, int argc, char **argv
   if (options.devices && !(options.parallel && strcmp(options.parallel, "auto") == 0))
     return sluice_error(SLUICE_USAGE, "--devices goes with --parallel auto alone");
   sluice_text text = {0};
-  sluice_status *status = options.parallel ? explain_config(&options, &text) : explain_bundle(&options, &text);
-  if (status) {
-    sluice_text_free(&text);
-    return status;
-  }
-  return command_print_text(&text);
+  return command_print_text(&text,
+                            options.parallel ? explain_config(&options, &text) : explain_bundle(&options, &text));
 }
 
 const command_description command_explain = {

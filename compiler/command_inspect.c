@@ -19,12 +19,7 @@ static sluice_status *run(const command_description *self, int argc, char **argv
     return NULL;
   }
   sluice_text text = {0};
-  sluice_status *status = inspect_bundle(&options, &text);
-  if (status) {
-    sluice_text_free(&text);
-    return status;
-  }
-  return command_print_text(&text);
+  return command_print_text(&text, inspect_bundle(&options, &text));
 }
 
 const command_description command_inspect = {

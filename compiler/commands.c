@@ -38,11 +38,9 @@ void command_print_passes(FILE *out) {
     fprintf(out, "  %c %-24s %s\n", pass->optional ? '*' : ' ', pass->name, pass->summary);
 }
 
-sluice_status *command_print_text(sluice_text *text) {
-  sluice_status *status = NULL;
-  if (text->failed)
-    status = sluice_out_of_memory();
-  else if (text->length && fwrite(text->data, 1, text->length, stdout) != text->length)
+sluice_status *command_print_text(sluice_text *text, sluice_status *status) {
+  if (!status && text->failed) status = sluice_out_of_memory();
+  if (!status && text->length && fwrite(text->data, 1, text->length, stdout) != text->length)
     status = sluice_error(SLUICE_IO, "cannot write to standard output: %s", strerror(errno));
   sluice_text_free(text);
   return status;

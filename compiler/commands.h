@@ -18,7 +18,8 @@ SLUICE_MUST_USE sluice_status *command_find_dtype(const char *option, const char
                                                   sluice_dtype *out_dtype);
 /* Prints the passes with their summaries: the end of two commands' help. */
 void command_print_passes(FILE *out);
-/* Writes `text` to stdout and frees it; also reports a failed `text`. */
-SLUICE_MUST_USE sluice_status *command_print_text(sluice_text *text);
+/* Writes `text`, which was made with `status`, to stdout unless that is an error, and frees it. Returns the first
+ * error; a failed `text` is one. */
+SLUICE_MUST_USE sluice_status *command_print_text(sluice_text *text, sluice_status *status);
 
 #endif

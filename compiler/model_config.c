@@ -521,10 +521,10 @@ sluice_status *model_config_parse(const char *text, size_t length, const char *f
   return NULL;
 }
 
-/* generation_config.json beside config.json, when there is one: its stop ids are the ones that count. */
-static sluice_status *read_generation_config(const char *directory, size_t length, config_warning *warning, void *user,
-                                             model_config *config) {
-  char *path = sluice_format_string("%.*sgeneration_config.json", (int)length, directory);
+/* Has a file of the directory looked at, when it is there: `look` gets `reader` with its document. */
+static sluice_status *read_beside(const char *directory, size_t length, const char *name, config_reader *reader,
+                                  void (*look)(config_reader *reader, model_config *config), model_config *config) {
+  char *path = sluice_format_string("%.*s%s", (int)length, directory, name);
   if (!path) return sluice_out_of_memory();
   struct stat information;
   if (stat(path, &information) != 0) {
@@ -532,16 +532,14 @@ static sluice_status *read_generation_config(const char *directory, size_t lengt
     return NULL;
   }
   char *text = NULL;
-  size_t text_length = 0;
   sluice_json_document *document = NULL;
-  sluice_status *status = input_read(path, max_file_bytes, &text, &text_length);
-  if (!status) status = sluice_json_parse(text, text_length, path, &document);
+  sluice_status *status = input_read(path, max_file_bytes, &text, &reader->length);
+  if (!status) status = sluice_json_parse(text, reader->length, path, &document);
   if (!status) {
-    config_reader reader = {
-        .document = document, .text = text, .length = text_length, .warning = warning, .user = user};
-    config_check_object(&reader, sluice_json_root(document), &config_generation);
-    (void)read_stop_ids(&reader, sluice_json_root(document), config);
-    status = reader.status;
+    reader->document = document;
+    reader->text = text;
+    look(reader, config);
+    status = reader->status;
   }
   sluice_json_free(document);
   sluice_release(text);
@@ -549,35 +547,23 @@ static sluice_status *read_generation_config(const char *directory, size_t lengt
   return status;
 }
 
-/* hf_quant_config.json beside config.json says what config.json may not: that the weights are quantised. */
-static sluice_status *check_quantisation_file(const char *directory, size_t length) {
-  char *path = sluice_format_string("%.*shf_quant_config.json", (int)length, directory);
-  if (!path) return sluice_out_of_memory();
-  struct stat information;
-  if (stat(path, &information) != 0) {
-    sluice_release(path);
-    return NULL;
-  }
-  char *text = NULL;
-  size_t text_length = 0;
-  sluice_json_document *document = NULL;
-  sluice_status *status = input_read(path, max_file_bytes, &text, &text_length);
-  if (!status) status = sluice_json_parse(text, text_length, path, &document);
-  if (!status) {
-    const sluice_json_value *root = sluice_json_root(document), *inner = sluice_json_get(root, "quantization");
-    const sluice_json_value *algorithm = sluice_json_get(inner ? inner : root, "quant_algo");
-    if (algorithm && algorithm->kind != SLUICE_JSON_NULL) {
-      config_reader reader = {.document = document, .text = text, .length = text_length};
-      status = sluice_json_error(document, algorithm->offset, SLUICE_UNSUPPORTED,
-                                 "\"quant_algo\" is %s: the checkpoint is quantised, which sluice does not read; use "
-                                 "the model's BF16 weights",
-                                 config_show(&reader, algorithm).text);
-    }
-  }
-  sluice_json_free(document);
-  sluice_release(text);
-  sluice_release(path);
-  return status;
+/* generation_config.json: its stop ids are the ones that count. */
+static void look_at_generation_config(config_reader *reader, model_config *config) {
+  const sluice_json_value *root = sluice_json_root(reader->document);
+  config_check_object(reader, root, &config_generation);
+  (void)read_stop_ids(reader, root, config);
+}
+
+/* hf_quant_config.json says what config.json may not: that the weights are quantised. */
+static void look_at_quantisation(config_reader *reader, model_config *config) {
+  (void)config;
+  const sluice_json_value *root = sluice_json_root(reader->document), *inner = sluice_json_get(root, "quantization");
+  const sluice_json_value *algorithm = sluice_json_get(inner ? inner : root, "quant_algo");
+  if (!algorithm || algorithm->kind == SLUICE_JSON_NULL) return;
+  reader->status = sluice_json_error(reader->document, algorithm->offset, SLUICE_UNSUPPORTED,
+                                     "\"quant_algo\" is %s: the checkpoint is quantised, which sluice does not read; "
+                                     "use the model's BF16 weights",
+                                     config_show(reader, algorithm).text);
 }
 
 /* Nothing would end a text: worth a warning, once all files have been read. */
@@ -611,8 +597,9 @@ sluice_status *model_config_read(const char *path, config_warning *warning, void
   if (!status && config) {
     const char *name = strrchr(file, '/');
     size_t directory = name ? (size_t)(name + 1 - file) : 0;
-    status = read_generation_config(file, directory, warning, user, config);
-    if (!status) status = check_quantisation_file(file, directory);
+    config_reader reader = {.warning = warning, .user = user};
+    status = read_beside(file, directory, "generation_config.json", &reader, look_at_generation_config, config);
+    if (!status) status = read_beside(file, directory, "hf_quant_config.json", &reader, look_at_quantisation, config);
     if (!status) status = check_stop_ids(config, warning, user);
   }
   sluice_release(text);

@@ -132,7 +132,8 @@ sluice_status *sluice_bundle_plan(const sluice_bundle *bundle, uint32_t index, c
   if (section->length >= sizeof version) memcpy(&version, data, sizeof version);
   if (version != SLUICE_PLAN_VERSION)
     return sluice_error(SLUICE_UNSUPPORTED,
-                        "%s: launch plan version %u%s, this program reads version %u: compile it again with sluice %s",
+                        "%s: launch plan version %u%s, this program reads version %u: compile it again with "
+                        "the sluice (%s) that came with it",
                         name, version, made_by(bundle->data, bundle->length).text, SLUICE_PLAN_VERSION,
                         sluice_version());
   return sluice_annotate(sluice_plan_open(data, (size_t)section->length, out_plan), "%s", name);
@@ -146,10 +147,11 @@ static sluice_status *check(const uint8_t *data, size_t length, const char *name
   if (memcmp(header->magic, SLUICE_BUNDLE_MAGIC, sizeof header->magic) != 0)
     return sluice_error(SLUICE_INVALID, "%s: not a bundle: it does not start with the magic bytes of one", name);
   if (header->version != SLUICE_BUNDLE_VERSION)
-    return sluice_error(
-        SLUICE_UNSUPPORTED,
-        "%s: bundle format version %u%s, this program reads version %u: compile it again with sluice %s", name,
-        header->version, made_by(data, length).text, SLUICE_BUNDLE_VERSION, sluice_version());
+    return sluice_error(SLUICE_UNSUPPORTED,
+                        "%s: bundle format version %u%s, this program reads version %u: compile it again with the "
+                        "sluice (%s) that came "
+                        "with it",
+                        name, header->version, made_by(data, length).text, SLUICE_BUNDLE_VERSION, sluice_version());
   uint8_t digest[32];
   sluice_sha256(data, SLUICE_BUNDLE_PAGE - sizeof header->digest, digest);
   if (memcmp(digest, header->digest, sizeof digest) != 0) return damaged(name, "the digest of the header page differs");

@@ -64,17 +64,23 @@ static char *format_arguments(const char *format, va_list arguments) {
   return text;
 }
 
-sluice_status *sluice_error(sluice_code code, const char *format, ...) {
+/* With a message, or the status of memory that is short. */
+static sluice_status *make_status(sluice_code code, const char *format, va_list arguments) {
   sluice_status *status = sluice_allocate(sizeof *status);
   if (!status) return sluice_out_of_memory();
-  va_list arguments;
-  va_start(arguments, format);
-  status->message = format_arguments(format, arguments);
-  va_end(arguments);
   status->code = code;
+  status->message = format_arguments(format, arguments);
   if (status->message) return status;
   sluice_status_free(status);
   return sluice_out_of_memory();
+}
+
+sluice_status *sluice_error(sluice_code code, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  sluice_status *status = make_status(code, format, arguments);
+  va_end(arguments);
+  return status;
 }
 
 /* Keeps the part of the source line around the column. */
@@ -93,19 +99,17 @@ static void keep_source(sluice_status *status, const char *line, size_t length) 
 
 sluice_status *sluice_error_at(sluice_code code, const char *file, unsigned line, unsigned column,
                                const char *source_line, size_t source_length, const char *format, ...) {
-  sluice_status *status = sluice_allocate(sizeof *status);
-  if (!status) return sluice_out_of_memory();
   va_list arguments;
   va_start(arguments, format);
-  status->message = format_arguments(format, arguments);
+  sluice_status *status = make_status(code, format, arguments);
   va_end(arguments);
-  status->code = code;
+  if (status == &memory_status) return status;
   status->line = line;
   status->column = column;
   status->file = sluice_copy_string(file, strlen(file));
   if (status->file) make_printable(status->file, strlen(file));
   if (source_line) keep_source(status, source_line, source_length);
-  if (status->message && status->file && (status->source_line || !source_line)) return status;
+  if (status->file && (status->source_line || !source_line)) return status;
   sluice_status_free(status);
   return sluice_out_of_memory();
 }
