@@ -42,19 +42,22 @@ static double element(const bench_results *results, uint32_t item, uint64_t i) {
 }
 
 /* Whether all elements are within TOLERANCE of the larger of the default's and their root mean square; indices are
- * equal. */
+ * equal. What the default leaves unwritten nobody has to write. */
 static bool is_close(const bench_results *results, const bench_results *expected) {
-  if (results->count != expected->count || results->unwritten) return false;
+  if (results->count != expected->count || results->unwritten > expected->unwritten) return false;
   for (uint32_t item = 0; item < results->count; item++) {
     const uint64_t count = expected->item[item].elements;
     if (results->item[item].elements != count || results->item[item].dtype != expected->item[item].dtype) return false;
     const bool exact = expected->item[item].dtype == SLUICE_I32;
     double squares = 0;
-    for (uint64_t i = 0; i < count; i++) squares += element(expected, item, i) * element(expected, item, i);
+    for (uint64_t i = 0; i < count; i++) {
+      const double right = element(expected, item, i);
+      if (!isnan(right)) squares += right * right;
+    }
     const double usual = exact ? 0 : sqrt(squares / (double)(count ? count : 1));
     for (uint64_t i = 0; i < count; i++) {
       const double right = element(expected, item, i), bound = exact ? 0 : TOLERANCE * fmax(fabs(right), usual);
-      if (!(fabs(element(results, item, i) - right) <= bound)) return false;
+      if (!isnan(right) && !(fabs(element(results, item, i) - right) <= bound)) return false;
     }
   }
   return true;
@@ -79,7 +82,8 @@ static sluice_status *open_default(const tune_file *file, const tune_entry *entr
   SLUICE_TRY(bench_calls_create(model, &r->group, &entry->step, random, (uint64_t)cost.bytes,
                                 cache ? 4 * cache : DEFAULT_ROTATION, &r->calls));
   SLUICE_TRY(bench_results_take(&r->calls, &r->results));
-  if (r->results.unwritten)
+  /* A shared expert with launches of its own leaves its place among the experts' rows free. */
+  if (r->results.unwritten && strcmp(entry->kernel, "expert_gemm") != 0)
     return sluice_error(SLUICE_CHECK_FAILED, "the default of %s left %llu elements unwritten or not a number",
                         entry->kernel, (unsigned long long)r->results.unwritten);
   r->live = true;
