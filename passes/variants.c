@@ -20,6 +20,13 @@ static const char *common_attribute(kernel_choice choice) {
 
 static bool failed(pass_state *state, MlirOperation op, sluice_status *status) {
   if (!status) return false;
+  if (sluice_status_code(status) == SLUICE_OUT_OF_MEMORY) { /* not the op's fault */
+    if (state->status)
+      sluice_status_free(status);
+    else
+      state->status = status;
+    return true;
+  }
   pass_fail(state, op, "%s", sluice_status_message(status));
   sluice_status_free(status);
   return true;
