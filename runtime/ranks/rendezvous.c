@@ -13,6 +13,7 @@
 enum { MOST_AT_THE_DOOR = 32 };
 #define HANDSHAKE_SECONDS 5.0 /* that one connection may hold up the others */
 #define CONNECT_SECONDS 30.0
+#define STAY_SECONDS 2.0 /* after a fault */
 
 /* As they travel, little-endian and of fixed length. */
 typedef struct report { /* a rank's to rank 0, rank 0's to all */
@@ -230,7 +231,7 @@ static bool all_seen(const meeting_place *p) {
 
 /* Stays a little, for those that are still on their way to hear what went wrong. */
 static void stay(meeting_place *p) {
-  const double until = sluice_seconds() + HANDSHAKE_SECONDS;
+  const double until = sluice_seconds() + STAY_SECONDS;
   while (!all_seen(p) && sluice_seconds() < until) sluice_status_free(attend(p));
 }
 
@@ -345,8 +346,8 @@ static sluice_status *connect_all(meeting_place *p) {
 static sluice_status *conclude(meeting_place *p, sluice_status *own) {
   tell(p->links->control[0], own);
   if (own) {
-    sluice_status *common =
-        sluice_socket_wait(p->links->control[0], POLLIN, sluice_seconds() + HANDSHAKE_SECONDS) ? hear(p, 0) : NULL;
+    const double until = sluice_seconds() + STAY_SECONDS + HANDSHAKE_SECONDS;
+    sluice_status *common = sluice_socket_wait(p->links->control[0], POLLIN, until) ? hear(p, 0) : NULL;
     if (!common) return own;
     sluice_status_free(own);
     return common;
