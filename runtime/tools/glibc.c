@@ -76,6 +76,11 @@ OLD(int, pthread_create, "2.2.5", pthread_t *, const pthread_attr_t *, void *(*)
 OLD(int, pthread_join, "2.2.5", pthread_t, void **);
 OLD(int, pthread_once, "2.2.5", pthread_once_t *, void (*)(void));
 OLD(int, pthread_sigmask, "2.2.5", int, const sigset_t *, sigset_t *);
+OLD(int, pthread_mutex_trylock, "2.2.5", pthread_mutex_t *);
+OLD(int, pthread_mutexattr_init, "2.2.5", pthread_mutexattr_t *);
+OLD(int, pthread_mutexattr_destroy, "2.2.5", pthread_mutexattr_t *);
+OLD(int, pthread_mutexattr_setpshared, "2.2.5", pthread_mutexattr_t *, int);
+OLD(int, pthread_mutexattr_setrobust, "2.12", pthread_mutexattr_t *, int);
 
 LOCAL void *dlopen(const char *path, int flags) {
   return old_dlopen(path, flags);
@@ -100,6 +105,21 @@ LOCAL int pthread_once(pthread_once_t *once, void (*run)(void)) {
 }
 LOCAL int pthread_sigmask(int how, const sigset_t *set, sigset_t *old) {
   return old_pthread_sigmask(how, set, old);
+}
+LOCAL int pthread_mutex_trylock(pthread_mutex_t *mutex) {
+  return old_pthread_mutex_trylock(mutex);
+}
+LOCAL int pthread_mutexattr_init(pthread_mutexattr_t *attributes) {
+  return old_pthread_mutexattr_init(attributes);
+}
+LOCAL int pthread_mutexattr_destroy(pthread_mutexattr_t *attributes) {
+  return old_pthread_mutexattr_destroy(attributes);
+}
+LOCAL int pthread_mutexattr_setpshared(pthread_mutexattr_t *attributes, int shared) {
+  return old_pthread_mutexattr_setpshared(attributes, shared);
+}
+LOCAL int pthread_mutexattr_setrobust(pthread_mutexattr_t *attributes, int robust) {
+  return old_pthread_mutexattr_setrobust(attributes, robust);
 }
 
 /* ---- Arithmetic: the same values ---- */
