@@ -85,8 +85,6 @@ static split split_of(MlirStringRef name) {
                {".up_proj.weight", ROWS},   {".down_proj.weight", COLUMNS},
                {".w1.weight", ROWS},        {".w3.weight", ROWS},
                {".w2.weight", COLUMNS},     {"lm_head.weight", ROWS}};
-  /* the longer name first: index_q_proj ends with q_proj */
-  if (ends_with(name, table[3].end)) return table[3].how;
   for (size_t i = 0; i < REWRITE_COUNT(table); i++)
     if (ends_with(name, table[i].end)) return table[i].how;
   return WHOLE;

@@ -34,7 +34,8 @@ static void join_body(emitter *e, V offset, unsigned vector, void *user) {
   store_f32(e, r->dtype, value, r->out, add(e, offset, int64(e, r->rank * r->width)));
 }
 
-/* Opens the kernel at a row; `out_width` elements of out. False: something is wrong with the attributes. */
+/* Opens the kernel at a row; it `joins`: rows of out are as wide as all ranks'. False: something is wrong with the
+ * attributes. */
 static bool open_rows(emitter *e, const kernel_spec *spec, rank_rows *r, bool joins) {
   e->spec = spec;
   r->dtype = attribute_dtype(e, "dtype");

@@ -38,10 +38,6 @@ static sluice_status *place_child(sluice_rank_place *place) {
   return NULL;
 }
 
-bool tool_ranks_is_child(void) {
-  return launched.ranks != 0;
-}
-
 static sluice_status *join_found(const tool_rank_options *options, const sluice_rank_place *place,
                                  sluice_group **out_group) {
   fprintf(stderr, "rank %u of %u (on this machine %u), as %s says; rank 0 is at %s port %u\n", place->rank,

@@ -25,9 +25,6 @@ typedef struct tool_ranks {
 /* Makes this process a child of `launch`, which it must not be already. */
 SLUICE_MUST_USE sluice_status *tool_ranks_launched(const tool_child *child);
 
-/* Whether this process is a child of `launch`. */
-bool tool_ranks_is_child(void);
-
 /* Joins the group that this process belongs to. NULL when there is one rank. Other launchers' ranks say on standard
  * error which they are. A child of `launch` that another launcher started once on each machine is one of the ranks of
  * all machines, as many on each. */
